@@ -1,0 +1,72 @@
+//! Event pipelines over sharded streams: put records in at one end, read them at the other.
+//!
+//! ```text
+//!         triton.yaml ── logical stream name -> real stream, backend, region, partition key
+//!              │
+//!  put ──► Producer ──► StreamClient ──► Kinesis │ local (SQLite) │ memory
+//!                                           │
+//!  get ◄── Record ◄──── Reader ◄─────── ShardReader (one per shard)
+//! ```
+//!
+//! Programs use a [`Stream`]; it is made of a [`StreamConfig`] and a [`StreamClient`], and knows no backend. A backend
+//! implements [`StreamClient`] and [`ShardReader`]: `triton-local` keeps streams in SQLite files, [`memory`] keeps them
+//! for tests. What every backend needs is written here once: [encoding](record), [putting](Producer) with retries and
+//! order, [reading](Reader) through splits and merges.
+//!
+//! # Example
+//! ```
+//! use std::sync::Arc;
+//! use triton_core::memory::Memory;
+//! use triton_core::{Config, Stream};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> triton_core::Result<()> {
+//! let config = Config::parse("my_stream: {name: my_stream_v2, partition_key: value}", "triton.yaml")?;
+//! let client = Memory::new().stream("my_stream_v2", 2)?;
+//! let stream = Stream::new(config.stream("my_stream")?, Arc::new(client));
+//!
+//! let mut records = stream.from_latest().await?;
+//! stream.put(&serde_json::json!({"value": "hi mom", "ts": 1433969276.172019})).await?;
+//!
+//! let record = records.next().await.expect("a stream has no end")?;
+//! assert_eq!(record.partition_key.as_str(), "hi mom");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//! - `mock`: mocks of the traits for your unit tests; see the `mock` module.
+//! - `conformance`: the suite that a backend runs in its own tests.
+
+pub mod admin;
+mod chance;
+pub mod client;
+pub mod config;
+
+mod error;
+pub mod faulty;
+pub mod memory;
+#[cfg(feature = "mock")]
+pub mod mock;
+mod producer;
+mod reader;
+pub mod record;
+mod retry;
+mod sequence;
+mod shard;
+pub mod shard_map;
+mod stream;
+mod timestamp;
+
+pub use self::admin::{CreateOptions, StreamAdmin};
+pub use self::client::{Batch, Limits, Position, ShardReader, StreamClient};
+pub use self::config::{Backend, Config, ConfigError, StreamConfig};
+pub use self::error::{Cause, Error, ErrorKind, Result, Size};
+pub use self::producer::{Producer, ProducerOptions};
+pub use self::reader::{Reader, ReaderOptions, Start, StopHandle};
+pub use self::record::{PartitionKey, PutEntry, PutReceipt, Record};
+pub use self::retry::RetryPolicy;
+pub use self::sequence::SequenceNumber;
+pub use self::shard::{HashKey, HashKeyRange, Shard, ShardId};
+pub use self::stream::Stream;
+pub use self::timestamp::Timestamp;

@@ -1,0 +1,298 @@
+//! Streams in memory: the reference backend, for documentation and tests.
+//!
+//! Its clock is tokio's, counted from a fixed date, so that what it does follows from the calls alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::admin::{CreateOptions, StreamAdmin};
+use crate::client::{Batch, Limits, Position, ShardReader, StreamClient};
+use crate::error::{Error, Result};
+use crate::record::{PutEntry, PutReceipt, Record};
+use crate::sequence::SequenceNumber;
+use crate::shard::{HashKey, Shard, ShardId};
+use crate::shard_map::ShardMap;
+use crate::timestamp::Timestamp;
+
+/// What memory streams take: calls like Kinesis', but in order and polled every 5 ms.
+const LIMITS: Limits = Limits { idle_poll: Duration::from_millis(5), keeps_order: true, ..Limits::KINESIS };
+
+/// The date at which the clock of a [`Memory`] starts: 2015-06-10 20:47:56 UTC.
+const EPOCH_MILLIS: i64 = 1_433_969_276_000;
+
+/// A place for streams that lasts as long as its clones and clients.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    streams: Arc<Mutex<BTreeMap<String, MemoryStream>>>,
+    started: Instant,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Memory {
+    /// An empty place.
+    pub fn new() -> Self {
+        Self { streams: Arc::default(), started: Instant::now() }
+    }
+
+    /// Makes a stream with so many shards.
+    ///
+    /// # Errors
+    /// [`Error::StreamExists`]; [`Error::Invalid`] for a number that cannot be.
+    pub fn stream(&self, name: &str, shards: usize) -> Result<MemoryStream> {
+        self.create_stream(name, CreateOptions::default().with_shards(shards))
+    }
+
+    fn create_stream(&self, name: &str, options: CreateOptions) -> Result<MemoryStream> {
+        let mut streams = self.lock();
+        if streams.contains_key(name) {
+            return Err(Error::StreamExists { stream: name.into(), place: PLACE.into() });
+        }
+        let content = Content {
+            map: ShardMap::uniform(name, options.shards, 1)?,
+            records: BTreeMap::new(),
+            next_sequence: 1,
+            retention: options.retention,
+        };
+        let stream = MemoryStream { name: name.into(), started: self.started, content: Arc::new(Mutex::new(content)) };
+        streams.insert(name.into(), stream.clone());
+        Ok(stream)
+    }
+
+    fn get(&self, name: &str) -> Result<MemoryStream> {
+        self.lock().get(name).cloned().ok_or_else(|| Error::StreamNotFound { stream: name.into(), place: PLACE.into() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, MemoryStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const PLACE: &str = "memory";
+
+#[async_trait]
+impl StreamAdmin for Memory {
+    async fn open(&self, stream: &str) -> Result<Arc<dyn StreamClient>> {
+        Ok(Arc::new(self.get(stream)?))
+    }
+
+    async fn create(&self, stream: &str, options: CreateOptions) -> Result<()> {
+        self.create_stream(stream, options).map(drop)
+    }
+
+    async fn delete(&self, stream: &str) -> Result<()> {
+        self.get(stream)?;
+        self.lock().remove(stream);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<String>> {
+        Ok(self.lock().keys().cloned().collect())
+    }
+
+    async fn split(&self, stream: &str, shard: &ShardId, at: HashKey) -> Result<()> {
+        self.get(stream)?.content().change(|map, sequence| map.split(shard, at, sequence).map(drop))
+    }
+
+    async fn merge(&self, stream: &str, shard: &ShardId, adjacent: &ShardId) -> Result<()> {
+        self.get(stream)?.content().change(|map, sequence| map.merge(shard, adjacent, sequence).map(drop))
+    }
+
+    async fn reshard(&self, stream: &str, shards: usize) -> Result<()> {
+        self.get(stream)?.content().change(|map, sequence| map.reshard(shards, sequence))
+    }
+}
+
+/// One stream in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryStream {
+    name: String,
+    started: Instant,
+    content: Arc<Mutex<Content>>,
+}
+
+#[derive(Debug)]
+struct Content {
+    map: ShardMap,
+    records: BTreeMap<ShardId, Kept>,
+    next_sequence: u64,
+    retention: Duration,
+}
+
+/// The records of one shard.
+#[derive(Debug, Default)]
+struct Kept {
+    records: Vec<Record>,
+    /// The highest sequence number that retention has removed.
+    removed_through: SequenceNumber,
+}
+
+impl MemoryStream {
+    /// What the stream's clock shows.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_millis(EPOCH_MILLIS) + self.started.elapsed()
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        // A panic elsewhere cannot leave the content half changed: each change is checked before it is made.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    fn change<T>(&mut self, change: impl FnOnce(&mut ShardMap, &mut u64) -> Result<T>) -> Result<T> {
+        let (mut map, mut sequence) = (self.map.clone(), self.next_sequence);
+        let changed = change(&mut map, &mut sequence)?;
+        (self.map, self.next_sequence) = (map, sequence);
+        Ok(changed)
+    }
+
+    fn put(&mut self, entry: &PutEntry, now: Timestamp) -> Result<PutReceipt> {
+        let hash_key = entry.partition_key.hash_key();
+        let uncovered = || Error::Contract { backend: PLACE.into(), problem: format!("no shard for {hash_key}") };
+        let shard_id =
+            self.map.open().find(|shard| shard.hash_key_range.contains(hash_key)).ok_or_else(uncovered)?.id.clone();
+        let sequence_number = SequenceNumber::from(self.next_sequence);
+        self.next_sequence += 1;
+        let record =
+            Record::new(shard_id.clone(), sequence_number, entry.partition_key.clone(), now, entry.data.clone());
+        self.records.entry(shard_id.clone()).or_default().records.push(record);
+        Ok(PutReceipt { shard_id, sequence_number })
+    }
+
+    /// The shard's records, without those that are past retention.
+    fn kept(&mut self, shard: &ShardId, now: Timestamp) -> &Kept {
+        let oldest = now - self.retention;
+        let kept = self.records.entry(shard.clone()).or_default();
+        let expired = kept.records.partition_point(|record| record.arrival < oldest);
+        if let Some(last) = kept.records.drain(..expired).next_back() {
+            kept.removed_through = last.sequence_number;
+        }
+        kept
+    }
+}
+
+#[async_trait]
+impl StreamClient for MemoryStream {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        Ok(self.content().map.shards().to_vec())
+    }
+
+    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+        LIMITS.check(entries)?;
+        let now = self.now();
+        let mut content = self.content();
+        Ok(entries.iter().map(|entry| content.put(entry, now)).collect())
+    }
+
+    async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
+        let now = self.now();
+        let mut content = self.content();
+        content.map.get(shard)?;
+        let kept = content.kept(shard, now);
+        let before =
+            |number: SequenceNumber| match kept.records.partition_point(|record| record.sequence_number < number) {
+                0 => kept.removed_through,
+                index => kept.records[index - 1].sequence_number,
+            };
+        let past_retention = |position| Err(Error::PastRetention { shard: shard.clone(), position });
+        let after = match position {
+            Position::Latest => kept.records.last().map_or(kept.removed_through, |record| record.sequence_number),
+            Position::TrimHorizon => kept.removed_through,
+            Position::At(number) if number <= kept.removed_through => return past_retention(number),
+            Position::At(number) => before(number),
+            Position::After(number) if number < kept.removed_through => return past_retention(number),
+            Position::After(number) => number,
+            Position::AtTime(time) => {
+                let index = kept.records.partition_point(|record| record.arrival < time);
+                index.checked_sub(1).map_or(kept.removed_through, |last| kept.records[last].sequence_number)
+            }
+        };
+        Ok(Box::new(MemoryShardReader { stream: self.clone(), shard: shard.clone(), after }))
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        Ok(LIMITS)
+    }
+}
+
+#[derive(Debug)]
+struct MemoryShardReader {
+    stream: MemoryStream,
+    shard: ShardId,
+    after: SequenceNumber,
+}
+
+#[async_trait]
+impl ShardReader for MemoryShardReader {
+    async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
+        let now = self.stream.now();
+        let mut content = self.stream.content();
+        let is_open = content.map.get(&self.shard)?.is_open();
+        let kept = content.kept(&self.shard, now);
+        if self.after < kept.removed_through {
+            return Err(Error::PastRetention { shard: self.shard.clone(), position: self.after });
+        }
+        let start = kept.records.partition_point(|record| record.sequence_number <= self.after);
+        let records: Vec<Record> = kept.records[start..].iter().take(max_records).cloned().collect();
+        let Some(last) = records.last() else {
+            return Ok(is_open.then(Batch::default));
+        };
+        self.after = last.sequence_number;
+        let newest = kept.records.last().unwrap_or(last);
+        let millis_behind = match newest.sequence_number == last.sequence_number {
+            true => 0,
+            false => now.millis_since(last.arrival).max(1),
+        };
+        Ok(Some(Batch::new(records, millis_behind)))
+    }
+
+    fn position(&self) -> Position {
+        Position::After(self.after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::PartitionKey;
+
+    fn entry(text: &'static str) -> PutEntry {
+        PutEntry::new(PartitionKey::new("k").unwrap(), text.as_bytes())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retention_removes_what_is_old_and_tells_who_stood_there() {
+        let memory = Memory::new();
+        let options = CreateOptions::default().with_retention(Duration::from_secs(60));
+        memory.create("clicks", options).await.unwrap();
+        let stream = memory.get("clicks").unwrap();
+        let first = stream.put_batch(&[entry("a"), entry("b")]).await.unwrap().remove(0).unwrap();
+        let shard = first.shard_id;
+        let mut behind = stream.open_shard(&shard, Position::TrimHorizon).await.unwrap();
+        tokio::time::advance(Duration::from_secs(61)).await;
+        stream.put_batch(&[entry("c")]).await.unwrap();
+
+        assert!(matches!(behind.next_batch(1).await, Err(Error::PastRetention { .. })));
+        let at = |position| stream.open_shard(&shard, position);
+        assert!(matches!(at(Position::After(first.sequence_number)).await, Err(Error::PastRetention { .. })));
+        assert!(matches!(at(Position::At(2.into())).await, Err(Error::PastRetention { .. })));
+        // After the last removed record nothing is missing.
+        let mut reader = at(Position::After(2.into())).await.unwrap();
+        assert_eq!(reader.next_batch(9).await.unwrap().unwrap().records[0].data, "c");
+        let mut oldest = at(Position::TrimHorizon).await.unwrap();
+        assert_eq!(oldest.next_batch(9).await.unwrap().unwrap().records.len(), 1);
+    }
+}

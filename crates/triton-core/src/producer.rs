@@ -1,0 +1,271 @@
+//! Putting records so that each ends exactly once: acknowledged, or failed to its caller.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::chance;
+use crate::client::{Limits, StreamClient};
+use crate::error::{Error, Result};
+use crate::record::{PartitionKey, PutEntry, PutReceipt};
+use crate::retry::{Backoff, RetryPolicy, until_done};
+
+/// How a [`Producer`] works.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ProducerOptions {
+    /// When what failed is sent again, and when it is given up.
+    pub retry: RetryPolicy,
+    /// Decides the waits; from the operating system if `None`.
+    pub seed: Option<u64>,
+}
+
+impl ProducerOptions {
+    /// With another retry policy.
+    pub fn with_retry(self, retry: RetryPolicy) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// With a seed, so that a test replays.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
+    }
+}
+
+/// Puts entries into one stream: splits them into calls, sends again what failed, and keeps each key's order.
+///
+/// Records of one partition key are read in the order in which they were given, retries included. After a lost reply a
+/// record may be there twice; first occurrences are in order. For that, a key has at most one record in a call unless
+/// the backend [keeps the order of a call](Limits::keeps_order).
+#[derive(Debug)]
+pub struct Producer {
+    client: Arc<dyn StreamClient>,
+    options: ProducerOptions,
+    random: Mutex<StdRng>,
+    limits: OnceCell<Limits>,
+}
+
+impl Producer {
+    /// A producer for this stream.
+    pub fn new(client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
+        let random = Mutex::new(StdRng::seed_from_u64(options.seed.unwrap_or_else(chance::seed)));
+        Self { client, options, random, limits: OnceCell::new() }
+    }
+
+    /// Puts every entry and answers with one result each, in their order, when all are decided.
+    ///
+    /// An entry that fails in a way that may pass is sent again until the [`RetryPolicy`]'s deadline after its first
+    /// failure; all that are left are given up when none has succeeded for that long.
+    ///
+    /// One entry's failure does not keep the others from being put, except that entries are
+    /// [withheld](Error::Withheld) if an earlier one of their key failed and may be written late.
+    ///
+    /// Dropping the future leaves open which entries are written.
+    pub async fn put_all(&self, entries: &[PutEntry]) -> Vec<Result<PutReceipt>> {
+        let limits = match self.limits().await {
+            Ok(limits) => limits,
+            Err(error) => return entries.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut round = Round::new(entries, limits);
+        let mut backoff = self.backoff();
+        while let Some(call) = round.next_call() {
+            let answer = match &call {
+                Call::Slice(range) => self.client.put_batch(&entries[range.clone()]).await,
+                Call::Picked(picked) => {
+                    let batch: Vec<PutEntry> = picked.iter().map(|&index| entries[index].clone()).collect();
+                    self.client.put_batch(&batch).await
+                }
+            };
+            let (succeeded, last_error) = round.record(&call, answer, self.client.name());
+            if succeeded {
+                backoff.reset();
+            }
+            if let Some(error) = last_error {
+                tracing::debug!(stream = self.client.name(), left = round.pending.len(), %error, "sending again");
+                round.give_up_since(Instant::now() - self.options.retry.deadline, &error);
+                if !backoff.wait().await {
+                    round.give_up(&error);
+                }
+            }
+        }
+        round.outcomes()
+    }
+
+    /// The stream's limits, asked for once.
+    ///
+    /// # Errors
+    /// As [`StreamClient::limits`], after the retries.
+    pub async fn limits(&self) -> Result<Limits> {
+        self.limits.get_or_try_init(|| until_done(self.backoff(), || self.client.limits())).await.copied()
+    }
+
+    fn backoff(&self) -> Backoff {
+        let seed = self.random.lock().unwrap_or_else(PoisonError::into_inner).random();
+        self.options.retry.backoff(seed)
+    }
+}
+
+/// The entries of one call to [`Producer::put_all`] on their way to an outcome each.
+struct Round<'a> {
+    entries: &'a [PutEntry],
+    limits: Limits,
+    /// Indexes of entries without an outcome, in order.
+    pending: Vec<usize>,
+    outcomes: Vec<Option<Result<PutReceipt>>>,
+    /// When an entry that is pending failed first.
+    failing_since: BTreeMap<usize, Instant>,
+    /// Indexes of entries of which an earlier try may have been written.
+    uncertain: BTreeSet<usize>,
+    /// Keys of which a record failed that may still be written, and how it failed.
+    poisoned: Vec<(PartitionKey, Error)>,
+}
+
+/// Which entries go into a call.
+enum Call {
+    /// Neighbours, sent without a copy.
+    Slice(std::ops::Range<usize>),
+    /// Chosen ones, in order.
+    Picked(Vec<usize>),
+}
+
+impl Call {
+    fn indexes(&self) -> Vec<usize> {
+        match self {
+            Call::Slice(range) => range.clone().collect(),
+            Call::Picked(picked) => picked.clone(),
+        }
+    }
+}
+
+impl<'a> Round<'a> {
+    fn new(entries: &'a [PutEntry], limits: Limits) -> Self {
+        let mut outcomes: Vec<Option<Result<PutReceipt>>> = Vec::with_capacity(entries.len());
+        outcomes.extend(entries.iter().map(|entry| limits.check_record(entry).err().map(Err)));
+        let pending = (0..entries.len()).filter(|&index| outcomes[index].is_none()).collect();
+        Self {
+            entries,
+            limits,
+            pending,
+            outcomes,
+            failing_since: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
+            poisoned: Vec::new(),
+        }
+    }
+
+    /// The next entries to send, in order and within the limits; `None` when every entry has its outcome.
+    fn next_call(&mut self) -> Option<Call> {
+        self.withhold();
+        let (mut bytes, mut picked, mut keys) = (0, Vec::new(), BTreeSet::new());
+        for &index in &self.pending {
+            let entry = &self.entries[index];
+            if picked.len() == self.limits.max_entries || bytes + entry.size() > self.limits.max_call_bytes {
+                break;
+            }
+            if self.limits.keeps_order || keys.insert(&entry.partition_key) {
+                bytes += entry.size();
+                picked.push(index);
+            }
+        }
+        let (&first, &last) = (picked.first()?, picked.last()?);
+        Some(match last - first + 1 == picked.len() {
+            true => Call::Slice(first..last + 1),
+            false => Call::Picked(picked),
+        })
+    }
+
+    /// Takes a call's answer. Tells whether any entry was written, and the last error after which some are sent again.
+    fn record(&mut self, call: &Call, answer: Result<Vec<Result<PutReceipt>>>, stream: &str) -> (bool, Option<Error>) {
+        let indexes = call.indexes();
+        let answers = match answer {
+            Ok(answers) if answers.len() == indexes.len() => answers,
+            Ok(answers) => {
+                let problem = format!("{} results for {} entries", answers.len(), indexes.len());
+                let error = Error::Contract { backend: stream.into(), problem };
+                indexes.iter().map(|_| Err(error.clone())).collect()
+            }
+            Err(error) => indexes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let (mut succeeded, mut last_error) = (false, None);
+        for (index, answer) in indexes.into_iter().zip(answers) {
+            match answer {
+                Ok(receipt) => {
+                    succeeded = true;
+                    self.outcomes[index] = Some(Ok(receipt));
+                }
+                Err(error) => {
+                    if error.may_have_written() {
+                        self.uncertain.insert(index);
+                    }
+                    if error.is_retryable() {
+                        self.failing_since.entry(index).or_insert_with(Instant::now);
+                        last_error = Some(error);
+                    } else {
+                        self.fail(index, error);
+                    }
+                }
+            }
+        }
+        let outcomes = &self.outcomes;
+        self.pending.retain(|&index| outcomes[index].is_none());
+        (succeeded, last_error)
+    }
+
+    fn fail(&mut self, index: usize, error: Error) {
+        if self.uncertain.contains(&index) {
+            self.poisoned.push((self.entries[index].partition_key.clone(), error.clone()));
+        }
+        self.outcomes[index] = Some(Err(self.with_certainty(index, error)));
+    }
+
+    /// An error says that the entry may have been written if any of its tries may have.
+    fn with_certainty(&self, index: usize, error: Error) -> Error {
+        if !self.uncertain.contains(&index) || error.may_have_written() {
+            return error;
+        }
+        let problem = "an earlier try had no answer, the last one failed".to_owned();
+        Error::Unavailable { problem, may_have_written: true, source: Some(Arc::new(error)) }
+    }
+
+    /// Fails what is pending behind a record of the same key that may still be written: it could overtake it.
+    fn withhold(&mut self) {
+        if self.poisoned.is_empty() {
+            return;
+        }
+        for index in std::mem::take(&mut self.pending) {
+            let key = &self.entries[index].partition_key;
+            match self.poisoned.iter().find(|(poisoned, _)| poisoned == key) {
+                Some((_, error)) => {
+                    self.outcomes[index] = Some(Err(Error::Withheld { source: Box::new(error.clone()) }));
+                }
+                None => self.pending.push(index),
+            }
+        }
+    }
+
+    /// Fails the entries that have been failing since `then` or longer.
+    fn give_up_since(&mut self, then: Instant, error: &Error) {
+        for index in std::mem::take(&mut self.pending) {
+            match self.failing_since.get(&index) {
+                Some(since) if *since <= then => self.fail(index, error.clone()),
+                _ => self.pending.push(index),
+            }
+        }
+    }
+
+    fn give_up(&mut self, error: &Error) {
+        for index in std::mem::take(&mut self.pending) {
+            self.outcomes[index] = Some(Err(self.with_certainty(index, error.clone())));
+        }
+    }
+
+    fn outcomes(self) -> Vec<Result<PutReceipt>> {
+        let unanswered =
+            || Error::Contract { backend: "the producer".into(), problem: "an entry has no outcome".into() };
+        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(unanswered()))).collect()
+    }
+}

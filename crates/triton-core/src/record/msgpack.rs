@@ -1,0 +1,326 @@
+//! MessagePack, token by token: what checks a payload before anything else trusts it.
+//!
+//! [`Scanner`] never allocates, never recurses, and never believes a length that the payload cannot hold.
+//! Typed decoding is left to serde; printing a payload without a type is done from these tokens.
+
+use std::fmt;
+
+/// How deep arrays and maps may be nested in a record.
+pub const MAX_DEPTH: usize = 128;
+
+/// One step through a payload. An array or map announces how many values (or pairs) follow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Token<'a> {
+    /// No value.
+    Nil,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number of 0 or more.
+    Unsigned(u64),
+    /// A whole number; writers use it for negative ones, but may use it for any.
+    Signed(i64),
+    /// A single-precision number.
+    Float32(f32),
+    /// A double-precision number.
+    Float64(f64),
+    /// Text; old writers put bytes here too, so it need not be UTF-8.
+    Text(&'a [u8]),
+    /// Bytes.
+    Binary(&'a [u8]),
+    /// An array of so many values.
+    Array(usize),
+    /// A map of so many pairs.
+    Map(usize),
+    /// An extension: its type, and its bytes.
+    Extension(i8, &'a [u8]),
+}
+
+impl Token<'_> {
+    /// What the token is, with an article, for messages.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Token::Nil => "null",
+            Token::Bool(_) => "a boolean",
+            Token::Unsigned(_) | Token::Signed(_) => "an integer",
+            Token::Float32(_) | Token::Float64(_) => "a float",
+            Token::Text(_) => "text",
+            Token::Binary(_) => "bytes",
+            Token::Array(_) => "an array",
+            Token::Map(_) => "a map",
+            Token::Extension(..) => "an extension",
+        }
+    }
+
+    /// How many values follow inside it.
+    fn children(&self) -> usize {
+        match *self {
+            Token::Array(values) => values,
+            Token::Map(pairs) => pairs * 2,
+            _ => 0,
+        }
+    }
+}
+
+/// Why a payload is no record, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct DecodeError {
+    /// What is wrong.
+    pub kind: DecodeErrorKind,
+    /// The byte at which it is wrong, counted from 0.
+    pub offset: usize,
+}
+
+/// What is wrong with a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeErrorKind {
+    /// There is not a single byte.
+    Empty,
+    /// The byte 0xc1, which MessagePack never uses.
+    Reserved,
+    /// The payload ends inside the value that starts at the offset.
+    Truncated,
+    /// A length claims more than the rest of the payload can hold.
+    Length {
+        /// What it claims: bytes, values or pairs.
+        claimed: usize,
+    },
+    /// Bytes are left over after the value.
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+    /// Arrays and maps are nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// The payload is MessagePack, but not of the shape that was asked for.
+    Shape {
+        /// What serde said.
+        problem: String,
+    },
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offset = self.offset;
+        match &self.kind {
+            DecodeErrorKind::Empty => write!(f, "not MessagePack (empty)"),
+            DecodeErrorKind::Reserved => write!(f, "not MessagePack (byte 0xc1 at {offset})"),
+            DecodeErrorKind::Truncated => write!(f, "not MessagePack (ends inside the value at {offset})"),
+            DecodeErrorKind::Length { claimed } => {
+                write!(f, "not MessagePack (a length of {claimed} at {offset}, more than is there)")
+            }
+            DecodeErrorKind::Trailing { bytes } => write!(f, "not MessagePack ({bytes} bytes left over at {offset})"),
+            DecodeErrorKind::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels at {offset}"),
+            DecodeErrorKind::Shape { problem } => write!(f, "not of the expected shape: {problem}"),
+        }
+    }
+}
+
+/// Reads a payload token by token.
+///
+/// ```
+/// use triton_core::record::msgpack::{Scanner, Token};
+///
+/// let mut scanner = Scanner::new(b"\x81\xa3msg\xa2hi");
+/// assert_eq!(scanner.token()?, Token::Map(1));
+/// assert_eq!(scanner.token()?, Token::Text(b"msg"));
+/// assert_eq!(scanner.token()?, Token::Text(b"hi"));
+/// assert_eq!(scanner.offset(), 8);
+/// # Ok::<(), triton_core::record::DecodeError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scanner<'a> {
+    payload: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Scanner<'a> {
+    /// Starts at the first byte.
+    pub fn new(payload: &'a [u8]) -> Self {
+        Self { payload, offset: 0 }
+    }
+
+    /// The byte that the next token starts at.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The next token. Of an array or map, the values come as the next tokens.
+    ///
+    /// # Errors
+    /// Where the payload ends, holds a reserved byte, or claims more than it can hold.
+    #[inline]
+    pub fn token(&mut self) -> Result<Token<'a>, DecodeError> {
+        let start = self.offset;
+        let Some(&marker) = self.payload.get(start) else {
+            return Err(match start {
+                0 => DecodeError { kind: DecodeErrorKind::Empty, offset: 0 },
+                _ => DecodeError { kind: DecodeErrorKind::Truncated, offset: start },
+            });
+        };
+        self.offset += 1;
+        Ok(match marker {
+            0x00..=0x7f => Token::Unsigned(marker.into()),
+            0x80..=0x8f => self.map(start, usize::from(marker & 0x0f))?,
+            0x90..=0x9f => self.array(start, usize::from(marker & 0x0f))?,
+            0xa0..=0xbf => Token::Text(self.bytes(start, usize::from(marker & 0x1f))?),
+            0xc0 => Token::Nil,
+            0xc1 => return Err(DecodeError { kind: DecodeErrorKind::Reserved, offset: start }),
+            0xc2 => Token::Bool(false),
+            0xc3 => Token::Bool(true),
+            0xc4..=0xc6 => {
+                let length = self.length(start, 1 << (marker - 0xc4))?;
+                Token::Binary(self.bytes(start, length)?)
+            }
+            0xc7..=0xc9 => {
+                let length = self.length(start, 1 << (marker - 0xc7))?;
+                self.extension(start, length)?
+            }
+            0xca => Token::Float32(f32::from_be_bytes(self.fixed(start)?)),
+            0xcb => Token::Float64(f64::from_be_bytes(self.fixed(start)?)),
+            0xcc => Token::Unsigned(u8::from_be_bytes(self.fixed(start)?).into()),
+            0xcd => Token::Unsigned(u16::from_be_bytes(self.fixed(start)?).into()),
+            0xce => Token::Unsigned(u32::from_be_bytes(self.fixed(start)?).into()),
+            0xcf => Token::Unsigned(u64::from_be_bytes(self.fixed(start)?)),
+            0xd0 => Token::Signed(i8::from_be_bytes(self.fixed(start)?).into()),
+            0xd1 => Token::Signed(i16::from_be_bytes(self.fixed(start)?).into()),
+            0xd2 => Token::Signed(i32::from_be_bytes(self.fixed(start)?).into()),
+            0xd3 => Token::Signed(i64::from_be_bytes(self.fixed(start)?)),
+            0xd4..=0xd8 => self.extension(start, 1 << (marker - 0xd4))?,
+            0xd9..=0xdb => {
+                let length = self.length(start, 1 << (marker - 0xd9))?;
+                Token::Text(self.bytes(start, length)?)
+            }
+            0xdc | 0xdd => {
+                let values = self.length(start, 2 << (marker - 0xdc))?;
+                self.array(start, values)?
+            }
+            0xde | 0xdf => {
+                let pairs = self.length(start, 2 << (marker - 0xde))?;
+                self.map(start, pairs)?
+            }
+            0xe0..=0xff => Token::Signed(i64::from(marker as i8)),
+        })
+    }
+
+    /// Passes one whole value, checking all of it.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token), and where it is nested deeper than [`MAX_DEPTH`].
+    pub fn skip_value(&mut self) -> Result<(), DecodeError> {
+        let mut depth = 0;
+        let mut left = [0usize; MAX_DEPTH];
+        loop {
+            let start = self.offset;
+            let children = self.token()?.children();
+            if children > 0 {
+                if depth == MAX_DEPTH {
+                    return Err(DecodeError { kind: DecodeErrorKind::TooDeep, offset: start });
+                }
+                left[depth] = children;
+                depth += 1;
+                continue;
+            }
+            loop {
+                if depth == 0 {
+                    return Ok(());
+                }
+                left[depth - 1] -= 1;
+                if left[depth - 1] > 0 {
+                    break;
+                }
+                depth -= 1;
+            }
+        }
+    }
+
+    fn rest(&self) -> usize {
+        self.payload.len() - self.offset
+    }
+
+    fn bytes(&mut self, start: usize, length: usize) -> Result<&'a [u8], DecodeError> {
+        if length > self.rest() {
+            return Err(DecodeError { kind: DecodeErrorKind::Length { claimed: length }, offset: start });
+        }
+        let bytes = &self.payload[self.offset..self.offset + length];
+        self.offset += length;
+        Ok(bytes)
+    }
+
+    fn fixed<const N: usize>(&mut self, start: usize) -> Result<[u8; N], DecodeError> {
+        let bytes = self.payload.get(self.offset..self.offset + N).and_then(|bytes| bytes.try_into().ok());
+        self.offset += N;
+        bytes.ok_or(DecodeError { kind: DecodeErrorKind::Truncated, offset: start })
+    }
+
+    fn length(&mut self, start: usize, width: usize) -> Result<usize, DecodeError> {
+        Ok(match width {
+            1 => u8::from_be_bytes(self.fixed(start)?) as usize,
+            2 => u16::from_be_bytes(self.fixed(start)?) as usize,
+            _ => u32::from_be_bytes(self.fixed(start)?) as usize,
+        })
+    }
+
+    fn extension(&mut self, start: usize, length: usize) -> Result<Token<'a>, DecodeError> {
+        let [kind] = self.fixed(start)?;
+        Ok(Token::Extension(kind as i8, self.bytes(start, length)?))
+    }
+
+    // Every value takes a byte at least, so a count above the bytes left is a lie.
+    fn array(&self, start: usize, values: usize) -> Result<Token<'a>, DecodeError> {
+        match values <= self.rest() {
+            true => Ok(Token::Array(values)),
+            false => Err(DecodeError { kind: DecodeErrorKind::Length { claimed: values }, offset: start }),
+        }
+    }
+
+    fn map(&self, start: usize, pairs: usize) -> Result<Token<'a>, DecodeError> {
+        match pairs <= self.rest() / 2 {
+            true => Ok(Token::Map(pairs)),
+            false => Err(DecodeError { kind: DecodeErrorKind::Length { claimed: pairs }, offset: start }),
+        }
+    }
+}
+
+/// Checks that a payload is exactly one MessagePack value.
+///
+/// # Errors
+/// With the kind of the fault and its offset.
+pub fn check(payload: &[u8]) -> Result<(), DecodeError> {
+    let mut scanner = Scanner::new(payload);
+    scanner.skip_value()?;
+    match scanner.rest() {
+        0 => Ok(()),
+        bytes => Err(DecodeError { kind: DecodeErrorKind::Trailing { bytes }, offset: scanner.offset }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(payload: &[u8]) -> (DecodeErrorKind, usize) {
+        let error = check(payload).unwrap_err();
+        (error.kind, error.offset)
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_offset() {
+        assert_eq!(kind(b""), (DecodeErrorKind::Empty, 0));
+        assert_eq!(kind(b"\x81\xa1a\xc1"), (DecodeErrorKind::Reserved, 3));
+        assert_eq!(kind(b"\x81\xa1a\xcd\x01"), (DecodeErrorKind::Truncated, 3));
+        assert_eq!(kind(b"\x81\xa1a"), (DecodeErrorKind::Truncated, 3));
+        assert_eq!(kind(b"\x81\xa1a\xd9\x05ab"), (DecodeErrorKind::Length { claimed: 5 }, 3));
+        assert_eq!(kind(b"\xdd\xff\xff\xff\xff"), (DecodeErrorKind::Length { claimed: u32::MAX as usize }, 0));
+        assert_eq!(kind(b"\x01\x02\x03"), (DecodeErrorKind::Trailing { bytes: 2 }, 1));
+    }
+
+    #[test]
+    fn depth_is_counted_and_bounded() {
+        let nested = |levels: usize| [vec![0x91; levels], vec![0xc0]].concat();
+        assert_eq!(check(&nested(MAX_DEPTH)), Ok(()));
+        assert_eq!(kind(&nested(MAX_DEPTH + 1)), (DecodeErrorKind::TooDeep, MAX_DEPTH));
+        // Siblings are not levels.
+        assert_eq!(check(&[&[0x9f][..], &[0x91, 0xc0].repeat(15)].concat()), Ok(()));
+    }
+}

@@ -1,0 +1,150 @@
+//! Trying again: how long, how often, and when to give up.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
+
+/// When a failed call is made again: after waits drawn between zero and a ceiling that doubles (full jitter), until
+/// the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryPolicy {
+    /// The ceiling of the first wait.
+    pub first: Duration,
+    /// The ceiling of every wait.
+    pub longest: Duration,
+    /// How long after the first failure to give up.
+    pub deadline: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// 50 ms, then doubling up to 5 s, for 2 minutes.
+    fn default() -> Self {
+        Self { first: Duration::from_millis(50), longest: Duration::from_secs(5), deadline: Duration::from_secs(120) }
+    }
+}
+
+impl RetryPolicy {
+    /// This policy with another deadline.
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// This policy with another ceiling for the first wait.
+    pub fn with_first(self, first: Duration) -> Self {
+        Self { first, ..self }
+    }
+
+    /// Waits drawn from `seed`.
+    pub(crate) fn backoff(self, seed: u64) -> Backoff {
+        Backoff { policy: self, ceiling: self.first, give_up_at: None, random: StdRng::seed_from_u64(seed) }
+    }
+}
+
+/// The waits of one thing that is tried until it succeeds.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    policy: RetryPolicy,
+    ceiling: Duration,
+    give_up_at: Option<Instant>,
+    random: StdRng,
+}
+
+impl Backoff {
+    /// Waits before the next try. Answers `false`, at once, when the wait would end past the deadline.
+    pub(crate) async fn wait(&mut self) -> bool {
+        let now = Instant::now();
+        let give_up_at = *self.give_up_at.get_or_insert(now + self.policy.deadline);
+        let wait = self.ceiling.mul_f64(self.random.random());
+        self.ceiling = (self.ceiling * 2).min(self.policy.longest);
+        if now + wait >= give_up_at {
+            return false;
+        }
+        tokio::time::sleep(wait).await;
+        true
+    }
+
+    /// After a success: the next failure is a first one.
+    pub(crate) fn reset(&mut self) {
+        self.ceiling = self.policy.first;
+        self.give_up_at = None;
+    }
+}
+
+/// Calls until it succeeds, fails for good, or the deadline is past; then with the last error.
+pub(crate) async fn until_done<T, F>(mut backoff: Backoff, mut call: impl FnMut() -> F) -> crate::Result<T>
+where
+    F: Future<Output = crate::Result<T>>,
+{
+    loop {
+        match call().await {
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(%error, "trying again");
+                if !backoff.wait().await {
+                    return Err(error);
+                }
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_to_the_longest_and_end_at_the_deadline() {
+        let policy = RetryPolicy::default();
+        let mut backoff = policy.backoff(7);
+        let started = Instant::now();
+        let mut waits = Vec::new();
+        loop {
+            let before = Instant::now();
+            if !backoff.wait().await {
+                break;
+            }
+            waits.push(before.elapsed());
+        }
+        assert!(waits[0] <= policy.first && waits[1] <= policy.first * 2);
+        // The clock of tokio counts whole milliseconds.
+        assert!(waits.iter().all(|wait| *wait <= policy.longest + Duration::from_millis(1)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait > policy.longest / 2), "{waits:?}");
+        assert!(started.elapsed() < policy.deadline);
+        assert!(started.elapsed() > policy.deadline - 2 * policy.longest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_seed_waits_the_same() {
+        let mut traces = Vec::new();
+        for seed in [1, 1, 2] {
+            let started = Instant::now();
+            let mut backoff = RetryPolicy::default().backoff(seed);
+            for _ in 0..5 {
+                backoff.wait().await;
+            }
+            traces.push(started.elapsed());
+        }
+        assert_eq!(traces[0], traces[1]);
+        assert_ne!(traces[1], traces[2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_may_succeed_later_is_tried_again() {
+        let mut calls = 0;
+        let outcome: crate::Result<()> = until_done(RetryPolicy::default().backoff(1), || {
+            calls += 1;
+            let error = match calls {
+                3 => Error::Invalid { problem: "no".into() },
+                _ => Error::Throttled { problem: "slow".into() },
+            };
+            async move { Err(error) }
+        })
+        .await;
+        assert!(matches!(outcome, Err(Error::Invalid { .. })));
+        assert_eq!(calls, 3);
+    }
+}

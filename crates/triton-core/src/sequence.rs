@@ -1,0 +1,193 @@
+//! Sequence numbers: where a record stands in its shard.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Where a record stands in its shard: an unsigned number of up to 256 bits.
+///
+/// Sequence numbers grow within a shard and are written in decimal. They compare as numbers, so `9`
+/// comes before `10`. Kinesis' own have 56 digits (186 bits); its API would allow 129, which nothing
+/// is known to send and which is refused here.
+///
+/// ```
+/// use triton_core::SequenceNumber;
+///
+/// let first: SequenceNumber = "9".parse()?;
+/// let second: SequenceNumber = "49551479315998225220804774498660962603757541393499684882".parse()?;
+/// assert!(first < second);
+/// assert_eq!(second.to_string(), "49551479315998225220804774498660962603757541393499684882");
+/// # Ok::<(), triton_core::Error>(())
+/// ```
+// The field order makes the derived ordering the numeric one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SequenceNumber {
+    high: u128,
+    low: u128,
+}
+
+/// The largest power of ten in 64 bits: decimal digits are moved in groups of 19.
+const GROUP: u64 = 10_000_000_000_000_000_000;
+const GROUP_DIGITS: usize = 19;
+/// A 256-bit number has at most 78 decimal digits.
+const MAX_DIGITS: usize = 78;
+
+impl SequenceNumber {
+    /// Zero, before every record.
+    pub const ZERO: Self = Self { high: 0, low: 0 };
+
+    fn words(self) -> [u64; 4] {
+        [(self.high >> 64) as u64, self.high as u64, (self.low >> 64) as u64, self.low as u64]
+    }
+
+    fn from_words([a, b, c, d]: [u64; 4]) -> Self {
+        Self { high: u128::from(a) << 64 | u128::from(b), low: u128::from(c) << 64 | u128::from(d) }
+    }
+
+    /// `self * factor + addend`, or `None` past 256 bits.
+    fn multiply_add(self, factor: u64, addend: u64) -> Option<Self> {
+        let mut words = self.words();
+        let mut carry = addend;
+        for word in words.iter_mut().rev() {
+            let product = u128::from(*word) * u128::from(factor) + u128::from(carry);
+            *word = product as u64;
+            carry = (product >> 64) as u64;
+        }
+        (carry == 0).then(|| Self::from_words(words))
+    }
+
+    fn divide(self, divisor: u64) -> (Self, u64) {
+        let mut words = self.words();
+        let mut remainder = 0u64;
+        for word in &mut words {
+            let dividend = u128::from(remainder) << 64 | u128::from(*word);
+            *word = (dividend / u128::from(divisor)) as u64;
+            remainder = (dividend % u128::from(divisor)) as u64;
+        }
+        (Self::from_words(words), remainder)
+    }
+}
+
+impl From<u64> for SequenceNumber {
+    fn from(value: u64) -> Self {
+        Self { high: 0, low: value.into() }
+    }
+}
+
+impl TryFrom<SequenceNumber> for u64 {
+    type Error = crate::Error;
+
+    fn try_from(value: SequenceNumber) -> Result<Self, Self::Error> {
+        match value {
+            SequenceNumber { high: 0, low } if low <= u128::from(u64::MAX) => Ok(low as u64),
+            other => Err(crate::Error::Invalid { problem: format!("sequence number {other} has more than 64 bits") }),
+        }
+    }
+}
+
+impl FromStr for SequenceNumber {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || crate::Error::Invalid {
+            problem: format!("'{}' is not a sequence number (decimal, up to 256 bits)", text.escape_debug()),
+        };
+        let digits = text.as_bytes();
+        let canonical = text == "0" || digits.first().is_some_and(|&digit| digit != b'0');
+        if !canonical || digits.len() > MAX_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(invalid());
+        }
+        digits.chunks(GROUP_DIGITS).try_fold(Self::ZERO, |number, group| {
+            let value = group.iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+            number.multiply_add(10u64.pow(group.len() as u32), value).ok_or_else(invalid)
+        })
+    }
+}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = [b'0'; MAX_DIGITS];
+        let mut start = MAX_DIGITS;
+        let mut rest = *self;
+        loop {
+            let (quotient, mut group) = rest.divide(GROUP);
+            let last = quotient == Self::ZERO;
+            for _ in 0..GROUP_DIGITS.min(start) {
+                if last && group == 0 && start < MAX_DIGITS {
+                    break;
+                }
+                start -= 1;
+                buffer[start] = b'0' + (group % 10) as u8;
+                group /= 10;
+            }
+            if last {
+                break;
+            }
+            rest = quotient;
+        }
+        f.pad_integral(true, "", std::str::from_utf8(&buffer[start..]).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SequenceNumber {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SequenceNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_largest_number_is_written_and_read() {
+        let largest = SequenceNumber { high: u128::MAX, low: u128::MAX };
+        let text = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+        assert_eq!(largest.to_string(), text);
+        assert_eq!(text.parse::<SequenceNumber>().unwrap(), largest);
+    }
+
+    #[test]
+    fn what_is_no_canonical_number_is_refused() {
+        for text in ["", "01", "-1", "+1", "1 ", "1a", "TRIM_HORIZON", "٣"] {
+            assert!(text.parse::<SequenceNumber>().is_err(), "{text:?}");
+        }
+        let one_over = "115792089237316195423570985008687907853269984665640564039457584007913129639936";
+        assert!(one_over.parse::<SequenceNumber>().is_err());
+        assert!("9".repeat(129).parse::<SequenceNumber>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(high: u128, low: u128) {
+            let number = SequenceNumber { high, low };
+            prop_assert_eq!(number.to_string().parse::<SequenceNumber>().unwrap(), number);
+        }
+
+        #[test]
+        fn small_numbers_read_like_integers(value: u64) {
+            prop_assert_eq!(SequenceNumber::from(value).to_string(), value.to_string());
+            prop_assert_eq!(u64::try_from(SequenceNumber::from(value)).unwrap(), value);
+        }
+
+        #[test]
+        fn order_is_that_of_the_digits(a in "[1-9][0-9]{0,70}", b in "[1-9][0-9]{0,70}") {
+            let by_digits = (a.len(), &a).cmp(&(b.len(), &b));
+            prop_assert_eq!(a.parse::<SequenceNumber>().unwrap().cmp(&b.parse().unwrap()), by_digits);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Shards: their ids, the hash keys they hold, and how they descend from each other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use md5::{Digest, Md5};
+
+use crate::sequence::SequenceNumber;
+
+/// The id of a shard, such as `shardId-000000000001`. Ids sort in the order of their creation.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(Arc<str>);
+
+impl ShardId {
+    /// The id that Kinesis gives to the shard that was made as number `number`.
+    ///
+    /// ```
+    /// assert_eq!(triton_core::ShardId::numbered(1).as_str(), "shardId-000000000001");
+    /// ```
+    pub fn numbered(number: u64) -> Self {
+        Self(format!("shardId-{number:012}").into())
+    }
+
+    /// The number in an id of the form `shardId-NNNNNNNNNNNN`.
+    pub fn number(&self) -> Option<u64> {
+        self.0.strip_prefix("shardId-")?.parse().ok()
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ShardId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A partition key's place among the shards: a 128-bit number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HashKey(
+    /// The number, of which a [`HashKeyRange`] covers a part.
+    pub u128,
+);
+
+impl HashKey {
+    /// The smallest hash key.
+    pub const MIN: Self = Self(0);
+    /// The largest hash key.
+    pub const MAX: Self = Self(u128::MAX);
+
+    /// The hash key of a partition key: the MD5 of its UTF-8, read as a big-endian number, as Kinesis does.
+    ///
+    /// ```
+    /// use triton_core::HashKey;
+    /// assert_eq!(HashKey::of("user-1").to_string(), "285573413173782752570879317399258818820");
+    /// ```
+    pub fn of(partition_key: &str) -> Self {
+        Self(u128::from_be_bytes(Md5::digest(partition_key).into()))
+    }
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for HashKey {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| crate::Error::Invalid {
+            problem: format!("'{}' is not a hash key (decimal, 0 to 2^128 - 1)", text.escape_debug()),
+        })
+    }
+}
+
+/// The hash keys of one shard, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HashKeyRange {
+    /// The lowest hash key in it.
+    pub first: HashKey,
+    /// The highest hash key in it.
+    pub last: HashKey,
+}
+
+impl HashKeyRange {
+    /// Every hash key.
+    pub const ALL: Self = Self { first: HashKey::MIN, last: HashKey::MAX };
+
+    /// Whether the key lies inside.
+    pub fn contains(&self, key: HashKey) -> bool {
+        (self.first..=self.last).contains(&key)
+    }
+
+    /// Where a split in two halves starts its second half; `None` for a range of one key.
+    pub fn middle(&self) -> Option<HashKey> {
+        let length = self.last.0 - self.first.0;
+        (length > 0).then(|| HashKey(self.first.0 + length / 2 + 1))
+    }
+}
+
+/// A shard as the stream lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Its id.
+    pub id: ShardId,
+    /// The shard that it was split from, or the first of the two that it was merged from. It stays named
+    /// when retention has removed the parent.
+    pub parent: Option<ShardId>,
+    /// The second of the two shards that it was merged from.
+    pub adjacent_parent: Option<ShardId>,
+    /// The hash keys that it holds.
+    pub hash_key_range: HashKeyRange,
+    /// The lowest sequence number that it can hold.
+    pub first_sequence_number: SequenceNumber,
+    /// The highest sequence number that it can hold; `None` while the shard is open.
+    pub last_sequence_number: Option<SequenceNumber>,
+}
+
+impl Shard {
+    /// Whether the shard still takes records: it was neither split nor merged.
+    pub fn is_open(&self) -> bool {
+        self.last_sequence_number.is_none()
+    }
+
+    /// The shards that it was split or merged from.
+    pub fn parents(&self) -> impl Iterator<Item = &ShardId> {
+        self.parent.iter().chain(&self.adjacent_parent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_hash_as_kinesis_hashes_them() {
+        let golden: Vec<serde_json::Value> = serde_json::from_str(include_str!("../golden/hash_keys.json")).unwrap();
+        assert_eq!(golden.len(), 100);
+        for case in golden {
+            let key = case["partition_key"].as_str().unwrap();
+            assert_eq!(HashKey::of(key).to_string(), case["hash_key"].as_str().unwrap(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn ids_carry_their_number() {
+        assert_eq!(ShardId::numbered(12).number(), Some(12));
+        assert_eq!(ShardId::from("shard-12").number(), None);
+        assert!(ShardId::numbered(9) < ShardId::numbered(10));
+    }
+
+    #[test]
+    fn the_middle_halves_a_range() {
+        assert_eq!(HashKeyRange::ALL.middle(), Some(HashKey(1 << 127)));
+        let of = |first, last| HashKeyRange { first: HashKey(first), last: HashKey(last) }.middle();
+        assert_eq!(of(5, 5), None);
+        assert_eq!(of(5, 6), Some(HashKey(6)));
+    }
+}

@@ -1,0 +1,189 @@
+//! A logical stream: what programs put records into and read records from.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::chance;
+use crate::client::StreamClient;
+use crate::config::StreamConfig;
+use crate::error::Result;
+use crate::producer::{Producer, ProducerOptions};
+use crate::reader::{Reader, ReaderOptions, Start};
+use crate::record::{Encoder, PutEntry, PutReceipt};
+use crate::sequence::SequenceNumber;
+use crate::timestamp::Timestamp;
+
+/// A stream under its logical name: encodes, puts and reads.
+///
+/// ```
+/// use std::sync::Arc;
+/// use serde::{Deserialize, Serialize};
+/// use triton_core::memory::Memory;
+/// use triton_core::{Config, ReaderOptions, Start, Stream};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// struct Click { user: u32, page: String }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> triton_core::Result<()> {
+/// let config = Config::parse("clicks: {name: clicks_v2, partition_key: user}", "triton.yaml")?;
+/// let client = Memory::new().stream("clicks_v2", 4)?;
+/// let stream = Stream::new(config.stream("clicks")?, Arc::new(client));
+///
+/// let receipt = stream.put(&Click { user: 7, page: "/".into() }).await?;
+/// println!("stored in {} as {}", receipt.shard_id, receipt.sequence_number);
+///
+/// let to_the_end = ReaderOptions::default().with_until_caught_up(true);
+/// let mut records = stream.reader(Start::All, to_the_end).await?;
+/// while let Some(record) = records.next().await {
+///     let click: Click = record?.decode()?;
+///     assert_eq!(click, Click { user: 7, page: "/".into() });
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Stream {
+    config: StreamConfig,
+    client: Arc<dyn StreamClient>,
+    encoder: Mutex<Encoder>,
+    producer: Producer,
+}
+
+impl Stream {
+    /// The stream that the config describes, over the client that holds it.
+    pub fn new(config: &StreamConfig, client: Arc<dyn StreamClient>) -> Self {
+        Self::with_options(config, client, ProducerOptions::default())
+    }
+
+    /// As [`new`](Self::new), with options for the producer; its seed also decides random partition keys.
+    pub fn with_options(config: &StreamConfig, client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
+        let seed = options.seed.unwrap_or_else(chance::seed);
+        Self {
+            encoder: Mutex::new(Encoder::new(&config.logical_name, config.partition_key.clone(), seed)),
+            producer: Producer::new(Arc::clone(&client), options),
+            client,
+            config: config.clone(),
+        }
+    }
+
+    /// What the stream's config says.
+    pub fn config(&self) -> &StreamConfig {
+        &self.config
+    }
+
+    /// The client below.
+    pub fn client(&self) -> &Arc<dyn StreamClient> {
+        &self.client
+    }
+
+    /// The producer below, for entries that are encoded already.
+    pub fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
+    /// Encodes a map or struct and puts it.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`]; [`Error::RecordTooLarge`](crate::Error::RecordTooLarge); what keeps the stream from taking
+    /// it, after the retries: [`may_have_written`](crate::Error::may_have_written) tells whether it may be there all the
+    /// same.
+    ///
+    /// Dropping the future leaves open whether the record is written.
+    pub async fn put<T: Serialize + ?Sized>(&self, record: &T) -> Result<PutReceipt> {
+        let entry = self.encode(record)?;
+        let outcome = self.producer.put_all(std::slice::from_ref(&entry)).await.pop();
+        outcome.unwrap_or_else(|| {
+            let problem = "no outcome for a record".into();
+            Err(crate::Error::Contract { backend: self.client.name().into(), problem })
+        })
+    }
+
+    /// Encodes and puts many records, in as few calls as the stream's limits allow. Answers with one result a record, in
+    /// their order; one that fails does not keep the others from being put.
+    ///
+    /// The encoded records are all held in memory until the last is put.
+    pub async fn put_many<'a, T: Serialize + 'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a T>,
+    ) -> Vec<Result<PutReceipt>> {
+        let (mut entries, mut failed) = (Vec::new(), Vec::new());
+        {
+            let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+            for (index, record) in records.into_iter().enumerate() {
+                match encoder.encode(record) {
+                    Ok(entry) => entries.push(entry),
+                    Err(error) => failed.push((index, error)),
+                }
+            }
+        }
+        let mut outcomes = self.producer.put_all(&entries).await;
+        for (index, error) in failed {
+            // In the order of their indexes, so that each lands where its record was.
+            outcomes.insert(index, Err(error));
+        }
+        outcomes
+    }
+
+    /// Encodes a map or struct without putting it.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode<T: Serialize + ?Sized>(&self, record: &T) -> Result<PutEntry> {
+        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).encode(record)
+    }
+
+    /// Reads every shard from now on.
+    ///
+    /// # Errors
+    /// As [`Reader::start`].
+    pub async fn from_latest(&self) -> Result<Reader> {
+        self.reader(Start::Latest, ReaderOptions::default()).await
+    }
+
+    /// Reads every shard from its oldest record on.
+    ///
+    /// # Errors
+    /// As [`Reader::start`].
+    pub async fn from_all(&self) -> Result<Reader> {
+        self.reader(Start::All, ReaderOptions::default()).await
+    }
+
+    /// Reads one shard, by its number, after a record of it, and then the shards that come from it.
+    ///
+    /// # Errors
+    /// As [`Reader::start`].
+    pub async fn from_sequence_number(&self, shard: usize, sequence_number: SequenceNumber) -> Result<Reader> {
+        self.reader(Start::After { shard, sequence_number }, ReaderOptions::default()).await
+    }
+
+    /// Reads every shard from the first record on that arrived at this time or later.
+    ///
+    /// # Errors
+    /// As [`Reader::start`].
+    pub async fn from_time(&self, time: Timestamp) -> Result<Reader> {
+        self.reader(Start::Time(time), ReaderOptions::default()).await
+    }
+
+    /// Reads from `start` on; the options choose shards, and whether reading ends when it has caught up.
+    ///
+    /// ```
+    /// # use triton_core::{Config, ReaderOptions, Start, Stream, StreamConfig, memory::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> triton_core::Result<()> {
+    /// # let stream = Stream::new(&StreamConfig::local("clicks"), std::sync::Arc::new(Memory::new().stream("clicks", 4)?));
+    /// // The first of two programs that share a stream of four shards.
+    /// let records = stream.reader(Start::Latest, ReaderOptions::default().with_shards([0, 1])).await?;
+    /// // Elsewhere, to end it: what was fetched is still delivered.
+    /// records.stop_handle().stop();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Reader::start`].
+    pub async fn reader(&self, start: Start, options: ReaderOptions) -> Result<Reader> {
+        Reader::start(Arc::clone(&self.client), start, options).await
+    }
+}
