@@ -42,6 +42,8 @@ pub mod admin;
 mod chance;
 pub mod client;
 pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 mod error;
 pub mod faulty;

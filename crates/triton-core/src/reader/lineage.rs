@@ -63,11 +63,11 @@ impl Lineage {
         self.started = true;
         let mut ready = Vec::new();
         for shard in shards {
-            if let Some(&State::Waiting { position }) = self.known.get(&shard.id) {
-                if shard.parents().all(|parent| self.is_out_of_the_way(parent)) {
-                    self.known.insert(shard.id.clone(), State::Reading);
-                    ready.push((shard.id.clone(), position));
-                }
+            if let Some(&State::Waiting { position }) = self.known.get(&shard.id)
+                && shard.parents().all(|parent| self.is_out_of_the_way(parent))
+            {
+                self.known.insert(shard.id.clone(), State::Reading);
+                ready.push((shard.id.clone(), position));
             }
         }
         ready
