@@ -148,22 +148,22 @@ impl Limits {
     };
 
     /// These limits with so many entries a call.
-    pub fn with_max_entries(self, max_entries: usize) -> Self {
+    pub const fn with_max_entries(self, max_entries: usize) -> Self {
         Self { max_entries, ..self }
     }
 
     /// These limits with so many bytes a call.
-    pub fn with_max_call_bytes(self, max_call_bytes: usize) -> Self {
+    pub const fn with_max_call_bytes(self, max_call_bytes: usize) -> Self {
         Self { max_call_bytes, ..self }
     }
 
     /// These limits with another wait between polls.
-    pub fn with_idle_poll(self, idle_poll: Duration) -> Self {
+    pub const fn with_idle_poll(self, idle_poll: Duration) -> Self {
         Self { idle_poll, ..self }
     }
 
     /// These limits with or without order inside a call.
-    pub fn with_keeps_order(self, keeps_order: bool) -> Self {
+    pub const fn with_keeps_order(self, keeps_order: bool) -> Self {
         Self { keeps_order, ..self }
     }
 

@@ -1,0 +1,310 @@
+//! The thread that reads a stream's file: listings, fetches, and the one look at whether anything has changed.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use bytestring::ByteString;
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{oneshot, watch};
+use triton_core::{Batch, Error, PartitionKey, Position, Record, Result, SequenceNumber, Shard, ShardId, Timestamp};
+
+use crate::error::{from_sqlite, storage, thread_gone};
+use crate::layout::{self, StreamRow};
+
+/// How often a change is looked for while a reader waits for one.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A fetch stops after this many bytes, so that a batch of large records stays small.
+const FETCH_BYTES: usize = 1 << 20;
+
+/// Payloads and keys are copied into buffers of this size, which the records of a batch share.
+const BUFFER_BYTES: usize = 256 << 10;
+
+enum Request {
+    Shards { reply: oneshot::Sender<Result<Vec<Shard>>> },
+    Open { shard: ShardId, position: Position, reply: oneshot::Sender<Result<Cursor>> },
+    Fetch { cursor: Cursor, max_records: usize, reply: oneshot::Sender<Result<Option<(Batch, Cursor)>>> },
+    /// Somebody waits for a change until then.
+    Watch { until: Instant },
+}
+
+/// Where a reader stands in a shard: after the record of this sequence number.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    pub(crate) shard: ShardId,
+    number: u64,
+    after: i64,
+}
+
+impl Cursor {
+    pub(crate) fn position(&self) -> Position {
+        Position::After(SequenceNumber::from(self.after as u64))
+    }
+}
+
+/// The thread and the way to it. Dropping it ends the thread.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    requests: Option<mpsc::Sender<Request>>,
+    changes: watch::Receiver<u64>,
+    thread: Option<JoinHandle<()>>,
+    file: PathBuf,
+}
+
+impl Fetcher {
+    pub(crate) fn start(connection: Connection, file: &Path, not_found: Error) -> Result<Self> {
+        let (requests, receiver) = mpsc::channel();
+        let (changed, changes) = watch::channel(0);
+        let mut state = State {
+            connection,
+            file: file.into(),
+            not_found,
+            changed,
+            version: None,
+            watch_until: None,
+            buffer: BytesMut::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("triton-read".into())
+            .spawn(move || state.serve(&receiver))
+            .map_err(|error| storage(file, "no thread can be started", Some(error)))?;
+        Ok(Self { requests: Some(requests), changes, thread: Some(thread), file: file.into() })
+    }
+
+    pub(crate) async fn shards(&self) -> Result<Vec<Shard>> {
+        self.ask(|reply| Request::Shards { reply }).await
+    }
+
+    pub(crate) async fn open(&self, shard: ShardId, position: Position) -> Result<Cursor> {
+        self.ask(|reply| Request::Open { shard, position, reply }).await
+    }
+
+    pub(crate) async fn fetch(&self, cursor: Cursor, max_records: usize) -> Result<Option<(Batch, Cursor)>> {
+        self.ask(|reply| Request::Fetch { cursor, max_records, reply }).await
+    }
+
+    /// What counts the changes of the file that were seen.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Has changes looked for until then.
+    pub(crate) fn watch(&self, until: Instant) -> Result<()> {
+        self.send(Request::Watch { until })
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(request(reply))?;
+        answer.await.map_err(|_| thread_gone(&self.file))?
+    }
+
+    fn send(&self, request: Request) -> Result<()> {
+        let sent = self.requests.as_ref().and_then(|requests| requests.send(request).ok());
+        sent.ok_or_else(|| thread_gone(&self.file))
+    }
+}
+
+impl Drop for Fetcher {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was told to whoever was waiting.
+            drop(thread.join());
+        }
+    }
+}
+
+/// What the thread owns.
+struct State {
+    connection: Connection,
+    file: PathBuf,
+    not_found: Error,
+    changed: watch::Sender<u64>,
+    /// SQLite's count of other connections' commits, as last seen.
+    version: Option<i64>,
+    watch_until: Option<Instant>,
+    buffer: BytesMut,
+}
+
+impl State {
+    fn serve(&mut self, requests: &mpsc::Receiver<Request>) {
+        loop {
+            let request = match self.watch_until {
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => requests.recv_timeout(LOOK_EVERY),
+            };
+            match request {
+                // Who dropped the receiver of an answer does not need it.
+                Ok(Request::Shards { reply }) => drop(reply.send(self.shards())),
+                Ok(Request::Open { shard, position, reply }) => drop(reply.send(self.open(shard, position))),
+                Ok(Request::Fetch { cursor, max_records, reply }) => {
+                    drop(reply.send(self.fetch(cursor, max_records)));
+                }
+                Ok(Request::Watch { until }) => self.watch_until = self.watch_until.max(Some(until)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Some(until) = self.watch_until {
+                self.look();
+                self.watch_until = (Instant::now() < until).then_some(until);
+            }
+        }
+    }
+
+    /// Tells those who wait if there was a commit since the last look.
+    fn look(&mut self) {
+        let version = self
+            .connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+        // A look that failed counts as a change: whoever waits fetches, and is told what is wrong.
+        if version.is_err() || self.version != version.as_ref().ok().copied() {
+            self.changed.send_modify(|changes| *changes += 1);
+        }
+        self.version = version.ok();
+    }
+
+    fn shards(&mut self) -> Result<Vec<Shard>> {
+        let sqlite = |error| from_sqlite(&self.file, error);
+        let transaction = self.connection.transaction().map_err(sqlite)?;
+        StreamRow::read(&transaction).map_err(sqlite)?.ok_or_else(|| self.not_found.clone())?;
+        layout::read_shards(&transaction).map_err(sqlite)
+    }
+
+    fn open(&mut self, shard: ShardId, position: Position) -> Result<Cursor> {
+        let sqlite = |error| from_sqlite(&self.file, error);
+        let transaction = self.connection.transaction().map_err(sqlite)?;
+        let row = StreamRow::read(&transaction).map_err(sqlite)?.ok_or_else(|| self.not_found.clone())?;
+        let not_found = || {
+            let Error::StreamNotFound { stream, .. } = &self.not_found else { return self.not_found.clone() };
+            Error::ShardNotFound { shard: shard.clone(), stream: stream.clone() }
+        };
+        let number = shard.number().ok_or_else(not_found)?;
+        let ShardRow { removed_through, .. } =
+            ShardRow::read(&transaction, number).map_err(sqlite)?.ok_or_else(not_found)?;
+        let at_time = |time| last_before(&transaction, &row, number, time).map_err(sqlite);
+        let last = row.next_sequence - 1;
+        let after = match position {
+            Position::Latest => last,
+            Position::TrimHorizon => at_time(row.oldest(layout::now()))?.max(removed_through),
+            Position::AtTime(time) => at_time(time.as_millis())?.max(removed_through),
+            Position::At(sequence_number) | Position::After(sequence_number) => {
+                let sequence = match u64::try_from(sequence_number) {
+                    Ok(sequence) => i64::try_from(sequence).unwrap_or(i64::MAX),
+                    // Beyond every number that this stream will give.
+                    Err(_) => i64::MAX,
+                };
+                let after = if matches!(position, Position::At(_)) { sequence.saturating_sub(1) } else { sequence };
+                if after < removed_through {
+                    return Err(Error::PastRetention { shard, position: sequence_number });
+                }
+                after
+            }
+        };
+        Ok(Cursor { shard, number, after })
+    }
+
+    fn fetch(&mut self, mut cursor: Cursor, max_records: usize) -> Result<Option<(Batch, Cursor)>> {
+        let sqlite = |error| from_sqlite(&self.file, error);
+        let transaction = self.connection.transaction().map_err(sqlite)?;
+        let row = StreamRow::read(&transaction).map_err(sqlite)?.ok_or_else(|| self.not_found.clone())?;
+        let Some(shard) = ShardRow::read(&transaction, cursor.number).map_err(sqlite)? else {
+            // Retention removes a shard only when it was closed and is empty.
+            return Ok(None);
+        };
+        if cursor.after < shard.removed_through {
+            let position = SequenceNumber::from(cursor.after as u64);
+            return Err(Error::PastRetention { shard: cursor.shard, position });
+        }
+        let after = row.record_id(cursor.number, cursor.after);
+        let (records, is_cut) =
+            read_records(&transaction, &row, &cursor, after, max_records, &mut self.buffer).map_err(sqlite)?;
+        let Some(last) = records.last() else {
+            return Ok(shard.is_open.then_some((Batch::default(), cursor)));
+        };
+        cursor.after = u64::try_from(last.sequence_number)? as i64;
+        let millis_behind = if is_cut { layout::now().millis_since(last.arrival).max(1) } else { 0 };
+        Ok(Some((Batch::new(records, millis_behind), cursor)))
+    }
+}
+
+/// What fetching needs to know of a shard.
+struct ShardRow {
+    removed_through: i64,
+    is_open: bool,
+}
+
+impl ShardRow {
+    fn read(connection: &Connection, number: u64) -> rusqlite::Result<Option<Self>> {
+        connection
+            .prepare_cached("SELECT removed_through, last_sequence IS NULL FROM shard WHERE number = ?1")?
+            .query_row([number], |row| Ok(Self { removed_through: row.get(0)?, is_open: row.get(1)? }))
+            .optional()
+    }
+}
+
+/// The sequence number before the shard's first record that arrived at `millis` or later; before that of the record
+/// that comes next, where there is none.
+fn last_before(connection: &Connection, row: &StreamRow, shard: u64, millis: i64) -> rusqlite::Result<i64> {
+    let mut next = connection
+        .prepare_cached("SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?;
+    let mut from = row.record_id(shard, row.first_sequence);
+    let mut to = row.record_id(shard, row.next_sequence);
+    // Arrivals do not go back, so the first late one is found by halving.
+    while from < to {
+        let middle = from + (to - from) / 2;
+        let found: Option<(i64, i64)> =
+            next.query_row([middle, to], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        match found {
+            Some((id, arrival)) if arrival < millis => from = id + 1,
+            _ => to = middle,
+        }
+    }
+    Ok(row.sequence(from) - 1)
+}
+
+/// The records after `after`; tells whether the shard may hold more right away.
+fn read_records(
+    connection: &Connection,
+    row: &StreamRow,
+    cursor: &Cursor,
+    after: i64,
+    max_records: usize,
+    buffer: &mut BytesMut,
+) -> rusqlite::Result<(Vec<Record>, bool)> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, arrival, key, data FROM record WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
+    )?;
+    let limit = i64::try_from(max_records).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![after, StreamRow::last_record_id(cursor.number), limit])?;
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    while let Some(found) = rows.next()? {
+        let (key, data) = (found.get_ref(2)?.as_str()?, found.get_ref(3)?.as_blob()?);
+        let size = key.len() + data.len();
+        if buffer.capacity() < size {
+            buffer.reserve(size.max(BUFFER_BYTES));
+        }
+        buffer.extend_from_slice(key.as_bytes());
+        let key = ByteString::try_from(buffer.split().freeze())
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into()))?;
+        buffer.extend_from_slice(data);
+        records.push(Record::new(
+            cursor.shard.clone(),
+            SequenceNumber::from(row.sequence(found.get(0)?) as u64),
+            PartitionKey::stored(key),
+            Timestamp::from_millis(found.get(1)?),
+            buffer.split().freeze(),
+        ));
+        bytes += size;
+        if bytes >= FETCH_BYTES {
+            return Ok((records, true));
+        }
+    }
+    let is_cut = records.len() == max_records;
+    Ok((records, is_cut))
+}

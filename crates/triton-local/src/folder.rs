@@ -1,0 +1,197 @@
+//! The folder of local streams: where their files are, and how they come and go.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use async_trait::async_trait;
+use triton_core::{CreateOptions, Error, HashKey, Result, ShardId, StreamAdmin, StreamClient};
+
+use crate::error::storage;
+use crate::file::StreamFile;
+use crate::layout;
+use crate::stream::LocalStream;
+
+/// The streams in one folder, `streams/NAME.db` each. Clones share the files that are open.
+#[derive(Clone, Debug)]
+pub struct LocalStreams {
+    folder: PathBuf,
+    open: Arc<Mutex<BTreeMap<String, Weak<StreamFile>>>>,
+}
+
+impl LocalStreams {
+    /// The streams in this folder, which is made when the first stream is.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), open: Arc::default() }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A client for the stream, which is made first where it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name or number of shards that cannot be; [`Error::Storage`] where the file cannot be made
+    /// or opened, or is not a stream.
+    pub async fn open_or_create(&self, stream: &str, options: CreateOptions) -> Result<Arc<dyn StreamClient>> {
+        match self.open(stream).await {
+            Err(Error::StreamNotFound { .. }) => {}
+            opened => return opened,
+        }
+        match self.create(stream, options).await {
+            // Another process was faster.
+            Ok(()) | Err(Error::StreamExists { .. }) => self.open(stream).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    fn streams(&self) -> PathBuf {
+        self.folder.join("streams")
+    }
+
+    fn place(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    fn path(&self, stream: &str) -> Result<PathBuf> {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if stream.is_empty() || stream.len() > 128 || !stream.bytes().all(is_valid) {
+            let problem = format!(
+                "'{}' cannot be a stream's name: 1 to 128 letters, digits, '_', '.' and '-'",
+                stream.escape_debug()
+            );
+            return Err(Error::Invalid { problem });
+        }
+        Ok(self.streams().join(format!("{stream}.db")))
+    }
+
+    /// The open file of a stream, opened if it is not. Blocks.
+    fn file(&self, stream: &str) -> Result<Arc<StreamFile>> {
+        let path = self.path(stream)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(stream).and_then(Weak::upgrade) {
+            return Ok(file);
+        }
+        if !path.try_exists().map_err(|error| storage(&path, "cannot be looked at", Some(error)))? {
+            return Err(self.not_found(stream));
+        }
+        let file = Arc::new(StreamFile::open(stream, &path, self.place())?);
+        open.retain(|_, file| file.strong_count() > 0);
+        open.insert(stream.into(), Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    fn not_found(&self, stream: &str) -> Error {
+        Error::StreamNotFound { stream: stream.into(), place: self.place() }
+    }
+
+    /// Makes the file aside and moves it into place whole, so that nobody sees half a stream. Blocks.
+    fn make(&self, stream: &str, options: CreateOptions) -> Result<()> {
+        let path = self.path(stream)?;
+        let folder = self.streams();
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| storage(&folder, "cannot be made", Some(error)))?;
+        let aside = folder.join(format!("{stream}.db.new-{}", std::process::id()));
+        let made = self.make_aside(&aside, &path, stream, options);
+        // Left behind only by a crash in between; not a stream by its name.
+        drop(fs::remove_file(&aside));
+        made
+    }
+
+    fn make_aside(&self, aside: &Path, path: &Path, stream: &str, options: CreateOptions) -> Result<()> {
+        let cannot = |error| storage(path, "cannot be made", Some(error));
+        drop(fs::remove_file(aside));
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside).map_err(cannot)?;
+        layout::create(aside, stream, options.shards, options.retention)?;
+        // Unlike a rename, a link does not replace what is there.
+        fs::hard_link(aside, path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::StreamExists { stream: stream.into(), place: self.place() },
+            _ => cannot(error),
+        })?;
+        let folder = self.streams();
+        fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(cannot)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let folder = self.streams();
+        let cannot = |error| storage(&folder, "cannot be listed", Some(error));
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(cannot)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(cannot)?.file_name();
+            names.extend(name.to_str().and_then(|name| name.strip_suffix(".db")).map(str::to_owned));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Runs what blocks where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        stream: &str,
+        work: impl FnOnce(&Self, &str) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (streams, stream) = (self.clone(), stream.to_owned());
+        let folder = self.folder.clone();
+        let done = tokio::task::spawn_blocking(move || work(&streams, &stream)).await;
+        done.unwrap_or_else(|_| Err(crate::error::thread_gone(&folder)))
+    }
+}
+
+#[async_trait]
+impl StreamAdmin for LocalStreams {
+    async fn open(&self, stream: &str) -> Result<Arc<dyn StreamClient>> {
+        Ok(Arc::new(LocalStream(self.blocking(stream, Self::file).await?)))
+    }
+
+    async fn create(&self, stream: &str, options: CreateOptions) -> Result<()> {
+        self.blocking(stream, move |streams, stream| streams.make(stream, options)).await
+    }
+
+    async fn delete(&self, stream: &str) -> Result<()> {
+        let file = self.blocking(stream, Self::file).await?;
+        file.writer()?.delete().await?;
+        self.blocking(stream, move |streams, stream| {
+            streams.open.lock().unwrap_or_else(PoisonError::into_inner).remove(stream);
+            let path = file.path().to_owned();
+            fs::remove_file(&path).map_err(|error| storage(&path, "cannot be removed", Some(error)))?;
+            // Closing the last connection removes SQLite's own files beside it; other processes may hold theirs.
+            drop(file);
+            for suffix in ["db-wal", "db-shm"] {
+                drop(fs::remove_file(path.with_extension(suffix)));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<Vec<String>> {
+        self.blocking("", |streams, _| streams.names()).await
+    }
+
+    async fn split(&self, stream: &str, shard: &ShardId, at: HashKey) -> Result<()> {
+        let (file, shard) = (self.blocking(stream, Self::file).await?, shard.clone());
+        file.writer()?.change(move |map, sequence| map.split(&shard, at, sequence).map(drop)).await
+    }
+
+    async fn merge(&self, stream: &str, shard: &ShardId, adjacent: &ShardId) -> Result<()> {
+        let file = self.blocking(stream, Self::file).await?;
+        let (shard, adjacent) = (shard.clone(), adjacent.clone());
+        file.writer()?.change(move |map, sequence| map.merge(&shard, &adjacent, sequence).map(drop)).await
+    }
+
+    async fn reshard(&self, stream: &str, shards: usize) -> Result<()> {
+        let file = self.blocking(stream, Self::file).await?;
+        file.writer()?.change(move |map, sequence| map.reshard(shards, sequence)).await
+    }
+}

@@ -1,0 +1,236 @@
+//! How a stream lies in its file: the tables, what their numbers mean, and how a connection is set up.
+//!
+//! - `stream`, one row: the sequence number that comes next, retention, the last arrival. No row: the stream was deleted.
+//! - `shard`: one row a shard. Sequence numbers in it are as users see them.
+//! - `record`: one row a record, keyed by shard and sequence number together, so that reading a shard is one walk along
+//!   the table and no index has to be kept.
+//!
+//! Sequence numbers start at the microsecond at which the stream was made, so that a stream that is deleted and made
+//! again does not give out its numbers twice.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use triton_core::shard_map::ShardMap;
+use triton_core::{Error, HashKey, HashKeyRange, Result, SequenceNumber, Shard, ShardId, Timestamp};
+
+use crate::error::{from_sqlite, storage};
+
+/// How long a connection waits for another process's transaction.
+pub(crate) const BUSY_LIMIT: Duration = Duration::from_secs(10);
+
+/// The format of the file: `PRAGMA user_version`.
+const VERSION: i64 = 1;
+
+/// `PRAGMA application_id`: "Trit".
+const APPLICATION_ID: i64 = 0x5472_6974;
+
+const SCHEMA: &str = "
+    CREATE TABLE stream (
+        one             INTEGER PRIMARY KEY CHECK (one = 1),
+        first_sequence  INTEGER NOT NULL,
+        next_sequence   INTEGER NOT NULL,
+        last_arrival    INTEGER NOT NULL,  -- ms since 1970
+        retention       INTEGER NOT NULL,  -- ms
+        reshards        INTEGER NOT NULL   -- how often the shards were changed
+    );
+    CREATE TABLE shard (
+        number          INTEGER PRIMARY KEY,
+        parent          INTEGER,
+        adjacent_parent INTEGER,
+        first_hash_key  TEXT NOT NULL,
+        last_hash_key   TEXT NOT NULL,
+        first_sequence  INTEGER NOT NULL,
+        last_sequence   INTEGER,           -- NULL: open
+        removed_through INTEGER NOT NULL,  -- the highest sequence number that retention has removed
+        closed_at       INTEGER            -- ms since 1970
+    );
+    CREATE TABLE record (
+        id              INTEGER PRIMARY KEY,  -- shard number << 43 | sequence number - stream.first_sequence
+        arrival         INTEGER NOT NULL,     -- ms since 1970; does not go back
+        key             TEXT NOT NULL,
+        data            BLOB NOT NULL
+    );";
+
+const OFFSET_BITS: u32 = 43;
+const MAX_OFFSET: i64 = (1 << OFFSET_BITS) - 1;
+const MAX_SHARD_NUMBER: u64 = (1 << (63 - OFFSET_BITS)) - 1;
+
+/// The row of `stream`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamRow {
+    pub(crate) first_sequence: i64,
+    pub(crate) next_sequence: i64,
+    pub(crate) last_arrival: i64,
+    pub(crate) retention: i64,
+    pub(crate) reshards: i64,
+}
+
+impl StreamRow {
+    /// `None` where the stream was deleted.
+    pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        connection
+            .prepare_cached("SELECT first_sequence, next_sequence, last_arrival, retention, reshards FROM stream")?
+            .query_row([], |row| {
+                Ok(Self {
+                    first_sequence: row.get(0)?,
+                    next_sequence: row.get(1)?,
+                    last_arrival: row.get(2)?,
+                    retention: row.get(3)?,
+                    reshards: row.get(4)?,
+                })
+            })
+            .optional()
+    }
+
+    pub(crate) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached("UPDATE stream SET next_sequence = ?1, last_arrival = ?2, reshards = ?3")?
+            .execute(params![self.next_sequence, self.last_arrival, self.reshards])
+            .map(drop)
+    }
+
+    /// The key of a record in its table. Of a sequence number before the first, the key before the shard's first.
+    pub(crate) fn record_id(&self, shard: u64, sequence: i64) -> i64 {
+        let offset = sequence.saturating_sub(self.first_sequence).clamp(-1, MAX_OFFSET);
+        ((shard as i64) << OFFSET_BITS) + offset
+    }
+
+    /// The last key that a shard's record can have.
+    pub(crate) fn last_record_id(shard: u64) -> i64 {
+        ((shard as i64) << OFFSET_BITS) + MAX_OFFSET
+    }
+
+    /// The sequence number of a record's key.
+    pub(crate) fn sequence(&self, record_id: i64) -> i64 {
+        (record_id & MAX_OFFSET) + self.first_sequence
+    }
+
+    /// Records that arrived before this are past retention.
+    pub(crate) fn oldest(&self, now: Timestamp) -> i64 {
+        now.as_millis().saturating_sub(self.retention)
+    }
+}
+
+/// What this machine's clock shows.
+pub(crate) fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+/// Makes the tables of a new stream in an empty file.
+pub(crate) fn create(file: &Path, name: &str, shards: usize, retention: Duration) -> Result<()> {
+    let sqlite = |error| from_sqlite(file, error);
+    let made = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+    let first_sequence = i64::try_from(made).unwrap_or(1).max(1);
+    let map = ShardMap::uniform(name, shards, first_sequence as u64)?;
+    let mut connection = Connection::open(file).map_err(sqlite)?;
+    connection.pragma_update(None, "journal_mode", "wal").map_err(sqlite)?;
+    let transaction = connection.transaction().map_err(sqlite)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(sqlite)?;
+    transaction.pragma_update(None, "user_version", VERSION).map_err(sqlite)?;
+    transaction.execute_batch(SCHEMA).map_err(sqlite)?;
+    let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    transaction
+        .execute("INSERT INTO stream VALUES (1, ?1, ?1, ?2, ?3, 0)", params![first_sequence, now().as_millis(), retention])
+        .map_err(sqlite)?;
+    write_shards(&transaction, &map, now()).map_err(sqlite)?;
+    transaction.commit().map_err(sqlite)?;
+    // Closing moves the journal into the file, which is whole from then on.
+    connection.close().map_err(|(_, error)| sqlite(error))
+}
+
+/// A connection to a stream's file, which must exist.
+pub(crate) fn connect(file: &Path) -> Result<Connection> {
+    let sqlite = |error| from_sqlite(file, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(file, flags).map_err(sqlite)?;
+    connection.busy_handler(Some(wait_for_others)).map_err(sqlite)?;
+    connection.pragma_update(None, "synchronous", "full").map_err(sqlite)?;
+    // A journal that grew behind a slow reader does not stay large for ever.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(sqlite)?;
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(sqlite);
+    if pragma("application_id")? != APPLICATION_ID {
+        return Err(storage(file, "not a stream of Triton", None));
+    }
+    match pragma("user_version")? {
+        VERSION => Ok(connection),
+        version => Err(storage(file, format!("format {version} is newer than this Triton's ({VERSION})"), None)),
+    }
+}
+
+/// SQLite's own waits grow to 100 ms; a commit here takes a few, so this one asks again sooner, and not in step with others.
+fn wait_for_others(tries: i32) -> bool {
+    let jitter = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1_000_000;
+    std::thread::sleep(Duration::from_millis(1) + Duration::from_nanos(jitter.into()));
+    // Each try waits 1.5 ms on average.
+    Duration::from_micros(1500) * (tries.max(0) as u32) < BUSY_LIMIT
+}
+
+fn hash_key(row: &Row<'_>, column: usize) -> rusqlite::Result<HashKey> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error: Error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn sequence_number(sequence: i64) -> SequenceNumber {
+    SequenceNumber::from(sequence as u64)
+}
+
+/// Every shard, sorted by id.
+pub(crate) fn read_shards(connection: &Connection) -> rusqlite::Result<Vec<Shard>> {
+    connection
+        .prepare_cached(
+            "SELECT number, parent, adjacent_parent, first_hash_key, last_hash_key, first_sequence, last_sequence
+             FROM shard ORDER BY number",
+        )?
+        .query_map([], |row| {
+            Ok(Shard {
+                id: ShardId::numbered(row.get(0)?),
+                parent: row.get::<_, Option<u64>>(1)?.map(ShardId::numbered),
+                adjacent_parent: row.get::<_, Option<u64>>(2)?.map(ShardId::numbered),
+                hash_key_range: HashKeyRange { first: hash_key(row, 3)?, last: hash_key(row, 4)? },
+                first_sequence_number: sequence_number(row.get(5)?),
+                last_sequence_number: row.get::<_, Option<i64>>(6)?.map(sequence_number),
+            })
+        })?
+        .collect()
+}
+
+/// Stores shards that are new, and the end of those that were closed.
+pub(crate) fn write_shards(connection: &Connection, map: &ShardMap, now: Timestamp) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO shard VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, iif(?7 IS NULL, NULL, ?8))
+         ON CONFLICT (number) DO UPDATE SET last_sequence = ?7, closed_at = ?8
+         WHERE last_sequence IS NULL AND ?7 IS NOT NULL",
+    )?;
+    let number = |id: &ShardId| id.number();
+    let sequence = |number: SequenceNumber| u64::try_from(number).ok();
+    for shard in map.shards() {
+        statement.execute(params![
+            number(&shard.id),
+            shard.parent.as_ref().and_then(number),
+            shard.adjacent_parent.as_ref().and_then(number),
+            shard.hash_key_range.first.to_string(),
+            shard.hash_key_range.last.to_string(),
+            sequence(shard.first_sequence_number),
+            shard.last_sequence_number.and_then(sequence),
+            now.as_millis(),
+        ])?;
+    }
+    Ok(())
+}
+
+/// Whether a file of this layout can hold these shards.
+///
+/// # Errors
+/// [`Error::Invalid`] where shard numbers are used up.
+pub(crate) fn check_numbers(map: &ShardMap) -> Result<()> {
+    match map.shards().last().and_then(|shard| shard.id.number()) {
+        Some(number) if number > MAX_SHARD_NUMBER => {
+            Err(Error::Invalid { problem: format!("a local stream has at most {MAX_SHARD_NUMBER} shards in its life") })
+        }
+        _ => Ok(()),
+    }
+}

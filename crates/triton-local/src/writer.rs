@@ -1,0 +1,398 @@
+//! The thread that writes to a stream's file: puts in groups, changes of shards, and retention.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot};
+use triton_core::shard_map::ShardMap;
+use triton_core::{Error, HashKeyRange, PutEntry, PutReceipt, Result, SequenceNumber, ShardId};
+
+use crate::error::{from_sqlite, storage, thread_gone};
+use crate::layout::{self, StreamRow};
+
+/// Puts that share a transaction: at most so many records, so many bytes, or what came within so long.
+pub(crate) const GROUP_RECORDS: usize = 10_000;
+pub(crate) const GROUP_BYTES: usize = 8 << 20;
+const GROUP_TIME: Duration = Duration::from_millis(10);
+
+/// Puts that wait for the thread; with [`GROUP_BYTES`] a bound on what they hold.
+const WAITING_PUTS: usize = 8;
+
+/// How often records past retention are looked for, and how many are removed in one transaction.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_RECORDS: usize = 2_000;
+
+type Outcomes = Result<Vec<Result<PutReceipt>>>;
+type Change = Box<dyn FnOnce(&mut ShardMap, &mut u64) -> Result<()> + Send>;
+
+enum Request {
+    Put { entries: Vec<PutEntry>, reply: oneshot::Sender<Outcomes> },
+    Change { change: Change, reply: oneshot::Sender<Result<()>> },
+    Delete { reply: oneshot::Sender<Result<()>> },
+}
+
+/// The thread and the way to it. Dropping it waits for what was asked of it.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// Both are there until the writer is dropped.
+    requests: Option<Requests>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Sends requests to the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests {
+    sender: mpsc::Sender<Request>,
+    file: PathBuf,
+}
+
+impl Writer {
+    pub(crate) fn start(name: &str, file: &Path, not_found: Error) -> Result<Self> {
+        let (sender, receiver) = mpsc::channel(WAITING_PUTS);
+        let mut state = State {
+            name: name.into(),
+            file: file.into(),
+            not_found,
+            connection: None,
+            shards: None,
+            last_sweep: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("triton-write".into())
+            .spawn(move || state.serve(receiver))
+            .map_err(|error| storage(file, "no thread can be started", Some(error)))?;
+        Ok(Self { requests: Some(Requests { sender, file: file.into() }), thread: Some(thread) })
+    }
+
+    pub(crate) fn requests(&self) -> Option<Requests> {
+        self.requests.clone()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was told to whoever was waiting.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Requests {
+    pub(crate) async fn put(&self, entries: &[PutEntry]) -> Outcomes {
+        let entries = entries.to_vec();
+        self.ask(|reply| Request::Put { entries, reply }).await
+    }
+
+    pub(crate) async fn change(
+        &self,
+        change: impl FnOnce(&mut ShardMap, &mut u64) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        self.ask(|reply| Request::Change { change: Box::new(change), reply }).await
+    }
+
+    pub(crate) async fn delete(&self) -> Result<()> {
+        self.ask(|reply| Request::Delete { reply }).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.sender.send(request(reply)).await.map_err(|_| thread_gone(&self.file))?;
+        answer.await.map_err(|_| thread_gone(&self.file))?
+    }
+}
+
+/// What the thread owns.
+struct State {
+    name: String,
+    file: PathBuf,
+    not_found: Error,
+    connection: Option<Connection>,
+    /// The shards as of this `stream.reshards`.
+    shards: Option<(i64, ShardMap)>,
+    last_sweep: Option<Instant>,
+}
+
+/// Puts of one transaction: what each asked for, and what it will be told once the transaction is on disk.
+#[derive(Default)]
+struct Group {
+    replies: Vec<(oneshot::Sender<Outcomes>, Vec<Result<PutReceipt>>)>,
+    records: usize,
+    bytes: usize,
+}
+
+impl State {
+    fn serve(&mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut next = requests.blocking_recv();
+        while let Some(request) = next.take() {
+            match request {
+                Request::Put { entries, reply } => next = self.put_group(entries, reply, &mut requests),
+                Request::Change { change, reply } => drop(reply.send(self.change(change))),
+                Request::Delete { reply } => drop(reply.send(self.delete())),
+            }
+            if next.is_none() {
+                self.sweep_if_due();
+                next = requests.blocking_recv();
+            }
+        }
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection> {
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => Ok(none.insert(layout::connect(&self.file)?)),
+        }
+    }
+
+    /// Puts this and what else is waiting in one transaction. Returns the request that did not fit in.
+    fn put_group(
+        &mut self,
+        entries: Vec<PutEntry>,
+        reply: oneshot::Sender<Outcomes>,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Option<Request> {
+        let mut group = Group::default();
+        let mut left_over = None;
+        let committed = self.write_group(entries, reply, requests, &mut group, &mut left_over);
+        for (reply, outcomes) in group.replies {
+            // Who no longer waits for the answer has said that any outcome will do.
+            drop(reply.send(committed.clone().map(|()| outcomes)));
+        }
+        left_over
+    }
+
+    fn write_group(
+        &mut self,
+        entries: Vec<PutEntry>,
+        reply: oneshot::Sender<Outcomes>,
+        requests: &mut mpsc::Receiver<Request>,
+        group: &mut Group,
+        left_over: &mut Option<Request>,
+    ) -> Result<()> {
+        // Whatever fails before the first insert is told to the first put.
+        group.replies.push((reply, Vec::new()));
+        let (file, not_found, name) = (self.file.clone(), self.not_found.clone(), self.name.clone());
+        let sqlite = |error| from_sqlite(&file, error);
+        let mut shards = self.shards.take();
+        let started = Instant::now();
+        let transaction =
+            self.connection()?.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        let mut row = StreamRow::read(&transaction).map_err(sqlite)?.ok_or(not_found)?;
+        if shards.as_ref().is_none_or(|(reshards, _)| *reshards != row.reshards) {
+            let listed = layout::read_shards(&transaction).map_err(sqlite)?;
+            shards = Some((row.reshards, ShardMap::from_shards(&name, listed)));
+        }
+        let Some((_, map)) = &shards else { return Err(thread_gone(&file)) };
+        let router = Router::new(map);
+        row.last_arrival = row.last_arrival.max(layout::now().as_millis());
+        let mut entries = entries;
+        loop {
+            group.records += entries.len();
+            group.bytes += entries.iter().map(PutEntry::size).sum::<usize>();
+            let outcomes = insert(&transaction, &router, &mut row, &entries).map_err(sqlite)?;
+            if let Some((_, waiting)) = group.replies.last_mut() {
+                *waiting = outcomes;
+            }
+            if started.elapsed() >= GROUP_TIME {
+                break;
+            }
+            match requests.try_recv() {
+                Ok(Request::Put { entries: more, reply }) if group.has_room(&more) => {
+                    group.replies.push((reply, Vec::new()));
+                    entries = more;
+                }
+                Ok(other) => {
+                    *left_over = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        row.write(&transaction).map_err(sqlite)?;
+        transaction.commit().map_err(sqlite)?;
+        self.shards = shards;
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> Result<()> {
+        let (file, not_found, name) = (self.file.clone(), self.not_found.clone(), self.name.clone());
+        let sqlite = |error| from_sqlite(&file, error);
+        self.shards = None;
+        let transaction =
+            self.connection()?.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        let mut row = StreamRow::read(&transaction).map_err(sqlite)?.ok_or(not_found)?;
+        let mut map = ShardMap::from_shards(&name, layout::read_shards(&transaction).map_err(sqlite)?);
+        let mut sequence = row.next_sequence as u64;
+        change(&mut map, &mut sequence)?;
+        layout::check_numbers(&map)?;
+        layout::write_shards(&transaction, &map, layout::now()).map_err(sqlite)?;
+        row.next_sequence = sequence as i64;
+        row.reshards += 1;
+        row.write(&transaction).map_err(sqlite)?;
+        transaction.commit().map_err(sqlite)
+    }
+
+    /// Empties the tables, so that other processes that hold the file open see that the stream is gone.
+    fn delete(&mut self) -> Result<()> {
+        let file = self.file.clone();
+        let sqlite = |error| from_sqlite(&file, error);
+        self.shards = None;
+        let transaction =
+            self.connection()?.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        transaction.execute_batch("DELETE FROM stream; DELETE FROM shard;").map_err(sqlite)?;
+        transaction.commit().map_err(sqlite)
+    }
+
+    /// Removes records past retention, between requests and a little at a time.
+    fn sweep_if_due(&mut self) {
+        if self.last_sweep.is_some_and(|last| last.elapsed() < SWEEP_EVERY) {
+            return;
+        }
+        match self.sweep() {
+            // There may be more: the next pause goes on with it.
+            Ok(removed) if removed >= SWEEP_RECORDS => {}
+            Ok(_) => self.last_sweep = Some(Instant::now()),
+            Err(error) => {
+                tracing::warn!(file = %self.file.display(), %error, "records past retention were not removed");
+                self.last_sweep = Some(Instant::now());
+            }
+        }
+    }
+
+    fn sweep(&mut self) -> Result<usize> {
+        let file = self.file.clone();
+        let sqlite = |error| from_sqlite(&file, error);
+        let now = layout::now();
+        let connection = self.connection()?;
+        let Some(row) = StreamRow::read(connection).map_err(sqlite)? else { return Ok(0) };
+        if !is_due(connection, &row, row.oldest(now)).map_err(sqlite)? {
+            return Ok(0);
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        let Some(row) = StreamRow::read(&transaction).map_err(sqlite)? else { return Ok(0) };
+        let removed = remove_expired(&transaction, row, row.oldest(now)).map_err(sqlite)?;
+        transaction.commit().map_err(sqlite)?;
+        self.shards = None;
+        Ok(removed)
+    }
+}
+
+impl Group {
+    fn has_room(&self, entries: &[PutEntry]) -> bool {
+        self.records + entries.len() <= GROUP_RECORDS
+            && self.bytes + entries.iter().map(PutEntry::size).sum::<usize>() <= GROUP_BYTES
+    }
+}
+
+/// Which open shard a key belongs to.
+struct Router<'a> {
+    open: Vec<(HashKeyRange, u64, &'a ShardId)>,
+}
+
+impl<'a> Router<'a> {
+    fn new(map: &'a ShardMap) -> Self {
+        let numbered = map.open().filter_map(|shard| Some((shard.hash_key_range, shard.id.number()?, &shard.id)));
+        let mut open: Vec<_> = numbered.collect();
+        open.sort_by_key(|(range, ..)| range.first);
+        Self { open }
+    }
+
+    fn route(&self, entry: &PutEntry) -> Option<(u64, &'a ShardId)> {
+        let index = match self.open.len() {
+            // A stream of one shard needs no hashing.
+            1 => 0,
+            _ => {
+                let key = entry.partition_key.hash_key();
+                self.open.partition_point(|(range, ..)| range.last < key)
+            }
+        };
+        self.open.get(index).map(|&(_, number, id)| (number, id))
+    }
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    router: &Router<'_>,
+    row: &mut StreamRow,
+    entries: &[PutEntry],
+) -> rusqlite::Result<Vec<Result<PutReceipt>>> {
+    let mut statement = transaction.prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4)")?;
+    let mut outcomes = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Some((number, shard)) = router.route(entry) else {
+            let problem = format!("no open shard for key {}", entry.partition_key);
+            outcomes.push(Err(Error::Contract { backend: "the local stream".into(), problem }));
+            continue;
+        };
+        let sequence = row.next_sequence;
+        row.next_sequence += 1;
+        statement.execute(params![
+            row.record_id(number, sequence),
+            row.last_arrival,
+            entry.partition_key.as_str(),
+            &entry.data[..]
+        ])?;
+        outcomes.push(Ok(PutReceipt {
+            shard_id: shard.clone(),
+            sequence_number: SequenceNumber::from(sequence as u64),
+        }));
+    }
+    Ok(outcomes)
+}
+
+/// The numbers of all shards.
+fn shard_numbers(connection: &Connection) -> rusqlite::Result<Vec<u64>> {
+    connection.prepare_cached("SELECT number FROM shard ORDER BY number")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Whether anything is past retention; asked without a lock, so that idle streams are left alone.
+fn is_due(connection: &Connection, row: &StreamRow, oldest: i64) -> rusqlite::Result<bool> {
+    let mut first = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM (SELECT arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1)
+                        WHERE arrival < ?3)",
+    )?;
+    for number in shard_numbers(connection)? {
+        let bounds = params![row.record_id(number, row.first_sequence), StreamRow::last_record_id(number), oldest];
+        if first.query_row(bounds, |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    let closed: i64 = connection
+        .prepare_cached("SELECT count(*) FROM shard WHERE closed_at < ?1")?
+        .query_row([oldest], |row| row.get(0))?;
+    Ok(closed > 0)
+}
+
+/// Removes up to [`SWEEP_RECORDS`] records that arrived before `oldest`, and shards that closed before it and are empty.
+fn remove_expired(transaction: &Transaction<'_>, mut row: StreamRow, oldest: i64) -> rusqlite::Result<usize> {
+    let mut last_expired = transaction.prepare_cached(
+        "SELECT max(id), count(*) FROM
+            (SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3) WHERE arrival < ?4",
+    )?;
+    let mut remove = transaction.prepare_cached("DELETE FROM record WHERE id BETWEEN ?1 AND ?2")?;
+    let mut note = transaction.prepare_cached("UPDATE shard SET removed_through = ?2 WHERE number = ?1")?;
+    let mut removed = 0;
+    for number in shard_numbers(transaction)? {
+        let (first, last) = (row.record_id(number, row.first_sequence), StreamRow::last_record_id(number));
+        let (id, count): (Option<i64>, usize) = last_expired
+            .query_row(params![first, last, SWEEP_RECORDS - removed, oldest], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if let Some(id) = id {
+            remove.execute([first, id])?;
+            note.execute(params![number, row.sequence(id)])?;
+            removed += count;
+        }
+    }
+    let gone = transaction.execute(
+        "DELETE FROM shard WHERE closed_at < ?1 AND NOT EXISTS
+            (SELECT 1 FROM record WHERE id BETWEEN number << 43 AND (number << 43) + ?2)",
+        params![oldest, StreamRow::last_record_id(0)],
+    )?;
+    if gone > 0 {
+        row.reshards += 1;
+        row.write(transaction)?;
+    }
+    Ok(removed)
+}
