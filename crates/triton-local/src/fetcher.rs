@@ -24,11 +24,23 @@ const FETCH_BYTES: usize = 1 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
 enum Request {
-    Shards { reply: oneshot::Sender<Result<Vec<Shard>>> },
-    Open { shard: ShardId, position: Position, reply: oneshot::Sender<Result<Cursor>> },
-    Fetch { cursor: Cursor, max_records: usize, reply: oneshot::Sender<Result<Option<(Batch, Cursor)>>> },
+    Shards {
+        reply: oneshot::Sender<Result<Vec<Shard>>>,
+    },
+    Open {
+        shard: ShardId,
+        position: Position,
+        reply: oneshot::Sender<Result<Cursor>>,
+    },
+    Fetch {
+        cursor: Cursor,
+        max_records: usize,
+        reply: oneshot::Sender<Result<Option<(Batch, Cursor)>>>,
+    },
     /// Somebody waits for a change until then.
-    Watch { until: Instant },
+    Watch {
+        until: Instant,
+    },
 }
 
 /// Where a reader stands in a shard: after the record of this sequence number.
@@ -250,8 +262,8 @@ impl ShardRow {
 /// The sequence number before the shard's first record that arrived at `millis` or later; before that of the record
 /// that comes next, where there is none.
 fn last_before(connection: &Connection, row: &StreamRow, shard: u64, millis: i64) -> rusqlite::Result<i64> {
-    let mut next = connection
-        .prepare_cached("SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?;
+    let mut next =
+        connection.prepare_cached("SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?;
     let mut from = row.record_id(shard, row.first_sequence);
     let mut to = row.record_id(shard, row.next_sequence);
     // Arrivals do not go back, so the first late one is found by halving.
@@ -276,9 +288,8 @@ fn read_records(
     max_records: usize,
     buffer: &mut BytesMut,
 ) -> rusqlite::Result<(Vec<Record>, bool)> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, arrival, key, data FROM record WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
-    )?;
+    let mut statement = connection
+        .prepare_cached("SELECT id, arrival, key, data FROM record WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")?;
     let limit = i64::try_from(max_records).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![after, StreamRow::last_record_id(cursor.number), limit])?;
     let mut records = Vec::new();

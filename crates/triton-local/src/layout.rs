@@ -132,7 +132,10 @@ pub(crate) fn create(file: &Path, name: &str, shards: usize, retention: Duration
     transaction.execute_batch(SCHEMA).map_err(sqlite)?;
     let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     transaction
-        .execute("INSERT INTO stream VALUES (1, ?1, ?1, ?2, ?3, 0)", params![first_sequence, now().as_millis(), retention])
+        .execute(
+            "INSERT INTO stream VALUES (1, ?1, ?1, ?2, ?3, 0)",
+            params![first_sequence, now().as_millis(), retention],
+        )
         .map_err(sqlite)?;
     write_shards(&transaction, &map, now()).map_err(sqlite)?;
     transaction.commit().map_err(sqlite)?;
@@ -161,7 +164,8 @@ pub(crate) fn connect(file: &Path) -> Result<Connection> {
 
 /// SQLite's own waits grow to 100 ms; a commit here takes a few, so this one asks again sooner, and not in step with others.
 fn wait_for_others(tries: i32) -> bool {
-    let jitter = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1_000_000;
+    let jitter =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1_000_000;
     std::thread::sleep(Duration::from_millis(1) + Duration::from_nanos(jitter.into()));
     // Each try waits 1.5 ms on average.
     Duration::from_micros(1500) * (tries.max(0) as u32) < BUSY_LIMIT

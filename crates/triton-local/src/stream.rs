@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use triton_core::{
-    Batch, Limits, Position, PutEntry, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient,
-};
+use triton_core::{Batch, Limits, Position, PutEntry, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient};
 
 use crate::fetcher::Cursor;
 use crate::file::StreamFile;

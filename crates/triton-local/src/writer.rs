@@ -51,14 +51,8 @@ pub(crate) struct Requests {
 impl Writer {
     pub(crate) fn start(name: &str, file: &Path, not_found: Error) -> Result<Self> {
         let (sender, receiver) = mpsc::channel(WAITING_PUTS);
-        let mut state = State {
-            name: name.into(),
-            file: file.into(),
-            not_found,
-            connection: None,
-            shards: None,
-            last_sweep: None,
-        };
+        let mut state =
+            State { name: name.into(), file: file.into(), not_found, connection: None, shards: None, last_sweep: None };
         let thread = std::thread::Builder::new()
             .name("triton-write".into())
             .spawn(move || state.serve(receiver))
@@ -335,10 +329,8 @@ fn insert(
             entry.partition_key.as_str(),
             &entry.data[..]
         ])?;
-        outcomes.push(Ok(PutReceipt {
-            shard_id: shard.clone(),
-            sequence_number: SequenceNumber::from(sequence as u64),
-        }));
+        outcomes
+            .push(Ok(PutReceipt { shard_id: shard.clone(), sequence_number: SequenceNumber::from(sequence as u64) }));
     }
     Ok(outcomes)
 }

@@ -1,0 +1,149 @@
+//! How a run ends: the message, the next step, and the exit code.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use triton_core::{Error, ErrorKind};
+
+/// What the exit codes mean; part of the command's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    /// What no other code is for.
+    Other = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The config is wrong or lacks the stream.
+    Config = 3,
+    /// A stream, shard or position does not exist.
+    NotFound = 5,
+    /// Throttled or unreachable, after the retries.
+    Unavailable = 6,
+    /// A line, record or key is not what it should be.
+    BadData = 7,
+    /// Ended by a second Ctrl-C.
+    Interrupted = 130,
+}
+
+/// An error of the command's own, with its next step.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+    pub(crate) code: Code,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None, code }
+    }
+
+    pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Who reads the output has gone, as `head` does: the end, and no error.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// Prints what went wrong and what to do next. Returns the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if is_closed_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    say("error", AnsiColor::Red, &error.to_string());
+    for cause in error.chain().skip(1) {
+        indent("cause", &cause.to_string());
+    }
+    if let Some(help) = help(error) {
+        indent("help", &help);
+    }
+    ExitCode::from(code(error) as u8)
+}
+
+/// The same error, said of a place in the input; code and help stay.
+pub(crate) fn at(place: &str, error: anyhow::Error) -> anyhow::Error {
+    let failure = Failure { message: format!("{place}: {error}"), help: help(&error), code: code(&error) };
+    failure.into()
+}
+
+/// A line on stderr about something that is no failure.
+pub(crate) fn warn(message: &str) {
+    say("warn", AnsiColor::Yellow, message);
+}
+
+/// A line on stderr that is worth knowing.
+pub(crate) fn note(message: &str) {
+    say("note", AnsiColor::Cyan, message);
+}
+
+fn say(label: &str, color: AnsiColor, message: &str) {
+    let style = Style::new().bold().fg_color(Some(color.into()));
+    // Where stderr is closed, there is nobody to tell.
+    drop(writeln!(anstream::stderr(), "{style}{label}:{style:#} {message}"));
+}
+
+fn indent(label: &str, message: &str) {
+    let style = Style::new().bold();
+    drop(writeln!(anstream::stderr(), "  {style}{label}:{style:#} {message}"));
+}
+
+/// The exit code of an error: its own, or that of the first Triton error below it.
+pub(crate) fn code(error: &anyhow::Error) -> Code {
+    if let Some(failure) = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
+        return failure.code;
+    }
+    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()).map(Error::kind) {
+        Some(ErrorKind::Config) => Code::Config,
+        Some(ErrorKind::NotFound | ErrorKind::PastRetention) => Code::NotFound,
+        Some(ErrorKind::Throttled | ErrorKind::Unavailable) => Code::Unavailable,
+        Some(ErrorKind::BadData) => Code::BadData,
+        _ => Code::Other,
+    }
+}
+
+fn help(error: &anyhow::Error) -> Option<String> {
+    if let Some(failure) = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
+        return failure.help.clone();
+    }
+    match error.chain().find_map(|cause| cause.downcast_ref::<Error>())? {
+        Error::UnknownStream { similar: Some(similar), .. } => Some(format!("did you mean '{similar}'?")),
+        Error::UnknownStream { stream, .. } => {
+            Some(format!("add '{stream}' to the file, or use --local for a stream on this machine"))
+        }
+        Error::NoPartitionKey { .. } => Some("use --json with that field, or --key".into()),
+        Error::PartitionKeyType { .. } | Error::PartitionKeyLength { .. } => {
+            Some("use --key or --key-field, or partition_key: null in the config for random keys".into())
+        }
+        Error::StreamNotFound { .. } => Some("'triton streams list' shows those that exist".into()),
+        Error::PastRetention { .. } => Some("use --from all to go on with the oldest record that is kept".into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_follows_from_the_error_below() {
+        let config = Error::UnknownStream { stream: "a".into(), file: "b".into(), similar: None };
+        assert_eq!(code(&anyhow::Error::new(config).context("line 3")), Code::Config);
+        assert_eq!(code(&anyhow::anyhow!("something")), Code::Other);
+        let failure = Failure::new(Code::Usage, "no").with_help("yes");
+        assert_eq!(code(&anyhow::Error::new(failure)), Code::Usage);
+    }
+}

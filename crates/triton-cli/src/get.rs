@@ -1,0 +1,168 @@
+//! `triton get`: follows a stream and prints its records.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use anyhow::Result;
+use triton_core::record::{DecodeError, msgpack};
+use triton_core::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp};
+
+use crate::args::{From, GetArgs, Global};
+use crate::backend;
+use crate::exit::{self, Code, Failure};
+use crate::output::Output;
+use crate::printer::Printer;
+use crate::signals::{self, Signals};
+
+pub(crate) async fn run(global: &Global, args: GetArgs) -> Result<()> {
+    let stream = backend::stream(global, &args.stream.stream).await?;
+    let mut options = ReaderOptions::default().with_until_caught_up(args.until_caught_up);
+    options.shards.clone_from(&args.shards);
+    let start = start(&stream, &args).await?;
+    let signals = Signals::listen()?;
+    let reader = stream.reader(start, options).await?;
+
+    let has_bad_data = Arc::new(AtomicBool::new(false));
+    let renderer = Renderer {
+        stream: stream.config().logical_name.clone(),
+        output: args.output,
+        is_strict: args.strict,
+        warns: !global.quiet,
+        to_terminal: io::stdout().is_terminal(),
+        has_bad_data: Arc::clone(&has_bad_data),
+    };
+    let printer = Printer::start(move |records: Vec<Record>, out| renderer.render(&records, out));
+    let failed = follow(reader, &printer, args.count, signals).await?;
+    printer.finish().await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    match args.strict && has_bad_data.load(Ordering::Relaxed) {
+        true => Err(Failure::new(Code::BadData, "some payloads were not MessagePack (--strict)").into()),
+        false => Ok(()),
+    }
+}
+
+/// Where to start, in the reader's terms.
+async fn start(stream: &Stream, args: &GetArgs) -> Result<Start> {
+    Ok(match args.from {
+        From::Latest => Start::Latest,
+        From::All => Start::All,
+        From::At(sequence_number) => Start::At { shard: one_shard(stream, args).await?, sequence_number },
+        From::After(sequence_number) => Start::After { shard: one_shard(stream, args).await?, sequence_number },
+        From::Ago(ago) => Start::Time(Timestamp::from(SystemTime::now()) - ago),
+        From::Time(time) if time > Timestamp::from(SystemTime::now()) => {
+            return Err(Failure::new(Code::Usage, "--from: that time is yet to come").into());
+        }
+        From::Time(time) => Start::Time(time),
+    })
+}
+
+/// A sequence number belongs to one shard, which must be said where there are several.
+async fn one_shard(stream: &Stream, args: &GetArgs) -> Result<usize> {
+    if let Some([shard]) = args.shards.as_deref() {
+        return Ok(*shard);
+    }
+    let count = stream.client().shards().await?.len();
+    match (&args.shards, count) {
+        (None, 1) => Ok(0),
+        _ => Err(Failure::new(Code::Usage, "a sequence number is one shard's")
+            .with_help(format!("say which with -d NUMBER (0-{})", count.saturating_sub(1)))
+            .into()),
+    }
+}
+
+/// Hands records to the printer until the reader ends. Returns the first failure of a shard, after the others are read.
+async fn follow(
+    mut reader: Reader,
+    printer: &Printer<Vec<Record>>,
+    count: Option<u64>,
+    mut signals: Signals,
+) -> Result<Option<anyhow::Error>> {
+    let mut left = count.unwrap_or(u64::MAX);
+    let mut second = signals.clone();
+    let (mut is_stopped, mut failed) = (false, None);
+    while left > 0 {
+        let batch = tokio::select! {
+            biased;
+            () = signals.first(), if !is_stopped => {
+                is_stopped = true;
+                reader.stop_handle().stop();
+                continue;
+            }
+            batch = reader.next_batch() => batch,
+        };
+        match batch {
+            Some(Ok(mut records)) => {
+                records.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                left -= records.len() as u64;
+                tokio::select! {
+                    biased;
+                    () = second.second() => return Err(signals::interrupted("interrupted before all was printed".into())),
+                    printed = printer.print(records) => {
+                        if printed.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+            Some(Err(error)) => {
+                let gives_up = error.is_retryable();
+                let error = explain(error);
+                if let Some(earlier) = failed.replace(error) {
+                    exit::report(&earlier);
+                }
+                if gives_up {
+                    break;
+                }
+            }
+            None => break,
+        }
+    }
+    Ok(failed)
+}
+
+/// A shard's failure as one sentence: the reason, which names the shard where that matters.
+fn explain(error: Error) -> anyhow::Error {
+    match error {
+        Error::Shard { source, .. }
+            if matches!(*source, Error::PastRetention { .. } | Error::StreamNotFound { .. }) =>
+        {
+            (*source).into()
+        }
+        error => error.into(),
+    }
+}
+
+/// Makes bytes of records, on the printing thread.
+struct Renderer {
+    stream: String,
+    output: Output,
+    is_strict: bool,
+    warns: bool,
+    to_terminal: bool,
+    has_bad_data: Arc<AtomicBool>,
+}
+
+impl Renderer {
+    fn render(&self, records: &[Record], out: &mut Vec<u8>) {
+        for record in records {
+            if let Err(error) = self.output.write(out, &self.stream, record, self.to_terminal) {
+                self.bad_data(record, &error, "; shown as base64");
+            } else if self.is_strict
+                && let Err(error) = msgpack::check(&record.data)
+            {
+                self.bad_data(record, &error, "");
+            }
+        }
+    }
+
+    fn bad_data(&self, record: &Record, error: &DecodeError, consequence: &str) {
+        self.has_bad_data.store(true, Ordering::Relaxed);
+        if self.warns {
+            exit::warn(&format!("{} {}: {error}{consequence}", record.shard_id, record.sequence_number));
+        }
+    }
+}

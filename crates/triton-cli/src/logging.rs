@@ -1,0 +1,38 @@
+//! What the command says of its work: tracing on stderr, by `$TRITON_LOG`, `-v` and `-q`.
+
+use std::io;
+
+use anyhow::{Context as _, Result};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Color, Global};
+
+/// Decides colours and starts logging.
+pub(crate) fn start(global: &Global) -> Result<()> {
+    let choice = match global.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::AlwaysAnsi,
+        Color::Never => anstream::ColorChoice::Never,
+    };
+    choice.write_global();
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, 2) => "debug",
+        (false, _) => "trace",
+    };
+    let filter = match std::env::var("TRITON_LOG") {
+        Ok(directives) => EnvFilter::try_new(&directives)
+            .with_context(|| format!("$TRITON_LOG is no log filter: '{}'", directives.escape_debug()))?,
+        Err(_) => EnvFilter::new(level),
+    };
+    let is_colored = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(is_colored)
+        .with_target(false)
+        .init();
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! Records as JSON: one object a line, straight from MessagePack's tokens.
+//!
+//! What JSON has no word for is written in one of four forms, each an object with one key:
+//!
+//! | MessagePack | JSON |
+//! | --- | --- |
+//! | bytes (or text) that are not UTF-8 | `{"$bytes":"BASE64"}`; bytes that are UTF-8 become plain text |
+//! | extension | `{"$ext":{"type":5,"data":"BASE64"}}` |
+//! | timestamp, years -9999 to 9999 | `{"$timestamp":"2015-06-10T20:47:56.172019Z"}` |
+//! | float that is no number | `{"$float":"nan"}`, `"inf"`, `"-inf"` |
+//!
+//! A map that has such a name as its only key gets one more dollar sign there (`{"$$bytes":1}`), which reading takes
+//! away. Keys that are not text become text: numbers, booleans and null as JSON writes them, the rest as the JSON form
+//! in a string. Inside a key, an array or map that is itself a key is shown as `$bytes`, for quotes in quotes in quotes
+//! double at each level.
+
+use triton_core::Record;
+use triton_core::record::DecodeError;
+use triton_core::record::msgpack::{Scanner, Token, check};
+
+use super::{ExtensionTime, append, append_float, base64, escape};
+
+/// The names of the forms, without their dollar sign.
+const FORMS: [&str; 4] = ["bytes", "ext", "timestamp", "float"];
+
+/// Whether the only key of a map would be taken for a form's, or for such a key with more dollar signs.
+pub(crate) fn is_form_key(key: &str) -> bool {
+    key.starts_with('$') && FORMS.contains(&key.trim_start_matches('$'))
+}
+
+/// Appends a record as one line.
+pub(super) fn write(out: &mut Vec<u8>, stream: &str, record: &Record, terminal: bool) -> Result<(), DecodeError> {
+    out.extend_from_slice(b"{\"stream\":");
+    string(out, stream, terminal);
+    out.extend_from_slice(b",\"shard\":");
+    string(out, record.shard_id.as_str(), terminal);
+    // As text, since most readers of JSON would round a number of 56 digits.
+    out.extend_from_slice(b",\"seq\":\"");
+    append(out, record.sequence_number);
+    out.extend_from_slice(b"\",\"key\":");
+    string(out, record.partition_key.as_str(), terminal);
+    out.extend_from_slice(b",\"arrival\":");
+    integer(out, record.arrival.as_millis());
+    out.extend_from_slice(b",\"data\":");
+    let outcome = payload(out, &record.data, terminal);
+    out.extend_from_slice(b"}\n");
+    outcome
+}
+
+/// Appends a payload; one that is not MessagePack as `$bytes`.
+pub(super) fn payload(out: &mut Vec<u8>, payload: &[u8], terminal: bool) -> Result<(), DecodeError> {
+    match check(payload) {
+        Ok(()) => Transcoder { scanner: Scanner::new(payload), payload, out, terminal, in_key: false }.value(),
+        Err(error) => {
+            bytes(out, payload);
+            Err(error)
+        }
+    }
+}
+
+/// Goes through a payload that was checked, and so is nested no deeper than a stack can take.
+struct Transcoder<'a, 'o> {
+    scanner: Scanner<'a>,
+    payload: &'a [u8],
+    out: &'o mut Vec<u8>,
+    terminal: bool,
+    in_key: bool,
+}
+
+impl Transcoder<'_, '_> {
+    fn value(&mut self) -> Result<(), DecodeError> {
+        let token = self.scanner.token()?;
+        self.value_from(token)
+    }
+
+    fn value_from(&mut self, token: Token<'_>) -> Result<(), DecodeError> {
+        match token {
+            Token::Array(values) => {
+                self.out.push(b'[');
+                for index in 0..values {
+                    if index > 0 {
+                        self.out.push(b',');
+                    }
+                    self.value()?;
+                }
+                self.out.push(b']');
+            }
+            Token::Map(pairs) => {
+                self.out.push(b'{');
+                for index in 0..pairs {
+                    if index > 0 {
+                        self.out.push(b',');
+                    }
+                    self.key(pairs == 1)?;
+                    self.out.push(b':');
+                    self.value()?;
+                }
+                self.out.push(b'}');
+            }
+            Token::Nil => self.out.extend_from_slice(b"null"),
+            Token::Bool(true) => self.out.extend_from_slice(b"true"),
+            Token::Bool(false) => self.out.extend_from_slice(b"false"),
+            Token::Unsigned(value) => integer(self.out, value),
+            Token::Signed(value) => integer(self.out, value),
+            Token::Float32(value) => single(self.out, value),
+            Token::Float64(value) => double(self.out, value),
+            Token::Text(data) | Token::Binary(data) => match str::from_utf8(data) {
+                Ok(text) => string(self.out, text, self.terminal),
+                Err(_) => bytes(self.out, data),
+            },
+            Token::Extension(kind, data) => extension(self.out, kind, data),
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, only: bool) -> Result<(), DecodeError> {
+        let mut whole = self.scanner.clone();
+        let token = self.scanner.token()?;
+        if let Token::Text(data) | Token::Binary(data) = token
+            && let Ok(text) = str::from_utf8(data)
+        {
+            match only && is_form_key(text) {
+                true => append(self.out, format_args!("\"${text}\"")),
+                false => string(self.out, text, self.terminal),
+            }
+            return Ok(());
+        }
+        let start = self.out.len();
+        match token {
+            Token::Array(_) | Token::Map(_) if self.in_key => {
+                let from = whole.offset();
+                whole.skip_value()?;
+                bytes(self.out, &self.payload[from..whole.offset()]);
+                self.scanner = whole;
+            }
+            Token::Array(_) | Token::Map(_) => {
+                self.in_key = true;
+                self.value_from(token)?;
+                self.in_key = false;
+            }
+            scalar => self.value_from(scalar)?,
+        }
+        quote(self.out, start);
+        Ok(())
+    }
+}
+
+fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn double(out: &mut Vec<u8>, value: f64) {
+    match value {
+        f64::INFINITY => out.extend_from_slice(br#"{"$float":"inf"}"#),
+        f64::NEG_INFINITY => out.extend_from_slice(br#"{"$float":"-inf"}"#),
+        value if value.is_nan() => out.extend_from_slice(br#"{"$float":"nan"}"#),
+        value => append_float(out, value),
+    }
+}
+
+/// The few digits of single precision, in the notation of double, which is what they are read back as.
+fn single(out: &mut Vec<u8>, value: f32) {
+    let mut widened = f64::from(value);
+    if value.is_finite() {
+        let start = out.len();
+        append_float(out, value);
+        widened = str::from_utf8(&out[start..]).ok().and_then(|text| text.parse().ok()).unwrap_or(widened);
+        out.truncate(start);
+    }
+    double(out, widened);
+}
+
+fn bytes(out: &mut Vec<u8>, data: &[u8]) {
+    append(out, format_args!(r#"{{"$bytes":"{}"}}"#, base64(data)));
+}
+
+fn extension(out: &mut Vec<u8>, kind: i8, data: &[u8]) {
+    let time = ExtensionTime::decode(kind, data)
+        .and_then(|time| jiff::Timestamp::new(time.seconds, time.nanoseconds as i32).ok());
+    match time {
+        Some(time) => append(out, format_args!(r#"{{"$timestamp":"{time}"}}"#)),
+        None => append(out, format_args!(r#"{{"$ext":{{"type":{kind},"data":"{}"}}}}"#, base64(data))),
+    }
+}
+
+/// Makes a JSON string of the JSON from `start` on; its only characters that need escaping are quotes and backslashes.
+fn quote(out: &mut Vec<u8>, start: usize) {
+    let end = out.len();
+    out.push(b'"');
+    for at in start..end {
+        let byte = out[at];
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+    out.drain(start..end);
+}
+
+/// The bytes that a string cannot hold as they are.
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        escaped[byte] = true;
+        byte += 1;
+    }
+    escaped[b'"' as usize] = true;
+    escaped[b'\\' as usize] = true;
+    escaped
+};
+
+/// Also those that begin a character which a terminal could act on.
+const ESCAPED_ON_TERMINAL: [bool; 256] = {
+    let mut escaped = ESCAPED;
+    escaped[0x7f] = true;
+    escaped[0xc2] = true;
+    escaped[0xe2] = true;
+    escaped
+};
+
+fn string(out: &mut Vec<u8>, text: &str, terminal: bool) {
+    let escaped = if terminal { &ESCAPED_ON_TERMINAL } else { &ESCAPED };
+    out.push(b'"');
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| escaped[usize::from(byte)]) {
+        let (plain, from) = rest.split_at(at);
+        out.extend_from_slice(plain.as_bytes());
+        let mut characters = from.chars();
+        if let Some(character) = characters.next() {
+            escape_character(out, character);
+        }
+        rest = characters.as_str();
+    }
+    out.extend_from_slice(rest.as_bytes());
+    out.push(b'"');
+}
+
+fn escape_character(out: &mut Vec<u8>, character: char) {
+    match character {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        // None of these is past U+FFFF, where JSON would need two escapes.
+        unsafe_one if escape::is_unsafe(unsafe_one) => append(out, format_args!("\\u{:04x}", u32::from(unsafe_one))),
+        harmless => out.extend_from_slice(harmless.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::tests::{payload as any_payload, record};
+    use proptest::prelude::*;
+    use triton_core::record::msgpack::MAX_DEPTH;
+
+    fn json(data: &[u8]) -> String {
+        let mut out = Vec::new();
+        payload(&mut out, data, false).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn scalars_are_jsons_own() {
+        assert_eq!(json(b"\x97\xc0\xc2\xc3\x05\xd0\x05\xe0\xa2hi"), r#"[null,false,true,5,5,-32,"hi"]"#);
+        assert_eq!(json(&[&[0xcf][..], &[0xff; 8]].concat()), "18446744073709551615");
+        assert_eq!(json(b"\xd3\x80\0\0\0\0\0\0\0"), "-9223372036854775808");
+    }
+
+    #[test]
+    fn floats_are_as_short_as_their_precision_allows() {
+        let double = |value: f64| json(&[&[0xcb][..], &value.to_be_bytes()].concat());
+        let single = |value: f32| json(&[&[0xca][..], &value.to_be_bytes()].concat());
+        assert_eq!(double(1.0), "1.0");
+        assert_eq!(double(-0.0), "-0.0");
+        assert_eq!(double(1_433_969_276.172_019), "1433969276.172019");
+        assert_eq!(double(5e-324), "5e-324");
+        assert_eq!(double(1e22), "1e+22");
+        assert_eq!(single(0.1), "0.1");
+        assert_eq!(single(1e14), "100000000000000.0");
+        assert_eq!(double(2_039_718_370_663_479.0 + 0.25), "2039718370663479.2");
+        assert_eq!(double(f64::NAN), r#"{"$float":"nan"}"#);
+        assert_eq!(single(f32::INFINITY), r#"{"$float":"inf"}"#);
+        assert_eq!(double(f64::NEG_INFINITY), r#"{"$float":"-inf"}"#);
+    }
+
+    #[test]
+    fn bytes_are_text_where_they_can_be() {
+        assert_eq!(json(b"\x93\xc4\x02hi\xa2\xff\xfe\xc4\x01\x80"), r#"["hi",{"$bytes":"//4="},{"$bytes":"gA=="}]"#);
+    }
+
+    #[test]
+    fn extensions_and_timestamps_have_their_forms() {
+        assert_eq!(json(b"\xc7\x03\x05abc"), r#"{"$ext":{"type":5,"data":"YWJj"}}"#);
+        assert_eq!(json(b"\xd6\xff\x55\x78\xa2\x7c"), r#"{"$timestamp":"2015-06-10T20:47:56Z"}"#);
+        let at = |nanoseconds: u32, seconds: i64| {
+            json(&[&b"\xc7\x0c\xff"[..], &nanoseconds.to_be_bytes(), &seconds.to_be_bytes()].concat())
+        };
+        assert_eq!(at(172_019_000, 1_433_969_276), r#"{"$timestamp":"2015-06-10T20:47:56.172019Z"}"#);
+        assert_eq!(at(500_000_000, -1), r#"{"$timestamp":"1969-12-31T23:59:59.5Z"}"#);
+        assert_eq!(at(0, i64::MAX), r#"{"$ext":{"type":-1,"data":"AAAAAH//////////"}}"#);
+        assert_eq!(at(1_000_000_000, 0), r#"{"$ext":{"type":-1,"data":"O5rKAAAAAAAAAAAA"}}"#);
+        assert_eq!(json(b"\xd4\xff\x01"), r#"{"$ext":{"type":-1,"data":"AQ=="}}"#);
+    }
+
+    #[test]
+    fn maps_keep_their_order_and_duplicates_and_get_text_for_keys() {
+        assert_eq!(json(b"\x83\xa1b\x01\xa1a\x02\xa1b\x03"), r#"{"b":1,"a":2,"b":3}"#);
+        assert_eq!(
+            json(b"\x86\x01\x01\xca\x3f\xc0\0\0\x01\xc3\x01\xc0\x01\xc4\x01x\x01\xa1\xff\x01"),
+            r#"{"1":1,"1.5":1,"true":1,"null":1,"x":1,"{\"$bytes\":\"/w==\"}":1}"#
+        );
+        assert_eq!(json(b"\x81\x92\x01\xa1\"\x02"), r#"{"[1,\"\\\"\"]":2}"#);
+    }
+
+    #[test]
+    fn a_map_that_looks_like_a_form_gets_a_dollar_sign_more() {
+        assert_eq!(json(b"\x81\xa6$bytes\xa4aGk="), r#"{"$$bytes":"aGk="}"#);
+        assert_eq!(json(b"\x81\xa5$$ext\x01"), r#"{"$$$ext":1}"#);
+        assert_eq!(json(b"\x81\xa6$other\x01"), r#"{"$other":1}"#);
+        assert_eq!(json(b"\x82\xa6$bytes\x01\xa1a\x02"), r#"{"$bytes":1,"a":2}"#);
+    }
+
+    #[test]
+    fn keys_in_keys_in_keys_stay_small() {
+        let nested = [vec![0x81; MAX_DEPTH], vec![0xc0], vec![0x01; MAX_DEPTH]].concat();
+        let text = json(&nested);
+        assert!(text.starts_with(r#"{"{\"{\\\"$bytes\\\":\\\""#), "{text}");
+        assert!(text.len() < 500, "{} bytes", text.len());
+    }
+
+    #[test]
+    fn a_terminal_gets_escapes_that_are_still_json() {
+        let text = "\u{1b}\u{7f}\u{85}\u{202e}\u{2069} \u{a0}\u{2028}ñ\"\\\n\r\t\u{8}";
+        let (mut terminal, mut pipe) = (Vec::new(), Vec::new());
+        string(&mut terminal, text, true);
+        string(&mut pipe, text, false);
+        assert_eq!(
+            str::from_utf8(&terminal).unwrap(),
+            "\"\\u001b\\u007f\\u0085\\u202e\\u2069 \u{a0}\u{2028}ñ\\\"\\\\\\n\\r\\t\\u0008\""
+        );
+        for json in [terminal, pipe] {
+            assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_record_is_one_line_of_json(
+            data in any_payload(),
+            stream in any::<String>(),
+            terminal in any::<bool>(),
+        ) {
+            let mut out = Vec::new();
+            write(&mut out, &stream, &record(data), terminal).unwrap();
+            prop_assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+            let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            prop_assert_eq!(line["stream"].as_str(), Some(&*stream));
+            let names: Vec<_> = line.as_object().unwrap().keys().collect();
+            prop_assert_eq!(names, ["stream", "shard", "seq", "key", "arrival", "data"]);
+        }
+
+        #[test]
+        fn a_string_is_what_serde_writes(text in any::<String>()) {
+            let mut out = Vec::new();
+            string(&mut out, &text, false);
+            // Of the short escapes, serde alone has these two.
+            let serde = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text.clone());
+            if !text.contains(['\u{8}', '\u{c}']) {
+                prop_assert_eq!(String::from_utf8(out).unwrap(), serde);
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second for an immediate one.
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::exit::{Code, Failure};
+
+/// Counts the signals that have come.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals(watch::Receiver<usize>);
+
+impl Signals {
+    /// Takes the signals over from here on; a task counts them until the process ends.
+    pub(crate) fn listen() -> Result<Self> {
+        let cannot = "signals cannot be taken over";
+        let mut interrupt = signal(SignalKind::interrupt()).context(cannot)?;
+        let mut terminate = signal(SignalKind::terminate()).context(cannot)?;
+        let (count, signals) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(()) = interrupt.recv() => {}
+                    Some(()) = terminate.recv() => {}
+                    else => return,
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self(signals))
+    }
+
+    /// Waits for the first signal.
+    pub(crate) async fn first(&mut self) {
+        self.at_least(1).await;
+    }
+
+    /// Waits for the second signal.
+    pub(crate) async fn second(&mut self) {
+        self.at_least(2).await;
+    }
+
+    async fn at_least(&mut self, wanted: usize) {
+        if self.0.wait_for(|count| *count >= wanted).await.is_err() {
+            // No more signals will be counted.
+            std::future::pending().await
+        }
+    }
+}
+
+/// The end after a second signal.
+pub(crate) fn interrupted(message: String) -> anyhow::Error {
+    Failure::new(Code::Interrupted, message).into()
+}

@@ -1,0 +1,128 @@
+//! `triton streams`: makes, lists and changes streams.
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use serde_json::json;
+use triton_core::{Backend, CreateOptions, Error, StreamConfig};
+
+use crate::args::{Global, StreamsCommand, TableOutput};
+use crate::backend;
+use crate::exit::{Code, Failure};
+use crate::shards::{plain_table, render};
+
+pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> {
+    match command {
+        StreamsCommand::Create { stream, shards, retention } => {
+            let config = backend::configure(global, &stream.stream)?;
+            let options =
+                CreateOptions::default().with_shards(shards.unwrap_or(config.shards)).with_retention(retention);
+            backend::admin(&config)?.create(&config.name, options).await?;
+        }
+        StreamsCommand::Delete { stream, yes } => {
+            let config = backend::configure(global, &stream.stream)?;
+            if !yes {
+                let message = format!("'{}' would be removed with every record in it", config.name);
+                return Err(Failure::new(Code::Usage, message).with_help("add --yes to remove it").into());
+            }
+            backend::admin(&config)?.delete(&config.name).await?;
+        }
+        StreamsCommand::List { output } => list(global, output).await?,
+        StreamsCommand::Split { stream, shard, at } => {
+            let config = backend::configure(global, &stream.stream)?;
+            let admin = backend::admin(&config)?;
+            let client = admin.open(&config.name).await?;
+            let shards = client.shards().await?;
+            let id = backend::shard_id(&*client, shard).await?;
+            let range = shards.iter().find(|shard| shard.id == id).map(|shard| shard.hash_key_range);
+            let one_key = || Error::Invalid { problem: format!("{id} holds a single hash key and cannot be split") };
+            let at = at.or(range.and_then(|range| range.middle())).ok_or_else(one_key)?;
+            admin.split(&config.name, &id, at).await?;
+        }
+        StreamsCommand::Merge { stream, shards } => {
+            let config = backend::configure(global, &stream.stream)?;
+            let admin = backend::admin(&config)?;
+            let client = admin.open(&config.name).await?;
+            let [first, second] = shards[..] else {
+                return Err(Failure::new(Code::Usage, "a merge takes two shards").into());
+            };
+            let ids = (backend::shard_id(&*client, first).await?, backend::shard_id(&*client, second).await?);
+            admin.merge(&config.name, &ids.0, &ids.1).await?;
+        }
+        StreamsCommand::Reshard { stream, shards } => {
+            let config = backend::configure(global, &stream.stream)?;
+            backend::admin(&config)?.reshard(&config.name, shards).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is listed of a stream.
+struct Row {
+    config: StreamConfig,
+    /// How many open shards; `None` where it does not exist, or cannot be looked at.
+    shards: Option<usize>,
+}
+
+async fn list(global: &Global, output: TableOutput) -> Result<()> {
+    let mut rows = Vec::new();
+    for config in streams(global).await? {
+        let shards = match config.backend {
+            Backend::Local => open_shards(&config).await?,
+            _ => None,
+        };
+        rows.push(Row { config, shards });
+    }
+    let text = match output {
+        TableOutput::Table => table(&rows),
+        TableOutput::Json => rows.iter().map(|row| format!("{}\n", json_line(row))).collect(),
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// The streams of the config; without one, those of this machine.
+async fn streams(global: &Global) -> Result<Vec<StreamConfig>> {
+    if !global.local
+        && let Some(config) = backend::find_config(global)?
+    {
+        return Ok(config.streams().cloned().collect());
+    }
+    let place = StreamConfig::local("");
+    let names = backend::admin(&place)?.list().await?;
+    Ok(names.iter().map(|name| StreamConfig::local(name)).collect())
+}
+
+async fn open_shards(config: &StreamConfig) -> Result<Option<usize>> {
+    match backend::admin(config)?.open(&config.name).await {
+        Ok(client) => Ok(Some(client.shards().await?.iter().filter(|shard| shard.is_open()).count())),
+        Err(Error::StreamNotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn backend_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Local => "local",
+        _ => "kinesis",
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut table = plain_table();
+    table.set_header(["STREAM", "NAME", "BACKEND", "OPEN SHARDS"]);
+    for Row { config, shards } in rows {
+        let shards = shards.map_or("-".to_owned(), |count| count.to_string());
+        table.add_row([&config.logical_name, &config.name, backend_name(config.backend), &shards]);
+    }
+    render(&table)
+}
+
+fn json_line(Row { config, shards }: &Row) -> serde_json::Value {
+    json!({
+        "stream": config.logical_name,
+        "name": config.name,
+        "backend": backend_name(config.backend),
+        "open_shards": shards,
+    })
+}
