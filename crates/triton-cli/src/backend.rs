@@ -53,6 +53,9 @@ pub(crate) fn configure(global: &Global, name: &str) -> Result<StreamConfig> {
     Ok(stream)
 }
 
+/// Variables that machines set for every program, whether or not anybody there uses AWS.
+const SAYS_NOTHING: [&str; 2] = ["AWS_CA_BUNDLE", "AWS_PAGER"];
+
 /// What shows that the user means AWS, so that a local stream would be a surprise.
 fn points_to_aws(global: &Global) -> Option<String> {
     let flags =
@@ -62,7 +65,7 @@ fn points_to_aws(global: &Global) -> Option<String> {
     }
     let mut variables: Vec<String> = env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("AWS_"))
+        .filter(|name| name.starts_with("AWS_") && !SAYS_NOTHING.contains(&name.as_str()))
         .collect();
     variables.sort_unstable();
     variables.into_iter().next().map(|variable| format!("${variable}"))

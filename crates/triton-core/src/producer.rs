@@ -1,5 +1,6 @@
 //! Putting records so that each ends exactly once: acknowledged, or failed to its caller.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -73,13 +74,7 @@ impl Producer {
         let mut round = Round::new(entries, limits);
         let mut backoff = self.backoff();
         while let Some(call) = round.next_call() {
-            let answer = match &call {
-                Call::Slice(range) => self.client.put_batch(&entries[range.clone()]).await,
-                Call::Picked(picked) => {
-                    let batch: Vec<PutEntry> = picked.iter().map(|&index| entries[index].clone()).collect();
-                    self.client.put_batch(&batch).await
-                }
-            };
+            let answer = self.client.put_batch(&call.entries(entries)).await;
             let (succeeded, last_error) = round.record(&call, answer, self.client.name());
             if succeeded {
                 backoff.reset();
@@ -124,19 +119,15 @@ struct Round<'a> {
     poisoned: Vec<(PartitionKey, Error)>,
 }
 
-/// Which entries go into a call.
-enum Call {
-    /// Neighbours, sent without a copy.
-    Slice(std::ops::Range<usize>),
-    /// Chosen ones, in order.
-    Picked(Vec<usize>),
-}
+/// Which entries go into a call: their indexes, in order.
+struct Call(Vec<usize>);
 
 impl Call {
-    fn indexes(&self) -> Vec<usize> {
-        match self {
-            Call::Slice(range) => range.clone().collect(),
-            Call::Picked(picked) => picked.clone(),
+    /// The entries themselves: a slice where they are neighbours, as they are unless some were sent before.
+    fn entries<'e>(&self, entries: &'e [PutEntry]) -> Cow<'e, [PutEntry]> {
+        match (self.0.first(), self.0.last()) {
+            (Some(&first), Some(&last)) if last - first + 1 == self.0.len() => Cow::Borrowed(&entries[first..=last]),
+            _ => self.0.iter().map(|&index| entries[index].clone()).collect(),
         }
     }
 }
@@ -160,7 +151,8 @@ impl<'a> Round<'a> {
     /// The next entries to send, in order and within the limits; `None` when every entry has its outcome.
     fn next_call(&mut self) -> Option<Call> {
         self.withhold();
-        let (mut bytes, mut picked, mut keys) = (0, Vec::new(), BTreeSet::new());
+        let (mut bytes, mut keys) = (0, BTreeSet::new());
+        let mut picked = Vec::with_capacity(self.pending.len().min(self.limits.max_entries));
         for &index in &self.pending {
             let entry = &self.entries[index];
             if picked.len() == self.limits.max_entries || bytes + entry.size() > self.limits.max_call_bytes {
@@ -171,27 +163,22 @@ impl<'a> Round<'a> {
                 picked.push(index);
             }
         }
-        let (&first, &last) = (picked.first()?, picked.last()?);
-        Some(match last - first + 1 == picked.len() {
-            true => Call::Slice(first..last + 1),
-            false => Call::Picked(picked),
-        })
+        (!picked.is_empty()).then_some(Call(picked))
     }
 
     /// Takes a call's answer. Tells whether any entry was written, and the last error after which some are sent again.
     fn record(&mut self, call: &Call, answer: Result<Vec<Result<PutReceipt>>>, stream: &str) -> (bool, Option<Error>) {
-        let indexes = call.indexes();
+        let count = call.0.len();
         let answers = match answer {
-            Ok(answers) if answers.len() == indexes.len() => answers,
+            Ok(answers) if answers.len() == count => answers,
             Ok(answers) => {
-                let problem = format!("{} results for {} entries", answers.len(), indexes.len());
-                let error = Error::Contract { backend: stream.into(), problem };
-                indexes.iter().map(|_| Err(error.clone())).collect()
+                let problem = format!("{} results for {count} entries", answers.len());
+                vec![Err(Error::Contract { backend: stream.into(), problem }); count]
             }
-            Err(error) => indexes.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => vec![Err(error); count],
         };
         let (mut succeeded, mut last_error) = (false, None);
-        for (index, answer) in indexes.into_iter().zip(answers) {
+        for (&index, answer) in call.0.iter().zip(answers) {
             match answer {
                 Ok(receipt) => {
                     succeeded = true;

@@ -72,9 +72,9 @@ pub struct ReaderOptions {
 }
 
 impl Default for ReaderOptions {
-    /// All shards, without an end, 1,000 records a fetch.
+    /// All shards, without an end, 10,000 records a fetch: as many as Kinesis gives; backends bound the bytes.
     fn default() -> Self {
-        Self { shards: None, until_caught_up: false, max_records: 1000, retry: RetryPolicy::default(), seed: None }
+        Self { shards: None, until_caught_up: false, max_records: 10_000, retry: RetryPolicy::default(), seed: None }
     }
 }
 

@@ -108,10 +108,11 @@ impl Stream {
         &self,
         records: impl IntoIterator<Item = &'a T>,
     ) -> Vec<Result<PutReceipt>> {
-        let (mut entries, mut failed) = (Vec::new(), Vec::new());
+        let records = records.into_iter();
+        let (mut entries, mut failed) = (Vec::with_capacity(records.size_hint().0), Vec::new());
         {
             let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
-            for (index, record) in records.into_iter().enumerate() {
+            for (index, record) in records.enumerate() {
                 match encoder.encode(record) {
                     Ok(entry) => entries.push(entry),
                     Err(error) => failed.push((index, error)),

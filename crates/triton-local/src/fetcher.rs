@@ -20,9 +20,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A fetch stops after this many bytes, so that a batch of large records stays small.
 const FETCH_BYTES: usize = 1 << 20;
 
-/// Payloads and keys are copied into buffers of this size, which the records of a batch share.
-const BUFFER_BYTES: usize = 256 << 10;
-
 enum Request {
     Shards {
         reply: oneshot::Sender<Result<Vec<Shard>>>,
@@ -70,15 +67,7 @@ impl Fetcher {
     pub(crate) fn start(connection: Connection, file: &Path, not_found: Error) -> Result<Self> {
         let (requests, receiver) = mpsc::channel();
         let (changed, changes) = watch::channel(0);
-        let mut state = State {
-            connection,
-            file: file.into(),
-            not_found,
-            changed,
-            version: None,
-            watch_until: None,
-            buffer: BytesMut::new(),
-        };
+        let mut state = State { connection, file: file.into(), not_found, changed, version: None, watch_until: None };
         let thread = std::thread::Builder::new()
             .name("triton-read".into())
             .spawn(move || state.serve(&receiver))
@@ -139,7 +128,6 @@ struct State {
     /// SQLite's count of other connections' commits, as last seen.
     version: Option<i64>,
     watch_until: Option<Instant>,
-    buffer: BytesMut,
 }
 
 impl State {
@@ -233,8 +221,7 @@ impl State {
             return Err(Error::PastRetention { shard: cursor.shard, position });
         }
         let after = row.record_id(cursor.number, cursor.after);
-        let (records, is_cut) =
-            read_records(&transaction, &row, &cursor, after, max_records, &mut self.buffer).map_err(sqlite)?;
+        let (records, is_cut) = read_records(&transaction, &row, &cursor, after, max_records).map_err(sqlite)?;
         let Some(last) = records.last() else {
             return Ok(shard.is_open.then_some((Batch::default(), cursor)));
         };
@@ -286,30 +273,35 @@ fn read_records(
     cursor: &Cursor,
     after: i64,
     max_records: usize,
-    buffer: &mut BytesMut,
 ) -> rusqlite::Result<(Vec<Record>, bool)> {
     let mut statement = connection
         .prepare_cached("SELECT id, arrival, key, data FROM record WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")?;
     let limit = i64::try_from(max_records).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![after, StreamRow::last_record_id(cursor.number), limit])?;
+    // What the records of a batch share belongs to this batch alone: counting references to it is then never a matter
+    // between this thread and those that drop the batches before.
+    let shard = ShardId::from(cursor.shard.as_str());
+    let mut buffer = BytesMut::new();
     let mut records = Vec::new();
     let mut bytes = 0;
     while let Some(found) = rows.next()? {
         let (key, data) = (found.get_ref(2)?.as_str()?, found.get_ref(3)?.as_blob()?);
         let size = key.len() + data.len();
         if buffer.capacity() < size {
-            buffer.reserve(size.max(BUFFER_BYTES));
+            // Few allocations for many records, none larger than needed for few.
+            buffer.reserve(size.max(bytes).max(4096));
         }
         buffer.extend_from_slice(key.as_bytes());
-        let key = ByteString::try_from(buffer.split().freeze())
-            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into()))?;
         buffer.extend_from_slice(data);
+        let mut data = buffer.split().freeze();
+        let key = ByteString::try_from(data.split_to(key.len()))
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into()))?;
         records.push(Record::new(
-            cursor.shard.clone(),
+            shard.clone(),
             SequenceNumber::from(row.sequence(found.get(0)?) as u64),
             PartitionKey::stored(key),
             Timestamp::from_millis(found.get(1)?),
-            buffer.split().freeze(),
+            data,
         ));
         bytes += size;
         if bytes >= FETCH_BYTES {

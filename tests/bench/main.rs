@@ -1,0 +1,158 @@
+//! Benchmarks: each row is a ratio between two kinds of processes that take turns in one run.
+//!
+//! `make bench` prints them. A row is the median over the runs; CPU time is a process's own, user and system together.
+//! Absolute numbers depend on the machine; ratios less so.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+
+mod job;
+mod measure;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use self::job::{Job, RECORDS};
+use self::measure::{Measured, interleave, median};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, job, folder] = &arguments[..]
+        && flag == "--job"
+    {
+        return job::run(job, Path::new(folder));
+    }
+    let runs = std::env::var("TRITON_BENCH_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5);
+    let folder = tempfile::tempdir()?;
+    let bench = Bench { triton: triton()?, folder: folder.path().to_owned(), runs };
+    println!("medians of {runs} runs each, taking turns; {RECORDS} records of 100 bytes\n");
+    println!("{:<42} {:>12} {:>12} {:>7} {:>7}  goal", "row", "triton", "peer", "rate", "cpu");
+    bench.put()?;
+    bench.get()?;
+    bench.command_put()?;
+    bench.command_get()?;
+    bench.latency()
+}
+
+/// The command that was built beside this program.
+fn triton() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let triton = this.parent().and_then(Path::parent).context("a target folder")?.join("triton");
+    anyhow::ensure!(triton.exists(), "{} is missing: build it with 'cargo build --release'", triton.display());
+    Ok(triton)
+}
+
+struct Bench {
+    triton: PathBuf,
+    folder: PathBuf,
+    runs: usize,
+}
+
+impl Bench {
+    fn job(&self, job: Job) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--job", job.name()]).arg(&self.folder);
+        Ok(command)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.triton);
+        // Only what the benchmark says decides where streams are.
+        command.env_clear().env("XDG_DATA_HOME", &self.folder).env("HOME", &self.folder).current_dir(&self.folder);
+        command.args(arguments).args(["--quiet", "--local", "-s", job::STREAM]);
+        command
+    }
+
+    fn forget_stream(&self) -> Result<()> {
+        let streams = self.folder.join("triton/streams");
+        if streams.exists() {
+            std::fs::remove_dir_all(&streams)?;
+        }
+        Ok(())
+    }
+
+    fn put(&self) -> Result<()> {
+        let plain = self.folder.join("plain.db");
+        let (ours, peer) = interleave(
+            self.runs,
+            || {
+                self.forget_stream()?;
+                self.job(Job::PutLibrary)
+            },
+            || {
+                drop(std::fs::remove_file(&plain));
+                self.job(Job::PutPlain)
+            },
+        )?;
+        row("library put / plain SQLite loop", &ours, &peer, "rate >= 0.70");
+        Ok(())
+    }
+
+    fn get(&self) -> Result<()> {
+        let (ours, peer) = interleave(self.runs, || self.job(Job::GetLibrary), || self.job(Job::GetPlain))?;
+        row("library get, typed / plain SQLite loop", &ours, &peer, "rate >= 0.70");
+        Ok(())
+    }
+
+    fn command_put(&self) -> Result<()> {
+        let lines = self.folder.join("lines.txt");
+        job::write_lines(&lines)?;
+        let path = lines.display().to_string();
+        let (ours, peer) = interleave(
+            self.runs,
+            || {
+                self.forget_stream()?;
+                Ok(self.command(&["put", &path]))
+            },
+            || {
+                self.forget_stream()?;
+                self.job(Job::PutLibrary)
+            },
+        )?;
+        row("triton put / library put", &ours, &peer, "rate >= 0.65");
+        println!("{:<42} {:>12}", "  peak memory", mebibytes(&ours));
+        Ok(())
+    }
+
+    fn command_get(&self) -> Result<()> {
+        let arguments = ["get", "--from", "all", "-e", "-o", "json"];
+        let (ours, peer) = interleave(self.runs, || Ok(self.command(&arguments)), || self.job(Job::GetPlain))?;
+        // 600,000 a second where the plain loop does 3,500,000.
+        row("triton get -o json / plain SQLite loop", &ours, &peer, "rate >= 0.17");
+        println!("{:<42} {:>12}", "  peak memory", mebibytes(&ours));
+        Ok(())
+    }
+
+    fn latency(&self) -> Result<()> {
+        let first = ["get", "--from", "all", "-n", "1"];
+        let version = || {
+            let mut command = Command::new(&self.triton);
+            command.arg("--version");
+            Ok(command)
+        };
+        let (first, version) = interleave(4 * self.runs, || Ok(self.command(&first)), version)?;
+        println!("{:<42} {:>12}  goal < 10 ms", "triton --version", milliseconds(&version));
+        println!("{:<42} {:>12}  goal < 30 ms", "triton get --from all -n 1", milliseconds(&first));
+        Ok(())
+    }
+}
+
+fn rate(measured: &[Measured]) -> f64 {
+    median(measured.iter().map(|run| RECORDS as f64 / run.wall.as_secs_f64()))
+}
+
+fn row(name: &str, ours: &[Measured], peer: &[Measured], goal: &str) {
+    let pairs = || ours.iter().zip(peer);
+    let rates = median(pairs().map(|(ours, peer)| peer.wall.as_secs_f64() / ours.wall.as_secs_f64()));
+    let cpu = median(pairs().map(|(ours, peer)| ours.cpu.as_secs_f64() / peer.cpu.as_secs_f64()));
+    println!("{name:<42} {:>10.0}/s {:>10.0}/s {rates:>7.2} {cpu:>7.2}  {goal}", rate(ours), rate(peer));
+}
+
+fn mebibytes(measured: &[Measured]) -> String {
+    format!("{:.0} MiB", median(measured.iter().map(|run| run.peak_bytes as f64 / f64::from(1 << 20))))
+}
+
+fn milliseconds(measured: &[Measured]) -> String {
+    format!("{:.1} ms", median(measured.iter().map(|run| run.wall.as_secs_f64() * 1000.0)))
+}
