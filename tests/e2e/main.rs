@@ -1,1 +1,13 @@
-fn main() {}
+//! End-to-end tests: the built `triton` command, real processes, real files.
+//!
+//! They run the command that lies beside them in the target folder and fail without it; `make test` builds it first.
+
+mod crash;
+mod first_run;
+mod follow;
+mod home;
+mod input;
+mod mistakes;
+mod shards;
+mod signals;
+mod storage;

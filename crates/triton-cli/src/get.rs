@@ -13,15 +13,15 @@ use crate::args::{From, GetArgs, Global};
 use crate::backend;
 use crate::exit::{self, Code, Failure};
 use crate::output::Output;
-use crate::printer::Printer;
-use crate::signals::{self, Signals};
+use crate::printer::{Printed, Printer};
+use crate::signals::Signals;
 
 pub(crate) async fn run(global: &Global, args: GetArgs) -> Result<()> {
     let stream = backend::stream(global, &args.stream.stream).await?;
     let mut options = ReaderOptions::default().with_until_caught_up(args.until_caught_up);
     options.shards.clone_from(&args.shards);
     let start = start(&stream, &args).await?;
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let reader = stream.reader(start, options).await?;
 
     let has_bad_data = Arc::new(AtomicBool::new(false));
@@ -34,8 +34,8 @@ pub(crate) async fn run(global: &Global, args: GetArgs) -> Result<()> {
         has_bad_data: Arc::clone(&has_bad_data),
     };
     let printer = Printer::start(move |records: Vec<Record>, out| renderer.render(&records, out));
-    let failed = follow(reader, &printer, args.count, signals).await?;
-    printer.finish().await?;
+    let failed = follow(reader, &printer, args.count, &mut signals).await?;
+    printer.finish(&mut signals).await?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -79,10 +79,9 @@ async fn follow(
     mut reader: Reader,
     printer: &Printer<Vec<Record>>,
     count: Option<u64>,
-    mut signals: Signals,
+    signals: &mut Signals,
 ) -> Result<Option<anyhow::Error>> {
     let mut left = count.unwrap_or(u64::MAX);
-    let mut second = signals.clone();
     let (mut is_stopped, mut failed) = (false, None);
     while left > 0 {
         let batch = tokio::select! {
@@ -98,14 +97,8 @@ async fn follow(
             Some(Ok(mut records)) => {
                 records.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                 left -= records.len() as u64;
-                tokio::select! {
-                    biased;
-                    () = second.second() => return Err(signals::interrupted("interrupted before all was printed".into())),
-                    printed = printer.print(records) => {
-                        if printed.is_err() {
-                            break;
-                        }
-                    }
+                if printer.print(records, signals).await? == Printed::Closed {
+                    break;
                 }
             }
             Some(Err(error)) => {

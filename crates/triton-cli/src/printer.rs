@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::signals::{self, Signals};
+
 /// Items that wait to be printed.
 const WAITING: usize = 2;
 
@@ -15,9 +17,14 @@ pub(crate) struct Printer<T> {
     thread: JoinHandle<io::Result<()>>,
 }
 
-/// Nobody reads the output any more, or it cannot be written; [`Printer::finish`] tells which.
-#[derive(Debug)]
-pub(crate) struct Closed;
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Printed {
+    /// It is on its way.
+    Taken,
+    /// Nobody reads the output any more, or it cannot be written; [`Printer::finish`] tells which.
+    Closed,
+}
 
 impl<T: Send + 'static> Printer<T> {
     /// Prints what `render` makes of each item.
@@ -39,13 +46,32 @@ impl<T: Send + 'static> Printer<T> {
         Self { items, thread }
     }
 
-    pub(crate) async fn print(&self, item: T) -> Result<(), Closed> {
-        self.items.send(item).await.map_err(|_| Closed)
+    /// Waits until the item can be taken.
+    ///
+    /// # Errors
+    /// A second signal, which ends waiting for a reader that does not read.
+    pub(crate) async fn print(&self, item: T, signals: &mut Signals) -> Result<Printed> {
+        tokio::select! {
+            biased;
+            () = signals.second() => Err(unprinted()),
+            sent = self.items.send(item) => Ok(if sent.is_ok() { Printed::Taken } else { Printed::Closed }),
+        }
     }
 
     /// Waits until everything is printed.
-    pub(crate) async fn finish(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// What keeps stdout from being written; a second signal.
+    pub(crate) async fn finish(self, signals: &mut Signals) -> Result<()> {
         drop(self.items);
-        self.thread.await.context("the printing thread panicked")?.context("stdout cannot be written")
+        tokio::select! {
+            biased;
+            () = signals.second() => Err(unprinted()),
+            done = self.thread => done.context("the printing thread panicked")?.context("stdout cannot be written"),
+        }
     }
+}
+
+fn unprinted() -> anyhow::Error {
+    signals::interrupted("interrupted before everything was printed".into())
 }

@@ -16,7 +16,7 @@ use triton_core::{Error, PutEntry, PutReceipt, Stream, StreamConfig};
 use crate::args::{Global, PutArgs};
 use crate::backend;
 use crate::exit::{self, Code, Failure};
-use crate::printer::Printer;
+use crate::printer::{Printed, Printer};
 use crate::signals::{self, Signals};
 
 use self::encode::LineEncoder;
@@ -139,7 +139,7 @@ impl Put {
 
     async fn acknowledge(&mut self, receipts: Vec<PutReceipt>) -> Result<()> {
         let printer = self.printer.get_or_insert_with(|| Printer::start(render_receipts));
-        if printer.print(receipts).await.is_err() {
+        if printer.print(receipts, &mut self.signals).await? == Printed::Closed {
             // Nobody reads the acknowledgements: the end, as for any closed pipe.
             self.stop = None;
             return self.finish_printing().await;
@@ -149,7 +149,7 @@ impl Put {
 
     async fn finish_printing(&mut self) -> Result<()> {
         match self.printer.take() {
-            Some(printer) => printer.finish().await,
+            Some(printer) => printer.finish(&mut self.signals).await,
             None => Ok(()),
         }
     }

@@ -24,7 +24,9 @@ pub(crate) fn from_sqlite(file: &Path, error: rusqlite::Error) -> Error {
         _ => "SQLite failed".into(),
     };
     let may_have_written = matches!(code, Some(ErrorCode::SystemIoFailure) | None);
-    Error::Storage { file: file.into(), problem, may_have_written, source: Some(Arc::new(error)) }
+    // As one line: rusqlite's error has a source that says the same again.
+    let source = Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(error.to_string()));
+    Error::Storage { file: file.into(), problem, may_have_written, source: Some(source) }
 }
 
 /// A failure of the file system, or of what a file holds.

@@ -1,0 +1,68 @@
+//! kill -9 at random moments: every acknowledged line is there, in order per key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::time::Duration;
+
+use crate::home::Home;
+
+const KEYS: usize = 4;
+
+/// How often to kill: `TRITON_KILLS`, 20 if it is not set.
+fn kills() -> usize {
+    std::env::var("TRITON_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20)
+}
+
+#[test]
+fn what_was_acknowledged_outlasts_a_kill() {
+    let home = Home::with_config("a: {name: a, partition_key: key, backend: local, shards: 2}\n");
+    let mut acknowledged: Vec<String> = Vec::new();
+    let mut number = 0;
+    // From right after the start to well into the stream of commits.
+    for kill in 0..kills() {
+        let mut put = home.start(&["put", "-s", "a", "--json", "--ack"]);
+        let mut stdin = put.child.stdin.take().unwrap();
+        let first = number;
+        let feeding = std::thread::spawn(move || {
+            let mut n = first;
+            loop {
+                let lines: String = (n..n + 50)
+                    .map(|n| {
+                        format!("{{\"key\":\"key-{}\",\"n\":{n},\"pad\":\"{}\"}}\n", n % KEYS, "x".repeat(n % 300))
+                    })
+                    .collect();
+                n += 50;
+                // The pipe breaks with the kill.
+                if stdin.write_all(lines.as_bytes()).is_err() {
+                    return n;
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(5 + 7 * (kill as u64 % 23)));
+        put.child.kill().unwrap();
+        put.child.wait().unwrap();
+        number = feeding.join().unwrap();
+        for line in put.stdout.by_ref().lines() {
+            let line = line.unwrap();
+            // The last line may be cut.
+            if line.split(' ').count() == 2 && line.len() > "shardId-000000000000 ".len() + 15 {
+                acknowledged.push(line);
+            }
+        }
+    }
+
+    let stored = home.all("a", r"%p %o %s\n");
+    let places: BTreeSet<&str> = stored.iter().map(|line| &line[..line.match_indices(' ').nth(1).unwrap().0]).collect();
+    assert!(acknowledged.len() > 100 * kills() / 20, "only {} lines were acknowledged", acknowledged.len());
+    for place in &acknowledged {
+        assert!(places.contains(place.as_str()), "{place} was acknowledged and is not there");
+    }
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    for line in &stored {
+        let record: serde_json::Value = serde_json::from_str(line.splitn(3, ' ').nth(2).unwrap()).unwrap();
+        let (key, n) = (record["key"].as_str().unwrap().to_owned(), record["n"].as_u64().unwrap());
+        assert!(last.insert(key.clone(), n) < Some(n), "{key} goes back to {n}");
+    }
+    // The next writer finds a stream that is whole.
+    home.feed(&["put", "-s", "a", "--json"], "{\"key\":\"key-0\",\"n\":0}\n").ok();
+}

@@ -1,0 +1,179 @@
+//! A home folder of its own for each test, and the command run in it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// No step of a test takes longer than this.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Home {
+    folder: TempDir,
+}
+
+/// What a run of the command left.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: Option<i32>,
+}
+
+fn triton() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let triton = this.parent().and_then(Path::parent).unwrap().join("triton");
+    assert!(triton.exists(), "{} is missing: run 'make test', or 'cargo build' first", triton.display());
+    triton
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// With a config in the folder that commands run in.
+    pub(crate) fn with_config(config: &str) -> Self {
+        let home = Self::new();
+        home.write("triton.yaml", config);
+        home
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn write(&self, file: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(crate) fn stream_file(&self, stream: &str) -> PathBuf {
+        self.path().join(".local/share/triton/streams").join(format!("{stream}.db"))
+    }
+
+    /// The command with nothing in its environment but this home.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(triton());
+        command.env_clear().env("HOME", self.path()).current_dir(self.path()).args(arguments);
+        command
+    }
+
+    /// Runs the command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(self.command(arguments), b"")
+    }
+
+    /// Runs the command to its end with this on its stdin.
+    pub(crate) fn feed(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
+        self.run_with(self.command(arguments), input.as_ref())
+    }
+
+    pub(crate) fn run_with(&self, mut command: Command, input: &[u8]) -> Ran {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+        // A command that ends without reading all of its input is not at fault for that.
+        let feeding = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        feeding.join().unwrap();
+        Ran {
+            // Paths of this home are the same in every run.
+            stdout: String::from_utf8_lossy(&output.stdout).replace(&self.path().display().to_string(), "[HOME]"),
+            stderr: String::from_utf8_lossy(&output.stderr).replace(&self.path().display().to_string(), "[HOME]"),
+            code: output.status.code(),
+        }
+    }
+
+    /// Starts the command; its stdin and stdout are pipes.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout }
+    }
+
+    /// The lines that `get --from all -e` prints in this format.
+    pub(crate) fn all(&self, stream: &str, format: &str) -> Vec<String> {
+        let ran = self.run(&["get", "-q", "-s", stream, "--from", "all", "-e", "-o", format]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        ran.stdout.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Ran {
+    /// Stderr and the exit code, as cli.md writes mistakes.
+    pub(crate) fn mistake(&self) -> String {
+        assert_eq!(self.stdout, "", "nothing is printed to stdout");
+        format!("{}[{}]", self.stderr, self.code.map_or("signal".into(), |code| code.to_string()))
+    }
+
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+}
+
+/// A command that runs while the test goes on; killed when dropped.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub(crate) fn write(&mut self, input: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        stdin.flush().unwrap();
+    }
+
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for the end. Returns the rest of stdout.
+    pub(crate) fn end(mut self) -> (ExitStatus, String, String) {
+        drop(self.child.stdin.take());
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (self.wait(), stdout, stderr)
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "the command does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

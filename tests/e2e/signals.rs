@@ -1,0 +1,96 @@
+//! Ctrl-C, SIGTERM and readers that go away.
+
+use std::process::Stdio;
+
+use crate::home::{Home, eventually};
+
+#[test]
+fn a_signal_ends_put_after_what_was_read() {
+    for signal in ["INT", "TERM"] {
+        let home = Home::new();
+        let mut put = home.start(&["put", "-q", "-s", "a", "--ack"]);
+        put.write("1\n2\n");
+        assert!(put.line().starts_with("shardId-"));
+        put.line();
+        put.write("3\n");
+        put.line();
+        // Stdin stays open: the read that waits for it is interrupted.
+        put.signal(signal);
+        assert_eq!(put.wait().code(), Some(0), "{signal}");
+        assert_eq!(home.all("a", r"%o\n").len(), 3);
+    }
+}
+
+#[test]
+fn a_signal_ends_get_after_what_was_fetched() {
+    for signal in ["INT", "TERM"] {
+        let home = Home::new();
+        let lines: String = (0..500).map(|n| format!("{n}\n")).collect();
+        home.feed(&["put", "-q", "-s", "a"], lines).ok();
+        let mut get = home.start(&["get", "-q", "-s", "a", "--from", "all", "-o", r"%s\n"]);
+        get.line();
+        get.signal(signal);
+        let (status, rest, stderr) = get.end();
+        assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{signal}");
+        assert_eq!(rest.lines().count(), 499, "one fetch, all of it");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let home = Home::new();
+    let lines = format!("{}\n", "x".repeat(500)).repeat(5000);
+    home.feed(&["put", "-q", "-s", "a"], lines).ok();
+    // Nobody reads, so what was fetched cannot be delivered.
+    let mut get = home.start(&["get", "-q", "-s", "a", "--from", "all", "-o", "json"]);
+    get.line();
+    get.signal("INT");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(get.child.try_wait().unwrap().is_none(), "it waits for its reader");
+    get.signal("INT");
+    assert_eq!(get.wait().code(), Some(130));
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let home = Home::new();
+    let lines: String = (0..50_000).map(|n| format!("{n}\n")).collect();
+    home.feed(&["put", "-q", "-s", "a"], lines).ok();
+    let mut get = home.start(&["get", "-q", "-s", "a", "--from", "all"]);
+    get.line();
+    let mut stderr = get.child.stderr.take().unwrap();
+    let closed = std::mem::replace(&mut get.stdout, {
+        let mut other = home.command(&["--version"]).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = other.stdout.take().unwrap();
+        other.wait().unwrap();
+        std::io::BufReader::new(stdout)
+    });
+    drop(closed);
+    assert_eq!(get.wait().code(), Some(0));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    assert_eq!(said, "");
+}
+
+#[test]
+fn a_full_device_is_told() {
+    let home = Home::new();
+    home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
+    let mut get = home.command(&["get", "-q", "-s", "a", "--from", "all", "-e"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = get.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr), @r"
+    error: stdout cannot be written
+      cause: No space left on device (os error 28)
+    ");
+}
+
+#[test]
+fn a_slow_producer_is_not_kept_waiting() {
+    let home = Home::new();
+    let mut put = home.start(&["put", "-q", "-s", "a"]);
+    // One line, and the pipe stays open: it is put without a second one.
+    put.write("1\n");
+    eventually("the line", || !home.all("a", "%s").is_empty());
+}

@@ -1,0 +1,126 @@
+//! Files that fail: a clear error, and nothing half written.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::home::Home;
+
+#[test]
+fn files_are_the_users_own() {
+    let home = Home::new();
+    home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let file = home.stream_file("a");
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(mode(file.parent().unwrap()), 0o700);
+    assert_eq!(mode(file.parent().unwrap().parent().unwrap()), 0o700);
+}
+
+#[test]
+fn a_file_that_is_no_stream_is_refused() {
+    let home = Home::new();
+    home.write(".local/share/triton/streams/a.db", "nothing that SQLite knows, and long enough to have a header");
+    for command in [&["get", "-q", "-s", "a"][..], &["put", "-q", "-s", "a"]] {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(home.run(command).mistake(), @r"
+            error: [HOME]/.local/share/triton/streams/a.db: not a stream of Triton, or corrupt
+              cause: file is not a database
+            [1]
+            ");
+        }
+    }
+    let other = home.stream_file("other");
+    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert_eq!(
+        home.run(&["get", "-q", "-s", "other"]).mistake(),
+        "error: [HOME]/.local/share/triton/streams/other.db: not a stream of Triton\n[1]"
+    );
+}
+
+#[test]
+fn a_file_of_a_newer_triton_is_refused() {
+    let home = Home::new();
+    home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
+    rusqlite::Connection::open(home.stream_file("a")).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert_eq!(
+        home.run(&["get", "-q", "-s", "a"]).mistake(),
+        "error: [HOME]/.local/share/triton/streams/a.db: format 99 is newer than this Triton's (1)\n[1]"
+    );
+}
+
+#[test]
+fn a_corrupt_page_is_told() {
+    let home = Home::new();
+    let lines = format!("{}\n", "x".repeat(300)).repeat(2000);
+    home.feed(&["put", "-q", "-s", "a"], lines).ok();
+    let file = home.stream_file("a");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8192].fill(0xff);
+    std::fs::write(&file, bytes).unwrap();
+    let ran = home.run(&["get", "-q", "-s", "a", "--from", "all", "-e", "-o", "%S "]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("a.db: the file is corrupt"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_locked_file_is_told_after_a_while() {
+    let home = Home::new();
+    home.feed(&["put", "-q", "-s", "a"], "1\n").ok();
+    let other = rusqlite::Connection::open(home.stream_file("a")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    insta::assert_snapshot!(home.feed(&["put", "-q", "-s", "a", "--failed", "failed.mp"], "2\n3\n").mistake(), @r"
+    error: 2 of 2 records were not put; kept in failed.mp
+      cause: [HOME]/.local/share/triton/streams/a.db: locked by another process for over 10 s
+      cause: database is locked
+    [1]
+    ");
+    // Who only reads is not kept out.
+    assert_eq!(home.all("a", r"%o\n").len(), 1);
+    other.execute_batch("COMMIT").unwrap();
+    let kept = std::fs::read(home.path().join("failed.mp")).unwrap();
+    assert_eq!(kept.iter().filter(|&&byte| byte == 0x82).count(), 2, "two maps of two fields");
+    home.feed(&["put", "-q", "-s", "a"], "4\n").ok();
+    assert_eq!(home.all("a", r"%o\n").len(), 2);
+}
+
+#[test]
+fn a_disk_that_takes_no_more_leaves_whole_transactions() {
+    let home = Home::new();
+    home.feed(&["put", "-q", "-s", "a"], "first\n").ok();
+    // Files of this process may grow to 2 MiB (ulimit counts 512 bytes), then writing fails.
+    let script =
+        format!("trap '' XFSZ; ulimit -f 4096; exec {} put -q -s a --ack", home.command(&[]).get_program().display());
+    let mut command = std::process::Command::new("sh");
+    command.env_clear().env("HOME", home.path()).args(["-c", &script]);
+    let lines: String = (0..50_000).map(|n| format!("{n} {}\n", "x".repeat(200))).collect();
+    let ran = home.run_with(command, lines.as_bytes());
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("records were not put"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("a.db: "), "{}", ran.stderr);
+    let stored = home.all("a", r"%p %o\n");
+    for ack in ran.stdout.lines() {
+        assert!(stored.iter().any(|place| place == ack), "{ack} was acknowledged and is not there");
+    }
+    home.feed(&["put", "-q", "-s", "a"], "after\n").ok();
+    assert_eq!(home.all("a", r"%o\n").len(), stored.len() + 1);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told() {
+    let home = Home::new();
+    home.write("file", "");
+    let mut command = home.command(&["put", "-q", "-s", "a"]);
+    command.env("XDG_DATA_HOME", home.path().join("file"));
+    insta::assert_snapshot!(home.run_with(command, b"hi\n").mistake(), @r"
+    error: [HOME]/file/triton/streams/a.db: cannot be looked at
+      cause: Not a directory (os error 20)
+    [1]
+    ");
+    let mut homeless = home.command(&["put", "-q", "-s", "a"]);
+    homeless.env_remove("HOME");
+    insta::assert_snapshot!(home.run_with(homeless, b"hi\n").mistake(), @r"
+    error: no folder for local streams: $HOME is not set
+      help: set $XDG_DATA_HOME, or give the stream a path in the config
+    [3]
+    ");
+}
