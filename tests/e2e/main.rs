@@ -2,6 +2,8 @@
 //!
 //! They run the command that lies beside them in the target folder and fail without it; `make test` builds it first.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there fails it")]
+
 mod crash;
 mod first_run;
 mod follow;

@@ -256,3 +256,6 @@ impl<'a> Round<'a> {
         self.outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(unanswered()))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,3 +232,6 @@ impl Drop for OwnedTask {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;

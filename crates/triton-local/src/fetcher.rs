@@ -198,7 +198,7 @@ impl State {
                     // Beyond every number that this stream will give.
                     Err(_) => i64::MAX,
                 };
-                let after = if matches!(position, Position::At(_)) { sequence.saturating_sub(1) } else { sequence };
+                let after = if matches!(position, Position::At(_)) { (sequence - 1).max(0) } else { sequence };
                 if after < removed_through {
                     return Err(Error::PastRetention { shard, position: sequence_number });
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -98,24 +98,15 @@ impl LocalStreams {
             .mode(0o700)
             .create(&folder)
             .map_err(|error| storage(&folder, "cannot be made", Some(error)))?;
-        let aside = folder.join(format!("{stream}.db.new-{}", std::process::id()));
-        let made = self.make_aside(&aside, &path, stream, options);
-        // Left behind only by a crash in between; not a stream by its name.
-        drop(fs::remove_file(&aside));
-        made
-    }
-
-    fn make_aside(&self, aside: &Path, path: &Path, stream: &str, options: CreateOptions) -> Result<()> {
-        let cannot = |error| storage(path, "cannot be made", Some(error));
-        drop(fs::remove_file(aside));
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside).map_err(cannot)?;
-        layout::create(aside, stream, options.shards, options.retention)?;
-        // Unlike a rename, a link does not replace what is there.
-        fs::hard_link(aside, path).map_err(|error| match error.kind() {
+        let cannot = |error| storage(&path, "cannot be made", Some(error));
+        // Readable by its owner alone, like the folder; not a stream by its name if a crash leaves it behind.
+        let prefix = format!("{stream}.new-");
+        let aside = tempfile::Builder::new().prefix(&prefix).tempfile_in(&folder).map_err(cannot)?;
+        layout::create(aside.path(), stream, options.shards, options.retention)?;
+        aside.persist_noclobber(&path).map_err(|error| match error.error.kind() {
             std::io::ErrorKind::AlreadyExists => Error::StreamExists { stream: stream.into(), place: self.place() },
-            _ => cannot(error),
+            _ => cannot(error.error),
         })?;
-        let folder = self.streams();
         fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(cannot)
     }
 

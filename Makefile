@@ -1,0 +1,44 @@
+# Everything a developer or CI does, in one place. `make` shows what there is.
+
+# The tests and the demo run the command that was just built here.
+TARGET ?= $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+TRITON = $(TARGET)/debug/triton
+CARGO  ?= cargo
+
+.PHONY: help dev build demo shell test lint bench fuzz kill
+
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dev: ## Check the toolchain, build, and say what to do next
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs"; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing: install gcc or clang (SQLite is built from source)"; exit 1; }
+	@$(MAKE) --no-print-directory build
+	@printf '\nbuilt %s\n\nnext:\n  make demo    put records and get them back\n  make shell   a shell to try the command in\n  make test    all tests\n' '$(TRITON)'
+
+build:
+	$(CARGO) build
+
+demo: build ## Put records into a local stream and get them back
+	@sh docs/demo.sh $(TRITON)
+
+shell: build ## A shell with the built command, a scratch config and a local stream
+	@sh docs/shell.sh $(TRITON)
+
+test: build ## All tests; needs nothing but Rust and a C compiler
+	$(CARGO) test --workspace
+
+lint: ## Formatting, clippy and documentation, without a warning
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --all-features
+
+bench: ## Benchmarks, as ratios to a peer in the same run
+	$(CARGO) build --release -p triton-cli
+	$(CARGO) bench -p triton-tests
+
+fuzz: ## The decoder's property for 10 minutes
+	TRITON_FUZZ_SECONDS=600 $(CARGO) test --release -p triton-core --lib no_payload_makes_the_decoder_panic
+
+kill: build ## kill -9 of a put at 200 random moments
+	TRITON_KILLS=200 $(CARGO) test -p triton-tests --test e2e what_was_acknowledged

@@ -1,0 +1,223 @@
+//! Faults that no server shows on demand, by a client that answers from a script.
+
+use std::time::Duration;
+
+use super::*;
+use crate::client::{Position, ShardReader};
+use crate::shard::{Shard, ShardId};
+
+/// What a call is answered, by its number from 1 and its entries.
+type Answer = Box<dyn Fn(usize, &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> + Send + Sync>;
+
+/// Answers call by call; keeps what each call held.
+struct Scripted {
+    limits: Limits,
+    answer: Answer,
+    calls: Mutex<Vec<Vec<String>>>,
+}
+
+impl std::fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("scripted")
+    }
+}
+
+#[async_trait::async_trait]
+impl StreamClient for Scripted {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        Ok(Vec::new())
+    }
+
+    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+        let mut calls = self.calls.lock().unwrap();
+        calls.push(entries.iter().map(|entry| String::from_utf8(entry.data.to_vec()).unwrap()).collect());
+        (self.answer)(calls.len(), entries)
+    }
+
+    async fn open_shard(&self, shard: &ShardId, _: Position) -> Result<Box<dyn ShardReader>> {
+        Err(Error::ShardNotFound { shard: shard.clone(), stream: "scripted".into() })
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        Ok(self.limits)
+    }
+}
+
+/// What came of it: the calls, and an outcome an entry.
+struct Ran {
+    calls: Vec<Vec<String>>,
+    outcomes: Vec<Result<PutReceipt>>,
+}
+
+async fn run(limits: Limits, texts: &[&str], answer: Answer) -> Ran {
+    let scripted = Arc::new(Scripted { limits, answer, calls: Mutex::default() });
+    let producer =
+        Producer::new(Arc::clone(&scripted) as Arc<dyn StreamClient>, ProducerOptions::default().with_seed(1));
+    let outcomes = producer.put_all(&texts.iter().map(|text| entry(text)).collect::<Vec<_>>()).await;
+    let calls = scripted.calls.lock().unwrap().clone();
+    Ran { calls, outcomes }
+}
+
+/// `k/1` is record 1 of key k.
+fn entry(text: &str) -> PutEntry {
+    let key = text.split('/').next().unwrap().to_owned();
+    PutEntry::new(PartitionKey::new(key).unwrap(), text.as_bytes().to_vec())
+}
+
+fn stored() -> Result<PutReceipt> {
+    Ok(PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() })
+}
+
+fn throttled() -> Error {
+    Error::Throttled { problem: "full".into() }
+}
+
+fn lost() -> Error {
+    Error::Unavailable { problem: "no answer".into(), may_have_written: true, source: None }
+}
+
+fn in_order() -> Limits {
+    Limits::KINESIS.with_keeps_order(true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_failed_is_sent_again() {
+    let answer = |call, entries: &[PutEntry]| {
+        Ok(entries
+            .iter()
+            .map(|entry| if call == 1 && entry.data == "b/1" { Err(throttled()) } else { stored() })
+            .collect())
+    };
+    let ran = run(Limits::KINESIS, &["a/1", "b/1", "c/1"], Box::new(answer)).await;
+    assert_eq!(ran.calls, [vec!["a/1", "b/1", "c/1"], vec!["b/1"]]);
+    assert!(ran.outcomes.iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_has_one_record_in_a_call_that_may_be_reordered() {
+    let answer = |_, entries: &[PutEntry]| Ok(entries.iter().map(|_| stored()).collect());
+    let texts = ["a/1", "a/2", "b/1", "a/3", "b/2"];
+    let ran = run(Limits::KINESIS, &texts, Box::new(answer)).await;
+    assert_eq!(ran.calls, [vec!["a/1", "b/1"], vec!["a/2", "b/2"], vec!["a/3"]]);
+    let ran = run(in_order(), &texts, Box::new(answer)).await;
+    assert_eq!(ran.calls, [texts.to_vec()], "a call that keeps its order needs no such care");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_record_holds_back_its_keys_successors_and_nobody_elses() {
+    let answer = |call, entries: &[PutEntry]| {
+        Ok(entries
+            .iter()
+            .map(|entry| if call < 3 && entry.data == "a/1" { Err(throttled()) } else { stored() })
+            .collect())
+    };
+    let ran = run(Limits::KINESIS, &["a/1", "a/2", "b/1", "b/2"], Box::new(answer)).await;
+    assert_eq!(ran.calls, [vec!["a/1", "b/1"], vec!["a/1", "b/2"], vec!["a/1"], vec!["a/2"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_cut_at_the_limits() {
+    let answer = |_, entries: &[PutEntry]| Ok(entries.iter().map(|_| stored()).collect());
+    let texts: Vec<String> = (0..1200).map(|n| format!("k{n}/1")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let ran = run(Limits::KINESIS, &texts, Box::new(answer)).await;
+    assert_eq!(ran.calls.iter().map(Vec::len).collect::<Vec<_>>(), [500, 500, 200]);
+    // An entry of "k10/1" counts 5 bytes and its key's 3.
+    let ran = run(in_order().with_max_call_bytes(17), &["k10/1", "k11/1", "k12/1"], Box::new(answer)).await;
+    assert_eq!(ran.calls, [vec!["k10/1", "k11/1"], vec!["k12/1"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_two_minutes_fails_with_the_cause() {
+    let started = Instant::now();
+    let answer = |_, entries: &[PutEntry]| Ok(entries.iter().map(|_| Err(throttled())).collect());
+    let ran = run(in_order(), &["a/1", "b/1"], Box::new(answer)).await;
+    for outcome in ran.outcomes {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, Error::Throttled { .. }) && !error.may_have_written());
+    }
+    assert!((110..=121).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    assert!(ran.calls.len() > 20 && ran.calls.len() < 200, "{} calls", ran.calls.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hot_key_fails_alone() {
+    let answer = |_, entries: &[PutEntry]| {
+        Ok(entries
+            .iter()
+            .map(|entry| if entry.data.starts_with(b"hot") { Err(throttled()) } else { stored() })
+            .collect())
+    };
+    let texts = ["hot/1", "a/1", "a/2", "a/3"];
+    let ran = run(Limits::KINESIS, &texts, Box::new(answer)).await;
+    assert_eq!(ran.outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_remembered_when_a_later_try_fails_for_sure() {
+    let answer = |call, entries: &[PutEntry]| match call {
+        1 => Err(lost()),
+        _ => Ok(entries.iter().map(|_| Err(Error::Invalid { problem: "no".into() })).collect()),
+    };
+    let ran = run(in_order(), &["a/1"], Box::new(answer)).await;
+    let error = ran.outcomes.into_iter().next().unwrap().unwrap_err();
+    assert!(error.may_have_written(), "{error:?}");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no");
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_record_that_may_come_late_its_keys_successors_are_withheld() {
+    let torn = || Error::Storage { file: "f".into(), problem: "torn".into(), may_have_written: true, source: None };
+    let answer = move |_, entries: &[PutEntry]| {
+        Ok(entries.iter().map(|entry| if entry.data == "a/1" { Err(torn()) } else { stored() }).collect())
+    };
+    let ran = run(Limits::KINESIS, &["a/1", "a/2", "b/1", "b/2", "a/3"], Box::new(answer)).await;
+    assert_eq!(ran.calls, [vec!["a/1", "b/1"], vec!["b/2"]]);
+    assert!(matches!(ran.outcomes[1], Err(Error::Withheld { .. })));
+    assert!(matches!(ran.outcomes[4], Err(Error::Withheld { .. })));
+    assert!(!ran.outcomes[4].as_ref().unwrap_err().may_have_written());
+    assert!(ran.outcomes[2].is_ok() && ran.outcomes[3].is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_miscounts_its_results_is_told_and_not_trusted() {
+    let answer = |_, entries: &[PutEntry]| Ok(entries.iter().skip(1).map(|_| stored()).collect());
+    let ran = run(in_order(), &["a/1", "b/1"], Box::new(answer)).await;
+    for outcome in &ran.outcomes {
+        let error = outcome.as_ref().unwrap_err();
+        assert_eq!(error.to_string(), "scripted broke its contract: 1 results for 2 entries");
+        assert!(error.may_have_written() && !error.is_retryable());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_call_that_failed_is_sent_again_as_it_was() {
+    let answer = |call, entries: &[PutEntry]| match call {
+        1 => Err(lost()),
+        _ => Ok(entries.iter().map(|_| stored()).collect()),
+    };
+    let ran = run(in_order(), &["a/1", "a/2"], Box::new(answer)).await;
+    assert_eq!(ran.calls, [vec!["a/1", "a/2"], vec!["a/1", "a/2"]]);
+    assert!(ran.outcomes.iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_entries_make_no_call() {
+    let ran = run(in_order(), &[], Box::new(|_, _| Err(lost()))).await;
+    assert!(ran.calls.is_empty() && ran.outcomes.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_cannot_be_had_fail_every_entry() {
+    let mut client = crate::client::MockStreamClient::new();
+    client.expect_limits().returning(|| Err(lost()));
+    let retry = RetryPolicy::default().with_deadline(Duration::from_secs(1));
+    let producer = Producer::new(Arc::new(client), ProducerOptions::default().with_retry(retry).with_seed(1));
+    let outcomes = producer.put_all(&[entry("a/1"), entry("b/1")]).await;
+    assert_eq!(outcomes.len(), 2);
+    assert!(outcomes.iter().all(Result::is_err));
+}

@@ -1,0 +1,176 @@
+//! What happens to a stream in time: retention, removal, and clients that come and go.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use triton_core::{
+    CreateOptions, Error, HashKey, PartitionKey, Position, PutEntry, PutReceipt, Record, ShardId, ShardReader,
+    StreamAdmin, StreamClient,
+};
+use triton_local::LocalStreams;
+
+fn entry(text: &str) -> PutEntry {
+    PutEntry::new(PartitionKey::new("k").expect("a key"), text.as_bytes().to_vec())
+}
+
+async fn put(client: &Arc<dyn StreamClient>, text: &str) -> PutReceipt {
+    client.put_batch(&[entry(text)]).await.expect("a call").remove(0).expect("a receipt")
+}
+
+async fn read(client: &Arc<dyn StreamClient>, shard: &ShardId, position: Position) -> Vec<Record> {
+    let mut reader = client.open_shard(shard, position).await.expect("open");
+    let mut records = Vec::new();
+    while let Some(batch) = reader.next_batch(100).await.expect("fetch") {
+        if batch.is_caught_up() {
+            break;
+        }
+        records.extend(batch.records);
+    }
+    records
+}
+
+fn texts(records: &[Record]) -> Vec<String> {
+    records.iter().map(|record| String::from_utf8_lossy(&record.data).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_is_past_retention_is_removed_and_told_to_whoever_stood_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let options = CreateOptions::default().with_retention(Duration::from_millis(300));
+    streams.create("a", options).await.expect("create");
+    let client = streams.open("a").await.expect("open");
+    let first = put(&client, "0").await;
+    let last_old = put(&client, "1").await;
+    let shard = &first.shard_id;
+    let mut behind = client.open_shard(shard, Position::TrimHorizon).await.expect("open");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let fresh = put(&client, "fresh").await;
+
+    // Not removed yet, and already before the trim horizon.
+    assert_eq!(texts(&read(&client, shard, Position::TrimHorizon).await), ["fresh"]);
+
+    // A writer looks for what is past retention when it starts, and then once a minute.
+    drop((behind.position(), client));
+    let client = LocalStreams::new(folder.path()).open("a").await.expect("open");
+    put(&client, "more").await;
+    let started = Instant::now();
+    let lost = loop {
+        match client.open_shard(shard, Position::After(first.sequence_number)).await {
+            Err(error) => break error,
+            Ok(_) => assert!(started.elapsed() < Duration::from_secs(30), "nothing was removed"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(matches!(lost, Error::PastRetention { .. }), "{lost:?}");
+    let fetched = behind.next_batch(10).await;
+    assert!(matches!(fetched, Err(Error::PastRetention { .. })), "{fetched:?}");
+    // After the last one that was removed nothing is missing.
+    let rest = read(&client, shard, Position::After(last_old.sequence_number)).await;
+    assert_eq!(texts(&rest)[0], "fresh");
+    assert_eq!(rest[0].sequence_number, fresh.sequence_number);
+}
+
+#[tokio::test]
+async fn a_closed_shard_leaves_the_list_when_retention_has_emptied_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let options = CreateOptions::default().with_retention(Duration::from_millis(200));
+    streams.create("a", options).await.expect("create");
+    let client = streams.open("a").await.expect("open");
+    let parent = put(&client, "0").await.shard_id;
+    let mut reader = client.open_shard(&parent, Position::Latest).await.expect("open");
+    streams.split("a", &parent, HashKey(1 << 127)).await.expect("split");
+    drop((client, streams));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let client = LocalStreams::new(folder.path()).open("a").await.expect("open");
+    put(&client, "1").await;
+    let started = Instant::now();
+    while client.shards().await.expect("shards").len() == 3 {
+        assert!(started.elapsed() < Duration::from_secs(30), "the parent is still listed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let shards = client.shards().await.expect("shards");
+    assert!(shards.iter().all(|shard| shard.is_open() && shard.parent.as_ref() == Some(&parent)));
+    // Who was reading it comes to its end.
+    assert_eq!(reader.next_batch(1).await.expect("fetch"), None);
+    put(&client, "2").await;
+}
+
+#[tokio::test]
+async fn a_removed_stream_is_gone_for_those_who_have_it_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
+    let shard = put(&client, "0").await.shard_id;
+    let mut reader: Box<dyn ShardReader> = client.open_shard(&shard, Position::Latest).await.expect("open");
+    // Removed by another process, as far as these clients can tell.
+    LocalStreams::new(folder.path()).delete("a").await.expect("delete");
+
+    let lost = client.put_batch(&[entry("1")]).await;
+    assert!(matches!(lost, Err(Error::StreamNotFound { .. })), "{lost:?}");
+    let fetched = reader.next_batch(1).await;
+    assert!(matches!(fetched, Err(Error::StreamNotFound { .. })), "{fetched:?}");
+    assert!(matches!(client.shards().await, Err(Error::StreamNotFound { .. })));
+
+    drop((client, reader));
+    let again = streams.open_or_create("a", CreateOptions::default()).await.expect("create again");
+    put(&again, "new").await;
+    assert_eq!(texts(&read(&again, &shard, Position::TrimHorizon).await), ["new"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_who_make_a_stream_at_once_share_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let makers = (0..8).map(|n| {
+        let streams = LocalStreams::new(folder.path());
+        tokio::spawn(async move {
+            let client = streams.open_or_create("a", CreateOptions::default().with_shards(2)).await.expect("open");
+            put(&client, &n.to_string()).await
+        })
+    });
+    for maker in makers.collect::<Vec<_>>() {
+        maker.await.expect("no panic");
+    }
+    let client = LocalStreams::new(folder.path()).open("a").await.expect("open");
+    let shards = client.shards().await.expect("shards");
+    assert_eq!(shards.len(), 2);
+    let mut all = Vec::new();
+    for shard in &shards {
+        all.extend(texts(&read(&client, &shard.id, Position::TrimHorizon).await));
+    }
+    all.sort();
+    assert_eq!(all, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    let left: Vec<_> = std::fs::read_dir(folder.path().join("streams")).expect("a folder").flatten().collect();
+    assert!(left.iter().all(|file| file.file_name().to_string_lossy().starts_with("a.db")), "{left:?}");
+    assert!(!left.iter().any(|file| file.file_name().to_string_lossy().contains("new")), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_large_record_and_a_byte_limit_make_small_batches() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
+    for _ in 0..4 {
+        put(&client, &"x".repeat(900_000)).await;
+    }
+    let shard = client.shards().await.expect("shards").remove(0).id;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    let batch = reader.next_batch(10_000).await.expect("fetch").expect("open");
+    assert_eq!(batch.records.len(), 2, "a fetch stops past 1 MiB");
+    assert!(batch.millis_behind > 0, "there is more");
+}
+
+#[tokio::test]
+async fn a_sequence_number_beyond_all_is_a_place_to_wait() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
+    let shard = put(&client, "0").await.shard_id;
+    for beyond in ["99999999999999999999999999999999999999999999999999999999", "9223372036854775807"] {
+        let position = Position::After(beyond.parse().expect("a number"));
+        assert!(read(&client, &shard, position).await.is_empty());
+    }
+    assert_eq!(texts(&read(&client, &shard, Position::At(0.into())).await), ["0"]);
+}
