@@ -138,7 +138,7 @@ pub enum Error {
     },
 
     /// A shard number is not an index into the stream's list of shards.
-    #[error("shard {number} out of range: '{stream}' has {count} shards (0-{})", count.saturating_sub(1))]
+    #[error("shard {number} out of range: '{stream}' has {}", shard_numbers(*count))]
     ShardOutOfRange {
         /// The number that was asked for.
         number: usize,
@@ -298,6 +298,15 @@ impl Error {
             Error::Contract { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// How many shards there are, and their numbers.
+fn shard_numbers(count: usize) -> String {
+    match count {
+        0 => "no shards".into(),
+        1 => "1 shard (0)".into(),
+        count => format!("{count} shards (0-{})", count - 1),
     }
 }
 
