@@ -52,6 +52,17 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
+fn a_signal_sent_to_a_process_and_its_group_is_one() {
+    let home = Home::new();
+    home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
+    let mut get = home.start(&["get", "-q", "-s", "a", "--from", "all"]);
+    get.line();
+    let kill = format!("kill -TERM {0}; kill -TERM {0}", get.child.id());
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    assert_eq!(get.wait().code(), Some(0));
+}
+
+#[test]
 fn a_closed_pipe_ends_quietly() {
     let home = Home::new();
     let lines: String = (0..50_000).map(|n| format!("{n}\n")).collect();

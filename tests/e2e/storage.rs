@@ -70,7 +70,7 @@ fn a_locked_file_is_told_after_a_while() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     insta::assert_snapshot!(home.feed(&["put", "-q", "-s", "a", "--failed", "failed.mp"], "2\n3\n").mistake(), @r"
     error: 2 of 2 records were not put; kept in failed.mp
-      cause: [HOME]/.local/share/triton/streams/a.db: locked by another process for over 10 s
+      cause: [HOME]/.local/share/triton/streams/a.db: locked by another process for too long
       cause: database is locked
     [1]
     ");

@@ -1,10 +1,16 @@
 //! Ctrl-C and SIGTERM: the first asks for an orderly end, the second for an immediate one.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::exit::{Code, Failure};
+
+/// `timeout`, `make` and shells send a signal to a process and to its group: what comes so soon after is the same one.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Counts the signals that have come.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ impl Signals {
                     else => return,
                 }
                 count.send_modify(|count| *count += 1);
+                tokio::time::sleep(SAME_SIGNAL).await;
+                while interrupt.recv().now_or_never().is_some() || terminate.recv().now_or_never().is_some() {}
             }
         });
         Ok(Self(signals))

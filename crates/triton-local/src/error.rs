@@ -11,9 +11,7 @@ use triton_core::{Cause, Error};
 pub(crate) fn from_sqlite(file: &Path, error: rusqlite::Error) -> Error {
     let code = error.sqlite_error_code();
     let problem = match code {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            format!("locked by another process for over {} s", crate::layout::BUSY_LIMIT.as_secs())
-        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "locked by another process for too long".into(),
         Some(ErrorCode::DiskFull) => "the disk is full".into(),
         Some(ErrorCode::ReadOnly) => "the file or its folder is read-only".into(),
         Some(ErrorCode::DatabaseCorrupt) => "the file is corrupt".into(),

@@ -18,7 +18,7 @@ use triton_core::{Error, HashKey, HashKeyRange, Result, SequenceNumber, Shard, S
 use crate::error::{from_sqlite, storage};
 
 /// How long a connection waits for another process's transaction.
-pub(crate) const BUSY_LIMIT: Duration = Duration::from_secs(10);
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The format of the file: `PRAGMA user_version`.
 const VERSION: i64 = 1;

@@ -17,17 +17,7 @@ use crate::shard::{Shard, ShardId};
 
 use super::ReaderOptions;
 use super::lineage::Lineage;
-use super::shard_task::{Ended, Opening, ShardTask};
-
-/// What the shards' tasks share.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    pub(super) client: Arc<dyn StreamClient>,
-    pub(super) options: Arc<ReaderOptions>,
-    pub(super) limits: Limits,
-    pub(super) batches: mpsc::Sender<Result<Vec<Record>>>,
-    pub(super) stop: CancellationToken,
-}
+use super::shard_task::{Ended, Opening, ShardTask, Shared};
 
 #[derive(Debug)]
 pub(super) struct Follower {

@@ -1,18 +1,30 @@
 //! Reading one shard: fetch, hand over, wait when caught up, and go on after what may pass.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::client::{Batch, Position, ShardReader};
+use crate::client::{Batch, Limits, Position, ShardReader, StreamClient};
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::retry::Backoff;
 use crate::shard::ShardId;
 
-use super::follow::Shared;
+use super::ReaderOptions;
+
+/// What the shards' tasks share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) client: Arc<dyn StreamClient>,
+    pub(super) options: Arc<ReaderOptions>,
+    pub(super) limits: Limits,
+    pub(super) batches: mpsc::Sender<Result<Vec<Record>>>,
+    pub(super) stop: CancellationToken,
+}
 
 /// How the reading of a shard ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
