@@ -7,7 +7,7 @@
 //!   region: us-west-1        # optional
 //!   backend: local           # optional: local | kinesis (the default)
 //!   shards: 4                # optional: how many, when a local stream is first used
-//!   path: /var/lib/triton    # optional: the folder of local streams
+//!   path: /var/lib/triton    # optional: the folder of local streams; relative to the config file's
 //!   endpoint_url: http://…   # optional: another Kinesis-compatible server
 //! ```
 //!
@@ -163,7 +163,9 @@ impl Config {
                 return Err(ConfigError { file, place, problem: format!("{stream}: {problem}") }.into());
             }
         }
-        let streams = streams.into_iter().map(|(stream, entry)| (stream.clone(), entry.resolve(stream))).collect();
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let streams =
+            streams.into_iter().map(|(stream, entry)| (stream.clone(), entry.resolve(stream, folder))).collect();
         Ok(Self { file, streams })
     }
 
@@ -223,7 +225,7 @@ impl Entry {
         }
     }
 
-    fn resolve(self, logical_name: String) -> StreamConfig {
+    fn resolve(self, logical_name: String, folder: &Path) -> StreamConfig {
         StreamConfig {
             logical_name,
             name: self.name,
@@ -231,7 +233,7 @@ impl Entry {
             backend: self.backend,
             region: self.region,
             endpoint_url: self.endpoint_url,
-            path: self.path,
+            path: self.path.map(|path| folder.join(path)),
             shards: self.shards.unwrap_or(1),
         }
     }
@@ -355,6 +357,16 @@ mod tests {
         );
         let list = message("- a\n- b\n");
         assert!(list.contains("expected a map of stream names"), "{list}");
+    }
+
+    #[test]
+    fn a_relative_path_starts_at_the_config_file() {
+        let path = |text: &str| {
+            let config = parse(&format!("a: {{name: a, partition_key: null, path: {text}}}")).unwrap();
+            config.stream("a").unwrap().path.clone().unwrap()
+        };
+        assert_eq!(path("data"), Path::new("/etc/data"));
+        assert_eq!(path("/var/lib/triton"), Path::new("/var/lib/triton"));
     }
 
     #[test]
