@@ -48,8 +48,16 @@ fn streams_are_made_listed_and_removed() {
     ");
     home.run(&["streams", "delete", "-q", "-s", "a", "--yes"]).ok();
     insta::assert_snapshot!(home.run(&["streams", "list", "-o", "json"]).ok().stdout, @r#"{"stream":"b","name":"b","backend":"local","open_shards":3}"#);
-    let left: Vec<_> = std::fs::read_dir(home.stream_file("b").parent().unwrap()).unwrap().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
+    // What is no stream's file is passed over, and one that cannot be opened does not hide the others.
+    std::fs::write(home.stream_file("no stream"), "").unwrap();
+    std::fs::write(home.stream_file("broken"), "no database, and long enough to have a header of one").unwrap();
+    let ran = home.run(&["streams", "list"]).ok();
+    insta::assert_snapshot!(ran.stdout, @r"
+    STREAM  NAME    BACKEND  OPEN SHARDS
+    b       b       local    3
+    broken  broken  local    -
+    ");
+    assert!(ran.stderr.starts_with("warn: 'broken': "), "{ran:?}");
 }
 
 #[test]

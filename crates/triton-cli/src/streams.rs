@@ -8,7 +8,7 @@ use triton_core::{Backend, CreateOptions, Error, StreamConfig};
 
 use crate::args::{Global, StreamsCommand, TableOutput};
 use crate::backend;
-use crate::exit::{Code, Failure};
+use crate::exit::{self, Code, Failure};
 use crate::shards::{plain_table, render};
 
 pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> {
@@ -68,7 +68,10 @@ async fn list(global: &Global, output: TableOutput) -> Result<()> {
     let mut rows = Vec::new();
     for config in streams(global).await? {
         let shards = match config.backend {
-            Backend::Local => open_shards(&config).await?,
+            Backend::Local => open_shards(&config).await.unwrap_or_else(|error| {
+                exit::warn(&format!("'{}': {error:#}", config.logical_name));
+                None
+            }),
             _ => None,
         };
         rows.push(Row { config, shards });

@@ -59,6 +59,29 @@ pub trait StreamClient: Send + Sync + fmt::Debug {
     async fn limits(&self) -> Result<Limits>;
 }
 
+#[async_trait]
+impl<C: StreamClient + ?Sized> StreamClient for std::sync::Arc<C> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        (**self).shards().await
+    }
+
+    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+        (**self).put_batch(entries).await
+    }
+
+    async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
+        (**self).open_shard(shard, position).await
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        (**self).limits().await
+    }
+}
+
 /// A place in one shard, from which records are read in the order of their sequence numbers.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]

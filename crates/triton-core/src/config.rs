@@ -199,7 +199,7 @@ impl Config {
 
 /// A stream as the file writes it.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a stream: its name, partition_key and so on")]
 struct Entry {
     name: String,
     // Without this, serde would take a missing key for a null, and the one is an error and the other a choice.

@@ -1,7 +1,7 @@
 //! The suite that every backend passes (feature `conformance`): plain functions, one a behaviour of the
 //! [contract](crate::client), and a macro that makes a `#[tokio::test]` of each.
 //!
-//! ```ignore
+//! ```text
 //! // In the backend's tests:
 //! triton_core::conformance!(plain, Suite::new(Arc::new(Memory::new())));
 //! triton_core::conformance!(faulty, Suite::new(Arc::new(Memory::new())).with_faults(Faults::all(), 1));
@@ -36,10 +36,6 @@ pub struct Suite {
 
 /// The stream that behaviours use.
 const STREAM: &str = "conformance";
-
-/// A client that can be wrapped, of whatever type it is.
-#[derive(Debug)]
-struct Opened(Arc<dyn StreamClient>);
 
 impl Suite {
     /// A suite over an empty place for streams.
@@ -77,7 +73,7 @@ impl Suite {
     async fn client(&self) -> Arc<dyn StreamClient> {
         let client = self.admin.open(STREAM).await.expect("open");
         match self.faults {
-            Some((faults, seed)) => Arc::new(Faulty::new(Opened(client), faults, seed)),
+            Some((faults, seed)) => Arc::new(Faulty::new(client, faults, seed)),
             None => client,
         }
     }
@@ -186,29 +182,6 @@ async fn retrying<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F)
 /// No call takes longer than this.
 async fn within_bounds<T>(call: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), call).await.expect("a call takes forever")
-}
-
-#[async_trait::async_trait]
-impl StreamClient for Opened {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    async fn shards(&self) -> Result<Vec<Shard>> {
-        self.0.shards().await
-    }
-
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
-        self.0.put_batch(entries).await
-    }
-
-    async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn crate::ShardReader>> {
-        self.0.open_shard(shard, position).await
-    }
-
-    async fn limits(&self) -> Result<crate::Limits> {
-        self.0.limits().await
-    }
 }
 
 /// A module of tests, one for each behaviour, over what the expression makes.

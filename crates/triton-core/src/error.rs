@@ -250,6 +250,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The storage below a stream fails.
     Storage,
+    /// What was to be made is there already.
+    Exists,
     /// The request makes no sense.
     Invalid,
     /// A backend broke its contract.
@@ -275,7 +277,8 @@ impl Error {
             Error::Throttled { .. } => ErrorKind::Throttled,
             Error::Unavailable { .. } => ErrorKind::Unavailable,
             Error::Storage { .. } => ErrorKind::Storage,
-            Error::StreamExists { .. } | Error::Invalid { .. } | Error::CallTooLarge { .. } => ErrorKind::Invalid,
+            Error::StreamExists { .. } => ErrorKind::Exists,
+            Error::Invalid { .. } | Error::CallTooLarge { .. } => ErrorKind::Invalid,
             Error::Contract { .. } => ErrorKind::Contract,
             Error::Shard { source, .. } | Error::Withheld { source } => source.kind(),
         }

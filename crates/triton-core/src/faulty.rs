@@ -284,3 +284,68 @@ impl<C: StreamClient + 'static> ShardReader for FaultyShardReader<C> {
         self.reader.position()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+    use crate::record::PartitionKey;
+
+    async fn open(client: &impl StreamClient, position: Position) -> Box<dyn ShardReader> {
+        loop {
+            if let Ok(reader) = client.open_shard(&ShardId::numbered(0), position).await {
+                return reader;
+            }
+        }
+    }
+
+    /// What a client does through many calls, as text.
+    async fn trace(faults: Faults, seed: u64) -> (Vec<String>, Arc<Strikes>) {
+        let client = Faulty::new(Memory::new().stream("clicks", 1).unwrap(), faults, seed);
+        let mut trace = Vec::new();
+        for n in 0..100 {
+            let entries = [0, 1, 2].map(|m| PutEntry::new(PartitionKey::new("k").unwrap(), format!("{n}/{m}")));
+            trace.push(format!("{:?}", client.put_batch(&entries).await));
+        }
+        let mut reader = open(&client, Position::TrimHorizon).await;
+        for _ in 0..100 {
+            let fetched = reader.next_batch(2).await;
+            trace.push(format!("{fetched:?}"));
+            if matches!(fetched, Err(Error::IteratorExpired { .. })) {
+                let position = reader.position();
+                reader = open(&client, position).await;
+            }
+        }
+        (trace, client.strikes())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_fault_strikes_and_the_same_seed_strikes_the_same() {
+        let (first, strikes) = trace(Faults::all(), 3).await;
+        assert!(strikes.throttled_entries() > 10);
+        assert!(strikes.failed_before() > 5);
+        assert!(strikes.failed_after() > 5);
+        assert!(strikes.expired_iterators() > 2);
+        assert!(strikes.reordered() > 10);
+        assert_eq!(first, trace(Faults::all(), 3).await.0);
+        assert_ne!(first, trace(Faults::all(), 4).await.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_faults_nothing_strikes() {
+        let (trace, strikes) = trace(Faults::default(), 1).await;
+        assert!(trace.iter().all(|line| line.starts_with("Ok(")), "{trace:?}");
+        assert_eq!(strikes.throttled_entries() + strikes.failed_before() + strikes.failed_after(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_leaves_the_records_in_the_stream() {
+        let stream = Memory::new().stream("clicks", 1).unwrap();
+        let client = Faulty::new(stream.clone(), Faults::default().with_fail_after(1.0), 1);
+        let entry = PutEntry::new(PartitionKey::new("k").unwrap(), "x");
+        let error = client.put_batch(&[entry]).await.unwrap_err();
+        assert!(error.may_have_written());
+        let mut reader = stream.open_shard(&ShardId::numbered(0), Position::TrimHorizon).await.unwrap();
+        assert_eq!(reader.next_batch(9).await.unwrap().unwrap().records.len(), 1);
+    }
+}

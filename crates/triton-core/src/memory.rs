@@ -202,17 +202,18 @@ impl StreamClient for MemoryStream {
         let mut content = self.content();
         content.map.get(shard)?;
         let kept = content.kept(shard, now);
-        let before =
-            |number: SequenceNumber| match kept.records.partition_point(|record| record.sequence_number < number) {
-                0 => kept.removed_through,
-                index => kept.records[index - 1].sequence_number,
-            };
         let past_retention = |position| Err(Error::PastRetention { shard: shard.clone(), position });
         let after = match position {
             Position::Latest => kept.records.last().map_or(kept.removed_through, |record| record.sequence_number),
             Position::TrimHorizon => kept.removed_through,
-            Position::At(number) if number <= kept.removed_through => return past_retention(number),
-            Position::At(number) => before(number),
+            Position::At(number) => {
+                // Numbers here have 64 bits; beyond them there is nothing, and nothing before it to tell apart.
+                let before = u64::try_from(number).map_or(number, |number| number.saturating_sub(1).into());
+                if before < kept.removed_through {
+                    return past_retention(number);
+                }
+                before
+            }
             Position::After(number) if number < kept.removed_through => return past_retention(number),
             Position::After(number) => number,
             Position::AtTime(time) => {

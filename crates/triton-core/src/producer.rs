@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -39,8 +40,8 @@ impl ProducerOptions {
 
 /// Puts entries into one stream: splits them into calls, sends again what failed, and keeps each key's order.
 ///
-/// Records of one partition key are read in the order in which they were given, retries included. After a lost reply a
-/// record may be there twice; first occurrences are in order. For that, a key has at most one record in a call unless
+/// Records of one partition key that are given in one call, or in calls that wait for each other, are read in that order,
+/// retries included; calls made at once have no order among them. After a lost reply a record may be there twice; first occurrences are in order. For that, a key has at most one record in a call unless
 /// the backend [keeps the order of a call](Limits::keeps_order).
 #[derive(Debug)]
 pub struct Producer {
@@ -81,8 +82,8 @@ impl Producer {
             }
             if let Some(error) = last_error {
                 tracing::debug!(stream = self.client.name(), left = round.pending.len(), %error, "sending again");
-                round.give_up_since(Instant::now() - self.options.retry.deadline, &error);
-                if !backoff.wait().await {
+                round.give_up_after(self.options.retry.deadline, &error);
+                if !round.pending.is_empty() && !backoff.wait().await && !succeeded {
                     round.give_up(&error);
                 }
             }
@@ -209,13 +210,19 @@ impl<'a> Round<'a> {
         self.outcomes[index] = Some(Err(self.with_certainty(index, error)));
     }
 
-    /// An error says that the entry may have been written if any of its tries may have.
+    /// An error says that the entry may have been written if any of its own tries may have, and only then.
     fn with_certainty(&self, index: usize, error: Error) -> Error {
-        if !self.uncertain.contains(&index) || error.may_have_written() {
-            return error;
+        match (self.uncertain.contains(&index), error.may_have_written()) {
+            (true, false) => {
+                let problem = "an earlier try had no answer, the last one failed".to_owned();
+                Error::Unavailable { problem, may_have_written: true, source: Some(Arc::new(error)) }
+            }
+            (false, true) => {
+                let problem = "not sent: the stream took nothing for too long".to_owned();
+                Error::Unavailable { problem, may_have_written: false, source: Some(Arc::new(error)) }
+            }
+            _ => error,
         }
-        let problem = "an earlier try had no answer, the last one failed".to_owned();
-        Error::Unavailable { problem, may_have_written: true, source: Some(Arc::new(error)) }
     }
 
     /// Fails what is pending behind a record of the same key that may still be written: it could overtake it.
@@ -234,11 +241,11 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Fails the entries that have been failing since `then` or longer.
-    fn give_up_since(&mut self, then: Instant, error: &Error) {
+    /// Fails the entries that have been failing for so long.
+    fn give_up_after(&mut self, deadline: Duration, error: &Error) {
         for index in std::mem::take(&mut self.pending) {
             match self.failing_since.get(&index) {
-                Some(since) if *since <= then => self.fail(index, error.clone()),
+                Some(since) if since.elapsed() >= deadline => self.fail(index, error.clone()),
                 _ => self.pending.push(index),
             }
         }

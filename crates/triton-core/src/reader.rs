@@ -63,7 +63,7 @@ pub struct ReaderOptions {
     pub shards: Option<Vec<usize>>,
     /// Whether reading ends when every shard was read up to its newest record.
     pub until_caught_up: bool,
-    /// The most records in one fetch.
+    /// The most records in one fetch; 0 counts as 1.
     pub max_records: usize,
     /// When a fetch that failed is made again, and when the failure is reported.
     pub retry: RetryPolicy,
@@ -91,7 +91,7 @@ impl ReaderOptions {
 
     /// At most so many records in one fetch.
     pub fn with_max_records(self, max_records: usize) -> Self {
-        Self { max_records: max_records.max(1), ..self }
+        Self { max_records, ..self }
     }
 
     /// With another retry policy.
@@ -109,6 +109,8 @@ impl ReaderOptions {
 ///
 /// Each shard's records come in the order of their sequence numbers; shards take turns. A shard that comes from a split
 /// or merge is read once all its parents are read to their end.
+///
+/// One fetch of each shard and two more may wait for a slow caller; then nothing is fetched.
 ///
 /// An item may be an error. Where it [may pass](crate::Error::is_retryable), it was tried for as long as the
 /// [`RetryPolicy`] says, and reading goes on by itself; otherwise that one shard is not read on, and the others are.
@@ -144,6 +146,8 @@ impl Reader {
     /// retries.
     pub async fn start(client: Arc<dyn StreamClient>, start: Start, options: ReaderOptions) -> Result<Self> {
         let seed = options.seed.unwrap_or_else(chance::seed);
+        let max_records = options.max_records.max(1);
+        let options = ReaderOptions { max_records, ..options };
         let limits = until_done(options.retry.backoff(seed), || client.limits()).await?;
         let shards = until_done(options.retry.backoff(seed), || client.shards()).await?;
         let lineage = Lineage::new(client.name(), &shards, start, options.shards.as_deref())?;
@@ -153,7 +157,9 @@ impl Reader {
         let (opening, mut opened) = mpsc::channel(1);
         let follower = OwnedTask(tokio::spawn(follower.run(shards, opening)));
         // The latest position is a promise about now, so the shards are opened before this returns.
-        opened.recv().await;
+        if let Some(error) = opened.recv().await {
+            return Err(error);
+        }
         Ok(Self { batches, current: Vec::new().into_iter(), stop, follower })
     }
 

@@ -39,7 +39,7 @@ impl RetryPolicy {
 
     /// Waits drawn from `seed`.
     pub(crate) fn backoff(self, seed: u64) -> Backoff {
-        Backoff { policy: self, ceiling: self.first, give_up_at: None, random: StdRng::seed_from_u64(seed) }
+        Backoff { policy: self, ceiling: self.first, failing_since: None, random: StdRng::seed_from_u64(seed) }
     }
 }
 
@@ -48,18 +48,18 @@ impl RetryPolicy {
 pub(crate) struct Backoff {
     policy: RetryPolicy,
     ceiling: Duration,
-    give_up_at: Option<Instant>,
+    failing_since: Option<Instant>,
     random: StdRng,
 }
 
 impl Backoff {
     /// Waits before the next try. Answers `false`, at once, when the wait would end past the deadline.
     pub(crate) async fn wait(&mut self) -> bool {
-        let now = Instant::now();
-        let give_up_at = *self.give_up_at.get_or_insert(now + self.policy.deadline);
-        let wait = self.ceiling.mul_f64(self.random.random());
-        self.ceiling = (self.ceiling * 2).min(self.policy.longest);
-        if now + wait >= give_up_at {
+        let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
+        // At least a moment, so that a policy of zeros does not make a busy loop.
+        let wait = self.ceiling.mul_f64(self.random.random()).max(Duration::from_millis(1));
+        self.ceiling = self.ceiling.saturating_mul(2).min(self.policy.longest);
+        if failing_since.elapsed().saturating_add(wait) >= self.policy.deadline {
             return false;
         }
         tokio::time::sleep(wait).await;
@@ -69,7 +69,7 @@ impl Backoff {
     /// After a success: the next failure is a first one.
     pub(crate) fn reset(&mut self) {
         self.ceiling = self.policy.first;
-        self.give_up_at = None;
+        self.failing_since = None;
     }
 }
 
@@ -115,6 +115,18 @@ mod tests {
         assert!(waits.iter().any(|wait| *wait > policy.longest / 2), "{waits:?}");
         assert!(started.elapsed() < policy.deadline);
         assert!(started.elapsed() > policy.deadline - 2 * policy.longest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn policies_at_the_edges_neither_panic_nor_spin() {
+        let mut never = RetryPolicy::default().with_deadline(Duration::ZERO).backoff(1);
+        assert!(!never.wait().await);
+        let mut forever = RetryPolicy::default().with_deadline(Duration::MAX).with_first(Duration::ZERO).backoff(1);
+        let started = Instant::now();
+        for _ in 0..10 {
+            assert!(forever.wait().await);
+        }
+        assert!(started.elapsed() >= Duration::from_millis(10));
     }
 
     #[tokio::test(start_paused = true)]

@@ -45,6 +45,8 @@ enum Request {
 pub(crate) struct Cursor {
     pub(crate) shard: ShardId,
     number: u64,
+    /// Which stream of this name: its first sequence number.
+    stream: i64,
     after: i64,
 }
 
@@ -205,16 +207,18 @@ impl State {
                 after
             }
         };
-        Ok(Cursor { shard, number, after })
+        Ok(Cursor { shard, number, stream: row.first_sequence, after })
     }
 
     fn fetch(&mut self, mut cursor: Cursor, max_records: usize) -> Result<Option<(Batch, Cursor)>> {
         let sqlite = |error| from_sqlite(&self.file, error);
         let transaction = self.connection.transaction().map_err(sqlite)?;
-        let row = StreamRow::read(&transaction).map_err(sqlite)?.ok_or_else(|| self.not_found.clone())?;
+        let row = StreamRow::read(&transaction).map_err(sqlite)?;
+        // A stream that was removed and made again is another one.
+        let row = row.filter(|row| row.first_sequence == cursor.stream).ok_or_else(|| self.not_found.clone())?;
         let Some(shard) = ShardRow::read(&transaction, cursor.number).map_err(sqlite)? else {
-            // Retention removes a shard only when it was closed and is empty.
-            return Ok(None);
+            let problem = format!("{} was there when it was opened", cursor.shard);
+            return Err(Error::Contract { backend: self.file.display().to_string(), problem });
         };
         if cursor.after < shard.removed_through {
             let position = SequenceNumber::from(cursor.after as u64);

@@ -33,10 +33,6 @@ impl StreamFile {
         &self.name
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn fetcher(&self) -> &Fetcher {
         &self.fetcher
     }

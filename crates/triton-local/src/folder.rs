@@ -58,8 +58,7 @@ impl LocalStreams {
     }
 
     fn path(&self, stream: &str) -> Result<PathBuf> {
-        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        if stream.is_empty() || stream.len() > 128 || !stream.bytes().all(is_valid) {
+        if !is_name(stream) {
             let problem = format!(
                 "'{}' cannot be a stream's name: 1 to 128 letters, digits, '_', '.' and '-'",
                 stream.escape_debug()
@@ -89,24 +88,36 @@ impl LocalStreams {
         Error::StreamNotFound { stream: stream.into(), place: self.place() }
     }
 
-    /// Makes the file aside and moves it into place whole, so that nobody sees half a stream. Blocks.
+    /// Makes the stream, in the file of a removed one where there is one. Blocks.
     fn make(&self, stream: &str, options: CreateOptions) -> Result<()> {
         let path = self.path(stream)?;
+        if !path.try_exists().map_err(|error| storage(&path, "cannot be looked at", Some(error)))? {
+            self.make_file(stream, &path)?;
+        }
+        match layout::create_stream(&path, stream, options)? {
+            true => Ok(()),
+            false => Err(Error::StreamExists { stream: stream.into(), place: self.place() }),
+        }
+    }
+
+    /// Makes the file aside and moves it into place whole, so that nobody sees half of one. Blocks.
+    fn make_file(&self, stream: &str, path: &Path) -> Result<()> {
         let folder = self.streams();
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&folder)
             .map_err(|error| storage(&folder, "cannot be made", Some(error)))?;
-        let cannot = |error| storage(&path, "cannot be made", Some(error));
+        let cannot = |error| storage(path, "cannot be made", Some(error));
         // Readable by its owner alone, like the folder; not a stream by its name if a crash leaves it behind.
         let prefix = format!("{stream}.new-");
         let aside = tempfile::Builder::new().prefix(&prefix).tempfile_in(&folder).map_err(cannot)?;
-        layout::create(aside.path(), stream, options.shards, options.retention)?;
-        aside.persist_noclobber(&path).map_err(|error| match error.error.kind() {
-            std::io::ErrorKind::AlreadyExists => Error::StreamExists { stream: stream.into(), place: self.place() },
-            _ => cannot(error.error),
-        })?;
+        layout::create_tables(aside.path())?;
+        match aside.persist_noclobber(path) {
+            Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot(error.error)),
+            // Another was faster; its file is as good.
+            _ => {}
+        }
         fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(cannot)
     }
 
@@ -120,7 +131,9 @@ impl LocalStreams {
         let mut names = Vec::new();
         for entry in entries {
             let name = entry.map_err(cannot)?.file_name();
-            names.extend(name.to_str().and_then(|name| name.strip_suffix(".db")).map(str::to_owned));
+            let name = name.to_str().and_then(|name| name.strip_suffix(".db"));
+            // What cannot be a stream's name is somebody else's file.
+            names.extend(name.filter(|name| is_name(name)).map(str::to_owned));
         }
         names.sort_unstable();
         Ok(names)
@@ -139,10 +152,19 @@ impl LocalStreams {
     }
 }
 
+/// Kinesis' rule for names.
+fn is_name(name: &str) -> bool {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=128).contains(&name.len()) && name.bytes().all(is_valid)
+}
+
 #[async_trait]
 impl StreamAdmin for LocalStreams {
     async fn open(&self, stream: &str) -> Result<Arc<dyn StreamClient>> {
-        Ok(Arc::new(LocalStream(self.blocking(stream, Self::file).await?)))
+        let file = self.blocking(stream, Self::file).await?;
+        // The file of a removed stream is still there.
+        file.fetcher().shards().await?;
+        Ok(Arc::new(LocalStream(file)))
     }
 
     async fn create(&self, stream: &str, options: CreateOptions) -> Result<()> {
@@ -151,23 +173,19 @@ impl StreamAdmin for LocalStreams {
 
     async fn delete(&self, stream: &str) -> Result<()> {
         let file = self.blocking(stream, Self::file).await?;
-        file.writer()?.delete().await?;
-        self.blocking(stream, move |streams, stream| {
-            streams.open.lock().unwrap_or_else(PoisonError::into_inner).remove(stream);
-            let path = file.path().to_owned();
-            fs::remove_file(&path).map_err(|error| storage(&path, "cannot be removed", Some(error)))?;
-            // Closing the last connection removes SQLite's own files beside it; other processes may hold theirs.
-            drop(file);
-            for suffix in ["db-wal", "db-shm"] {
-                drop(fs::remove_file(path.with_extension(suffix)));
-            }
-            Ok(())
-        })
-        .await
+        file.writer()?.delete().await
     }
 
     async fn list(&self) -> Result<Vec<String>> {
-        self.blocking("", |streams, _| streams.names()).await
+        let mut streams = Vec::new();
+        for name in self.blocking("", |streams, _| streams.names()).await? {
+            match self.open(&name).await {
+                Err(Error::StreamNotFound { .. }) => {}
+                // One that cannot be opened is there all the same.
+                _ => streams.push(name),
+            }
+        }
+        Ok(streams)
     }
 
     async fn split(&self, stream: &str, shard: &ShardId, at: HashKey) -> Result<()> {

@@ -1,6 +1,7 @@
 //! How a stream lies in its file: the tables, what their numbers mean, and how a connection is set up.
 //!
-//! - `stream`, one row: the sequence number that comes next, retention, the last arrival. No row: the stream was deleted.
+//! - `stream`, one row: the sequence number that comes next, retention, the last arrival. No row: the file holds no
+//!   stream, or no longer. A file is never removed, since SQLite's journals beside it could outlive it.
 //! - `shard`: one row a shard. Sequence numbers in it are as users see them.
 //! - `record`: one row a record, keyed by shard and sequence number together, so that reading a shard is one walk along
 //!   the table and no index has to be kept.
@@ -11,9 +12,9 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 use triton_core::shard_map::ShardMap;
-use triton_core::{Error, HashKey, HashKeyRange, Result, SequenceNumber, Shard, ShardId, Timestamp};
+use triton_core::{CreateOptions, Error, HashKey, HashKeyRange, Result, SequenceNumber, Shard, ShardId, Timestamp};
 
 use crate::error::{from_sqlite, storage};
 
@@ -44,7 +45,8 @@ const SCHEMA: &str = "
         first_sequence  INTEGER NOT NULL,
         last_sequence   INTEGER,           -- NULL: open
         removed_through INTEGER NOT NULL,  -- the highest sequence number that retention has removed
-        closed_at       INTEGER            -- ms since 1970
+        closed_at       INTEGER,           -- ms since 1970
+        is_removed      INTEGER NOT NULL   -- past retention as a whole: not listed, but known to those who read it
     );
     CREATE TABLE record (
         id              INTEGER PRIMARY KEY,  -- shard number << 43 | sequence number - stream.first_sequence
@@ -118,19 +120,35 @@ pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
-/// Makes the tables of a new stream in an empty file.
-pub(crate) fn create(file: &Path, name: &str, shards: usize, retention: Duration) -> Result<()> {
+/// Makes the tables in an empty file, without a stream in them yet.
+pub(crate) fn create_tables(file: &Path) -> Result<()> {
     let sqlite = |error| from_sqlite(file, error);
-    let made = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
-    let first_sequence = i64::try_from(made).unwrap_or(1).max(1);
-    let map = ShardMap::uniform(name, shards, first_sequence as u64)?;
     let mut connection = Connection::open(file).map_err(sqlite)?;
     connection.pragma_update(None, "journal_mode", "wal").map_err(sqlite)?;
     let transaction = connection.transaction().map_err(sqlite)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(sqlite)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(sqlite)?;
     transaction.execute_batch(SCHEMA).map_err(sqlite)?;
-    let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    transaction.commit().map_err(sqlite)?;
+    // Closing moves the journal into the file, which is whole from then on.
+    connection.close().map_err(|(_, error)| sqlite(error))
+}
+
+/// Makes a stream in a file that holds none. Tells whether it did.
+pub(crate) fn create_stream(file: &Path, name: &str, options: CreateOptions) -> Result<bool> {
+    let sqlite = |error| from_sqlite(file, error);
+    let made = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+    let first_sequence = i64::try_from(made).unwrap_or(1).max(1);
+    let map = ShardMap::uniform(name, options.shards, first_sequence as u64)?;
+    if options.retention.is_zero() {
+        return Err(Error::Invalid { problem: "with a retention of 0 no record could ever be read".into() });
+    }
+    let retention = i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX);
+    let mut connection = connect(file)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+    if StreamRow::read(&transaction).map_err(sqlite)?.is_some() {
+        return Ok(false);
+    }
     transaction
         .execute(
             "INSERT INTO stream VALUES (1, ?1, ?1, ?2, ?3, 0)",
@@ -139,8 +157,7 @@ pub(crate) fn create(file: &Path, name: &str, shards: usize, retention: Duration
         .map_err(sqlite)?;
     write_shards(&transaction, &map, now()).map_err(sqlite)?;
     transaction.commit().map_err(sqlite)?;
-    // Closing moves the journal into the file, which is whole from then on.
-    connection.close().map_err(|(_, error)| sqlite(error))
+    Ok(true)
 }
 
 /// A connection to a stream's file, which must exist.
@@ -187,7 +204,7 @@ pub(crate) fn read_shards(connection: &Connection) -> rusqlite::Result<Vec<Shard
     connection
         .prepare_cached(
             "SELECT number, parent, adjacent_parent, first_hash_key, last_hash_key, first_sequence, last_sequence
-             FROM shard ORDER BY number",
+             FROM shard WHERE NOT is_removed ORDER BY number",
         )?
         .query_map([], |row| {
             Ok(Shard {
@@ -205,7 +222,7 @@ pub(crate) fn read_shards(connection: &Connection) -> rusqlite::Result<Vec<Shard
 /// Stores shards that are new, and the end of those that were closed.
 pub(crate) fn write_shards(connection: &Connection, map: &ShardMap, now: Timestamp) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO shard VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, iif(?7 IS NULL, NULL, ?8))
+        "INSERT INTO shard VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, iif(?7 IS NULL, NULL, ?8), 0)
          ON CONFLICT (number) DO UPDATE SET last_sequence = ?7, closed_at = ?8
          WHERE last_sequence IS NULL AND ?7 IS NOT NULL",
     )?;

@@ -20,7 +20,7 @@ const GROUP_TIME: Duration = Duration::from_millis(10);
 /// Puts that wait for the thread; with [`GROUP_BYTES`] a bound on what they hold.
 const WAITING_PUTS: usize = 8;
 
-/// How often records past retention are looked for, and how many are removed in one transaction.
+/// How often records past retention are looked for, and how many at least are removed in one transaction.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_RECORDS: usize = 2_000;
 
@@ -51,8 +51,15 @@ pub(crate) struct Requests {
 impl Writer {
     pub(crate) fn start(name: &str, file: &Path, not_found: Error) -> Result<Self> {
         let (sender, receiver) = mpsc::channel(WAITING_PUTS);
-        let mut state =
-            State { name: name.into(), file: file.into(), not_found, connection: None, shards: None, last_sweep: None };
+        let mut state = State {
+            name: name.into(),
+            file: file.into(),
+            not_found,
+            connection: None,
+            shards: None,
+            last_sweep: None,
+            has_expired: false,
+        };
         let thread = std::thread::Builder::new()
             .name("triton-write".into())
             .spawn(move || state.serve(receiver))
@@ -108,6 +115,8 @@ struct State {
     /// The shards as of this `stream.reshards`.
     shards: Option<(i64, ShardMap)>,
     last_sweep: Option<Instant>,
+    /// Whether the last sweep left something.
+    has_expired: bool,
 }
 
 /// Puts of one transaction: what each asked for, and what it will be told once the transaction is on disk.
@@ -120,16 +129,28 @@ struct Group {
 
 impl State {
     fn serve(&mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut next = requests.blocking_recv();
-        while let Some(request) = next.take() {
+        let mut left_over = None;
+        loop {
+            let request = match left_over.take() {
+                Some(request) => request,
+                None if self.has_expired => match requests.try_recv() {
+                    Ok(request) => request,
+                    // Nobody is waiting: time for more of what is past retention.
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        self.sweep_if_due(SWEEP_RECORDS);
+                        continue;
+                    }
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                },
+                None => match requests.blocking_recv() {
+                    Some(request) => request,
+                    None => return,
+                },
+            };
             match request {
-                Request::Put { entries, reply } => next = self.put_group(entries, reply, &mut requests),
+                Request::Put { entries, reply } => left_over = self.put_group(entries, reply, &mut requests),
                 Request::Change { change, reply } => drop(reply.send(self.change(change))),
                 Request::Delete { reply } => drop(reply.send(self.delete())),
-            }
-            if next.is_none() {
-                self.sweep_if_due();
-                next = requests.blocking_recv();
             }
         }
     }
@@ -155,6 +176,8 @@ impl State {
             // Who no longer waits for the answer has said that any outcome will do.
             drop(reply.send(committed.clone().map(|()| outcomes)));
         }
+        // Faster than what comes in, or a busy stream would grow without end.
+        self.sweep_if_due(SWEEP_RECORDS.max(2 * group.records));
         left_over
     }
 
@@ -231,32 +254,37 @@ impl State {
 
     /// Empties the tables, so that other processes that hold the file open see that the stream is gone.
     fn delete(&mut self) -> Result<()> {
-        let file = self.file.clone();
+        let (file, not_found) = (self.file.clone(), self.not_found.clone());
         let sqlite = |error| from_sqlite(&file, error);
         self.shards = None;
-        let transaction =
-            self.connection()?.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
-        transaction.execute_batch("DELETE FROM stream; DELETE FROM shard;").map_err(sqlite)?;
-        transaction.commit().map_err(sqlite)
+        let connection = self.connection()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        StreamRow::read(&transaction).map_err(sqlite)?.ok_or(not_found)?;
+        transaction.execute_batch("DELETE FROM stream; DELETE FROM shard; DELETE FROM record;").map_err(sqlite)?;
+        transaction.commit().map_err(sqlite)?;
+        // Gives the space back. It waits for nobody: whoever still reads keeps the file large until it is used again.
+        if let Err(error) = connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::debug!(file = %file.display(), %error, "the space of a removed stream is not given back");
+        }
+        Ok(())
     }
 
-    /// Removes records past retention, between requests and a little at a time.
-    fn sweep_if_due(&mut self) {
-        if self.last_sweep.is_some_and(|last| last.elapsed() < SWEEP_EVERY) {
+    /// Removes up to so many records past retention, if it was not done lately or there were more.
+    fn sweep_if_due(&mut self, limit: usize) {
+        if !self.has_expired && self.last_sweep.is_some_and(|last| last.elapsed() < SWEEP_EVERY) {
             return;
         }
-        match self.sweep() {
-            // There may be more: the next pause goes on with it.
-            Ok(removed) if removed >= SWEEP_RECORDS => {}
-            Ok(_) => self.last_sweep = Some(Instant::now()),
+        self.last_sweep = Some(Instant::now());
+        self.has_expired = match self.sweep(limit) {
+            Ok(removed) => removed == limit,
             Err(error) => {
                 tracing::warn!(file = %self.file.display(), %error, "records past retention were not removed");
-                self.last_sweep = Some(Instant::now());
+                false
             }
-        }
+        };
     }
 
-    fn sweep(&mut self) -> Result<usize> {
+    fn sweep(&mut self, limit: usize) -> Result<usize> {
         let file = self.file.clone();
         let sqlite = |error| from_sqlite(&file, error);
         let now = layout::now();
@@ -267,9 +295,8 @@ impl State {
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
         let Some(row) = StreamRow::read(&transaction).map_err(sqlite)? else { return Ok(0) };
-        let removed = remove_expired(&transaction, row, row.oldest(now)).map_err(sqlite)?;
+        let removed = remove_expired(&transaction, row, row.oldest(now), limit).map_err(sqlite)?;
         transaction.commit().map_err(sqlite)?;
-        self.shards = None;
         Ok(removed)
     }
 }
@@ -337,7 +364,10 @@ fn insert(
 
 /// The numbers of all shards.
 fn shard_numbers(connection: &Connection) -> rusqlite::Result<Vec<u64>> {
-    connection.prepare_cached("SELECT number FROM shard ORDER BY number")?.query_map([], |row| row.get(0))?.collect()
+    connection
+        .prepare_cached("SELECT number FROM shard WHERE NOT is_removed ORDER BY number")?
+        .query_map([], |row| row.get(0))?
+        .collect()
 }
 
 /// Whether anything is past retention; asked without a lock, so that idle streams are left alone.
@@ -353,13 +383,19 @@ fn is_due(connection: &Connection, row: &StreamRow, oldest: i64) -> rusqlite::Re
         }
     }
     let closed: i64 = connection
-        .prepare_cached("SELECT count(*) FROM shard WHERE closed_at < ?1")?
+        .prepare_cached("SELECT count(*) FROM shard WHERE NOT is_removed AND closed_at < ?1")?
         .query_row([oldest], |row| row.get(0))?;
     Ok(closed > 0)
 }
 
-/// Removes up to [`SWEEP_RECORDS`] records that arrived before `oldest`, and shards that closed before it and are empty.
-fn remove_expired(transaction: &Transaction<'_>, mut row: StreamRow, oldest: i64) -> rusqlite::Result<usize> {
+/// Removes up to `limit` records that arrived before `oldest`, and from the list the shards that closed before it and are
+/// empty.
+fn remove_expired(
+    transaction: &Transaction<'_>,
+    mut row: StreamRow,
+    oldest: i64,
+    limit: usize,
+) -> rusqlite::Result<usize> {
     let mut last_expired = transaction.prepare_cached(
         "SELECT max(id), count(*) FROM
             (SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3) WHERE arrival < ?4",
@@ -370,7 +406,7 @@ fn remove_expired(transaction: &Transaction<'_>, mut row: StreamRow, oldest: i64
     for number in shard_numbers(transaction)? {
         let (first, last) = (row.record_id(number, row.first_sequence), StreamRow::last_record_id(number));
         let (id, count): (Option<i64>, usize) = last_expired
-            .query_row(params![first, last, SWEEP_RECORDS - removed, oldest], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .query_row(params![first, last, limit - removed, oldest], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if let Some(id) = id {
             remove.execute([first, id])?;
             note.execute(params![number, row.sequence(id)])?;
@@ -378,7 +414,7 @@ fn remove_expired(transaction: &Transaction<'_>, mut row: StreamRow, oldest: i64
         }
     }
     let gone = transaction.execute(
-        "DELETE FROM shard WHERE closed_at < ?1 AND NOT EXISTS
+        "UPDATE shard SET is_removed = 1 WHERE NOT is_removed AND closed_at < ?1 AND NOT EXISTS
             (SELECT 1 FROM record WHERE id BETWEEN number << 43 AND (number << 43) + ?2)",
         params![oldest, StreamRow::last_record_id(0)],
     )?;

@@ -80,6 +80,7 @@ async fn a_closed_shard_leaves_the_list_when_retention_has_emptied_it() {
     let client = streams.open("a").await.expect("open");
     let parent = put(&client, "0").await.shard_id;
     let mut reader = client.open_shard(&parent, Position::Latest).await.expect("open");
+    let mut behind = client.open_shard(&parent, Position::TrimHorizon).await.expect("open");
     streams.split("a", &parent, HashKey(1 << 127)).await.expect("split");
     drop((client, streams));
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -93,8 +94,10 @@ async fn a_closed_shard_leaves_the_list_when_retention_has_emptied_it() {
     }
     let shards = client.shards().await.expect("shards");
     assert!(shards.iter().all(|shard| shard.is_open() && shard.parent.as_ref() == Some(&parent)));
-    // Who was reading it comes to its end.
+    // Who had read all of it comes to its end; who had not is told what was lost.
     assert_eq!(reader.next_batch(1).await.expect("fetch"), None);
+    let fetched = behind.next_batch(1).await;
+    assert!(matches!(fetched, Err(Error::PastRetention { .. })), "{fetched:?}");
     put(&client, "2").await;
 }
 
@@ -118,6 +121,123 @@ async fn a_removed_stream_is_gone_for_those_who_have_it_open() {
     let again = streams.open_or_create("a", CreateOptions::default()).await.expect("create again");
     put(&again, "new").await;
     assert_eq!(texts(&read(&again, &shard, Position::TrimHorizon).await), ["new"]);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_removed_stream_does_not_go_on_in_the_one_made_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
+    let shard = put(&client, "0").await.shard_id;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    let other = LocalStreams::new(folder.path());
+    other.delete("a").await.expect("delete");
+    assert!(other.list().await.expect("list").is_empty());
+    assert!(matches!(other.open("a").await, Err(Error::StreamNotFound { .. })));
+    other.create("a", CreateOptions::default().with_shards(2)).await.expect("create again");
+    put(&other.open("a").await.expect("open"), "new").await;
+    let fetched = reader.next_batch(1).await;
+    assert!(matches!(fetched, Err(Error::StreamNotFound { .. })), "{fetched:?}");
+    // The client itself stands for the name, and the name for the new stream.
+    assert_eq!(client.shards().await.expect("shards").len(), 2);
+    put(&client, "newer").await;
+}
+
+#[tokio::test]
+async fn a_large_backlog_past_retention_is_removed_while_records_come_in_and_while_none_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let options = CreateOptions::default().with_retention(Duration::from_secs(1));
+    streams.create("a", options).await.expect("create");
+    let client = streams.open("a").await.expect("open");
+    for _ in 0..5 {
+        client.put_batch(&vec![entry("old"); 10_000]).await.expect("put");
+    }
+    drop((client, streams));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let client = LocalStreams::new(folder.path()).open("a").await.expect("open");
+    put(&client, "fresh").await;
+    let file = rusqlite::Connection::open(folder.path().join("streams/a.db")).expect("a database");
+    let started = Instant::now();
+    loop {
+        let count: i64 = file.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).expect("a count");
+        if count <= 1 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{count} records are left");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn another_processs_commit_wakes_a_reader_that_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ours = LocalStreams::new(folder.path());
+    let client = ours.open_or_create("a", CreateOptions::default()).await.expect("create");
+    let theirs = LocalStreams::new(folder.path()).open("a").await.expect("open");
+    let shard = put(&client, "0").await.shard_id;
+    let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
+    let mut waits = Vec::new();
+    for number in 0..20 {
+        assert!(reader.next_batch(1).await.expect("fetch").expect("open").is_caught_up());
+        let putting = async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            put(&theirs, &number.to_string()).await;
+            Instant::now()
+        };
+        let (fetched, committed) = tokio::join!(
+            async {
+                loop {
+                    let batch = reader.next_batch(1).await.expect("fetch").expect("open");
+                    if !batch.is_caught_up() {
+                        break (batch, Instant::now());
+                    }
+                }
+            },
+            putting
+        );
+        assert_eq!(texts(&fetched.0.records), [number.to_string()]);
+        waits.push(fetched.1.saturating_duration_since(committed));
+    }
+    waits.sort();
+    // 20 ms is promised, and measured by the benchmarks; a wait without a wake-up would be a second.
+    assert!(waits[10] < Duration::from_millis(200), "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_writer_follows_another_processs_splits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let client = LocalStreams::new(folder.path()).open_or_create("a", CreateOptions::default()).await.expect("create");
+    let parent = put(&client, "0").await.shard_id;
+    LocalStreams::new(folder.path()).split("a", &parent, HashKey(1 << 127)).await.expect("split");
+    let child = put(&client, "1").await.shard_id;
+    assert_ne!(child, parent);
+    let shards = client.shards().await.expect("shards");
+    let holder = shards.iter().find(|shard| shard.id == child).expect("listed");
+    assert!(holder.hash_key_range.contains(entry("1").partition_key.hash_key()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_writers_wait_for_each_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    LocalStreams::new(folder.path()).create("a", CreateOptions::default()).await.expect("create");
+    let writers = (0..6).map(|writer| {
+        let folder = folder.path().to_owned();
+        tokio::spawn(async move {
+            let client = LocalStreams::new(folder).open("a").await.expect("open");
+            for number in 0..30 {
+                put(&client, &format!("{writer}/{number}")).await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("every put is taken");
+    }
+    let client = LocalStreams::new(folder.path()).open("a").await.expect("open");
+    let shard = client.shards().await.expect("shards").remove(0).id;
+    let all = read(&client, &shard, Position::TrimHorizon).await;
+    assert_eq!(all.len(), 180);
+    assert!(all.is_sorted_by_key(|record| record.arrival), "arrivals do not go back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

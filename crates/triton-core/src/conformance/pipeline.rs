@@ -51,16 +51,11 @@ async fn rest(reader: &mut Reader) -> Vec<Record> {
     records
 }
 
-/// The next records with `count` different payloads.
-async fn take(suite: &Suite, reader: &mut Reader, count: usize) -> Vec<Record> {
-    let mut records = Vec::new();
-    loop {
+/// Reads until `records` holds `count` different payloads: copies of what came before may still come.
+async fn read_until(suite: &Suite, reader: &mut Reader, records: &mut Vec<Record>, count: usize) {
+    while suite.first_occurrences(records.clone()).len() < count {
         let record = within_bounds(reader.next()).await.expect("a stream that goes on");
         records.push(record.expect("a record"));
-        let seen = suite.first_occurrences(records.clone()).len();
-        if seen == count {
-            return records;
-        }
     }
 }
 
@@ -131,12 +126,12 @@ pub async fn a_reader_follows_splits_and_merges(suite: &Suite) {
     reshape(suite, &client, 0).await;
     put_all(&client, &interleaved(5, 10..20)).await;
     let mut reader = Reader::start(Arc::clone(&client), Start::All, options()).await.expect("start");
-    let mut records = take(suite, &mut reader, 100).await;
+    let mut records = Vec::new();
+    read_until(suite, &mut reader, &mut records, 100).await;
     for step in 1..4 {
         reshape(suite, &client, step).await;
         put_all(&client, &interleaved(5, 10 + 10 * step..20 + 10 * step)).await;
-        let after = take(suite, &mut reader, 50).await;
-        records.extend(after);
+        read_until(suite, &mut reader, &mut records, 100 + 50 * step).await;
     }
     reader.stop_handle().stop();
     records.extend(rest(&mut reader).await);
@@ -175,7 +170,8 @@ pub async fn latest_reads_what_comes_and_children_from_their_start(suite: &Suite
     put_all(&client, &interleaved(6, 0..5)).await;
     reshape(suite, &client, 0).await;
     put_all(&client, &interleaved(6, 5..10)).await;
-    let records = take(suite, &mut reader, 60).await;
+    let mut records = Vec::new();
+    read_until(suite, &mut reader, &mut records, 60).await;
     assert_in_order_per_key(suite, records, 6, 0..10);
 }
 

@@ -1,7 +1,5 @@
 //! Faults that no server shows on demand, by a client that answers from a script.
 
-use std::time::Duration;
-
 use super::*;
 use crate::client::{Position, ShardReader};
 use crate::shard::{Shard, ShardId};
@@ -192,6 +190,33 @@ async fn a_client_that_miscounts_its_results_is_told_and_not_trusted() {
         assert_eq!(error.to_string(), "scripted broke its contract: 1 results for 2 entries");
         assert!(error.may_have_written() && !error.is_retryable());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_was_never_written() {
+    let answer = |_, _: &[PutEntry]| Err(lost());
+    let ran = run(in_order().with_max_entries(1), &["a/1", "b/1"], Box::new(answer)).await;
+    assert!(ran.calls.iter().all(|call| call == &["a/1"]));
+    let uncertain: Vec<bool> =
+        ran.outcomes.iter().map(|outcome| outcome.as_ref().unwrap_err().may_have_written()).collect();
+    assert_eq!(uncertain, [true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_time_for_retries_each_record_is_still_sent_once() {
+    let answer = |_, entries: &[PutEntry]| {
+        Ok(entries.iter().map(|entry| if entry.data == "b/1" { Err(throttled()) } else { stored() }).collect())
+    };
+    let scripted = Arc::new(Scripted {
+        limits: in_order().with_max_entries(2),
+        answer: Box::new(answer),
+        calls: Mutex::default(),
+    });
+    let retry = RetryPolicy::default().with_deadline(Duration::ZERO);
+    let options = ProducerOptions::default().with_seed(1).with_retry(retry);
+    let producer = Producer::new(Arc::clone(&scripted) as Arc<dyn StreamClient>, options);
+    let outcomes = producer.put_all(&["a/1", "b/1", "c/1", "d/1"].map(entry)).await;
+    assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,36 +59,46 @@ impl Follower {
         }
         drop((shards, opening));
         while let Some(ended) = tasks.join_next().await {
-            let children = match ended {
-                Ok((shard, Ended::Drained)) => self.children_of(&shard).await,
-                Ok((_, Ended::CaughtUp | Ended::Stopped | Ended::Failed)) => continue,
-                Err(panic) => Err(Error::Contract {
-                    backend: self.shared.client.name().into(),
-                    problem: format!("a shard's reader panicked ({panic})"),
-                }),
-            };
-            match children {
-                Ok(children) => children.into_iter().for_each(|task| {
-                    tasks.spawn(task.run());
-                }),
-                // The receiver is gone only with the reader itself, which ends this task too.
-                Err(error) => drop(self.shared.batches.send(Err(error)).await),
+            match ended {
+                Ok((shard, Ended::Drained)) => {
+                    for child in self.children_of(&shard).await {
+                        tasks.spawn(child.run());
+                    }
+                }
+                Ok((_, Ended::CaughtUp | Ended::Stopped | Ended::Failed)) => {}
+                Err(panic) => {
+                    let problem = format!("a shard's reader panicked ({panic})");
+                    self.report(Error::Contract { backend: self.shared.client.name().into(), problem }).await;
+                }
             }
         }
     }
 
-    async fn children_of(&mut self, shard: &ShardId) -> Result<Vec<ShardTask>> {
+    /// Hands an error over. The receiver is gone only with the reader itself, which ends this task too.
+    async fn report(&self, error: Error) {
+        drop(self.shared.batches.send(Err(error)).await);
+    }
+
+    /// The tasks of a drained shard's children. A listing that fails is told, and made again until it succeeds.
+    async fn children_of(&mut self, shard: &ShardId) -> Vec<ShardTask> {
         self.lineage.drained(shard);
-        let backoff = self.shared.options.retry.backoff(self.random.random());
-        let stop = self.shared.stop.clone();
-        let listing = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(Vec::new()),
-            listing = until_done(backoff, || self.shared.client.shards()) => listing,
-        };
-        match listing {
-            Ok(shards) => Ok(self.tasks(&shards, None)),
-            Err(source) => Err(Error::Shard { shard: shard.clone(), source: Box::new(source) }),
+        loop {
+            let backoff = self.shared.options.retry.backoff(self.random.random());
+            let listing = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return Vec::new(),
+                listing = until_done(backoff, || self.shared.client.shards()) => listing,
+            };
+            match listing {
+                Ok(shards) => return self.tasks(&shards, None),
+                Err(source) => {
+                    let goes_on = source.is_retryable() && !self.shared.batches.is_closed();
+                    self.report(Error::Shard { shard: shard.clone(), source: Box::new(source) }).await;
+                    if !goes_on {
+                        return Vec::new();
+                    }
+                }
+            }
         }
     }
 }

@@ -61,6 +61,7 @@ impl Lineage {
             }
         }
         self.started = true;
+        self.give_up_removed(shards);
         let mut ready = Vec::new();
         for shard in shards {
             if let Some(&State::Waiting { position }) = self.known.get(&shard.id)
@@ -76,6 +77,16 @@ impl Lineage {
     /// Every record of the shard was delivered.
     pub(super) fn drained(&mut self, shard: &ShardId) {
         self.known.insert(shard.clone(), State::Done);
+    }
+
+    /// What waits and is no longer listed was removed by retention: it will not come, and nobody waits for it.
+    fn give_up_removed(&mut self, shards: &[Shard]) {
+        for (id, state) in &mut self.known {
+            if matches!(state, State::Waiting { .. }) && shards.binary_search_by(|shard| shard.id.cmp(id)).is_err() {
+                tracing::warn!(shard = %id, "removed by retention before it could be read");
+                *state = State::Done;
+            }
+        }
     }
 
     fn first_state(&self, shard: &Shard) -> State {
@@ -179,6 +190,19 @@ mod tests {
         let listed = &map.shards()[1..];
         let mut all = Lineage::new("clicks", listed, Start::All, None).unwrap();
         assert_eq!(all.take_in(listed).len(), 2);
+    }
+
+    #[test]
+    fn a_shard_that_retention_removes_while_it_waits_holds_nobody_up() {
+        let mut map = map(1);
+        split(&mut map, 0);
+        split(&mut map, 1);
+        let mut all = lineage(&map, Start::All, None);
+        assert_eq!(all.take_in(map.shards()), [(id(0), Position::TrimHorizon)]);
+        // While 0 was read, retention has removed it, and 1 which waited for it.
+        all.drained(&id(0));
+        let children = all.take_in(&map.shards()[2..]);
+        assert_eq!(children.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [id(2), id(3), id(4)]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Reading one shard: fetch, hand over, wait when caught up, and go on after what may pass.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +49,8 @@ pub(super) struct ShardTask {
     opening: Option<Opening>,
 }
 
-/// What a start waits for: it has happened when every clone is dropped.
-pub(super) type Opening = mpsc::Sender<Infallible>;
+/// What a start waits for: it has happened when every clone is dropped. An error says that it will not.
+pub(super) type Opening = mpsc::Sender<Error>;
 
 impl ShardTask {
     pub(super) fn new(shared: Shared, shard: ShardId, position: Position, seed: u64, opening: Option<Opening>) -> Self {
@@ -129,6 +128,11 @@ impl ShardTask {
         };
         if goes_on {
             return None;
+        }
+        if let Some(opening) = self.opening.take() {
+            // A reader that starts where it was told to, or not at all. One error is enough to say so.
+            drop(opening.try_send(error));
+            return Some(Ended::Failed);
         }
         self.backoff.reset();
         self.hand_over(Err(Error::Shard { shard: self.shard.clone(), source: Box::new(error) })).await

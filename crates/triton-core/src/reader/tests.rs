@@ -259,3 +259,73 @@ async fn a_dropped_reader_fetches_no_more() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(client.fetches.lock().unwrap().len(), fetches);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_open_its_shards_fails() {
+    let mut client = crate::client::MockStreamClient::new();
+    client.expect_name().return_const("mock".to_owned());
+    client.expect_limits().returning(|| Ok(Limits::KINESIS));
+    client.expect_shards().returning(|| Ok(ShardMap::uniform("mock", 2, 1).unwrap().shards().to_vec()));
+    client.expect_open_shard().returning(|_, _| {
+        Err(Error::Unavailable { problem: "no answer".into(), may_have_written: false, source: None })
+    });
+    // Latest means now: a reader that opened later would have missed what came meanwhile.
+    let started = Reader::start(Arc::new(client), Start::Latest, ReaderOptions::default().with_seed(1)).await;
+    assert!(started.unwrap_err().is_retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_fails_for_long_is_told_and_the_children_are_read_after_it() {
+    let mut map = ShardMap::uniform("mock", 1, 1).unwrap();
+    let parent = ShardId::numbered(0);
+    let middle = map.get(&parent).unwrap().hash_key_range.middle().unwrap();
+    let before = map.shards().to_vec();
+    map.split(&parent, middle, &mut 10).unwrap();
+    let after = map.shards().to_vec();
+    let mut client = crate::client::MockStreamClient::new();
+    client.expect_name().return_const("mock".to_owned());
+    client.expect_limits().returning(|| Ok(Limits::KINESIS));
+    let started = Instant::now();
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    client.expect_shards().returning(move || {
+        if calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            return Ok(before.clone());
+        }
+        if started.elapsed() < Duration::from_secs(180) {
+            return Err(Error::Throttled { problem: "listing".into() });
+        }
+        Ok(after.clone())
+    });
+    client.expect_open_shard().returning(|shard, _| {
+        let script =
+            if *shard == ShardId::numbered(0) { vec![Fetch::End] } else { vec![Fetch::Records(20..21), Fetch::End] };
+        let (shard, script) = (shard.clone(), script.into_iter());
+        Ok(Box::new(ScriptedShard { shard, script, after: 0, fetches: Arc::default() }))
+    });
+    let reader = Reader::start(Arc::new(client), Start::All, ReaderOptions::default().with_seed(1)).await.unwrap();
+    let items = all(reader).await;
+    assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{items:?}");
+    assert_eq!(numbers(&items), [20, 20], "both children");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_parents_children_are_not_read() {
+    let client = Scripted::new(vec![vec![broken()]]);
+    let mut map = ShardMap::uniform("scripted", 1, 1).unwrap();
+    let middle = map.get(&ShardId::numbered(0)).unwrap().hash_key_range.middle().unwrap();
+    map.split(&ShardId::numbered(0), middle, &mut 10).unwrap();
+    let client = Arc::new(Scripted { shards: map.shards().to_vec(), ..Arc::into_inner(client).unwrap() });
+    let items = all(client.read(to_the_end()).await).await;
+    assert_eq!(items.len(), 1);
+    assert!(items[0].is_err());
+    assert_eq!(client.opened.lock().unwrap().len(), 1, "only the parent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_of_at_least_one_record_is_asked_for() {
+    let client = crate::memory::Memory::new().stream("clicks", 1).unwrap();
+    client.put_batch(&[PutEntry::new(PartitionKey::new("k").unwrap(), "x")]).await.unwrap();
+    let options = to_the_end().with_max_records(0);
+    let reader = Reader::start(Arc::new(client), Start::All, options).await.unwrap();
+    assert_eq!(all(reader).await.len(), 1);
+}

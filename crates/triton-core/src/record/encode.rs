@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
-use super::msgpack::{Scanner, Token};
+use super::msgpack::{Scanner, Token, check};
 use super::{PartitionKey, PutEntry};
 use crate::error::{Error, Result};
 
@@ -94,6 +94,8 @@ impl Encoder {
             return Err(Error::Encode { problem: error.to_string() });
         }
         let payload = self.buffer.split().freeze();
+        // What could not be read is not written: the serializer itself has no limit on depth.
+        check(&payload).map_err(|error| Error::Encode { problem: error.to_string() })?;
         match Scanner::new(&payload).token()? {
             Token::Map(_) => Ok(payload),
             other => Err(Error::Encode { problem: format!("it is {}, not a map", other.describe()) }),
@@ -168,6 +170,7 @@ fn fields(payload: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::msgpack::MAX_DEPTH;
     use serde_json::json;
 
     fn key_of(record: &impl Serialize) -> Result<PartitionKey> {
@@ -216,6 +219,16 @@ mod tests {
         assert!(matches!(encoder.encode(&Pair(1, 2)), Err(Error::Encode { .. })));
         assert!(matches!(encoder.encode("text"), Err(Error::Encode { .. })));
         assert_eq!(&encoder.encode(&json!({"a": 1})).unwrap().data[..], b"\x81\xa1a\x01");
+    }
+
+    #[test]
+    fn what_is_too_deep_to_be_read_is_not_written() {
+        let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({ "a": inner }));
+        let mut encoder = Encoder::new("clicks", KeySource::Random, 0);
+        let entry = encoder.encode(&nested(MAX_DEPTH)).unwrap();
+        assert!(crate::record::decode_value(&entry.data).is_ok());
+        let error = encoder.encode(&nested(MAX_DEPTH + 2)).unwrap_err();
+        assert_eq!(error.to_string(), "the record cannot be encoded: nested deeper than 128 levels at 384");
     }
 
     #[test]
