@@ -66,6 +66,14 @@ fn a_config_that_was_named_or_found_is_the_only_one() {
     [3]
     ");
 
+    // A link that leads nowhere was meant to be a config.
+    std::os::unix::fs::symlink("nowhere.yaml", home.path().join("triton.yaml")).unwrap();
+    insta::assert_snapshot!(home.run(&["get", "-s", "demo"]).mistake(), @r"
+    error: triton.yaml: no such file
+    [3]
+    ");
+    std::fs::remove_file(home.path().join("triton.yaml")).unwrap();
+
     // In the order of the search, each hides the ones behind it.
     let config = |name: &str| format!("{name}: {{name: {name}, partition_key: null, backend: local}}");
     let list = |extra: &[&str], variable: Option<&str>| {

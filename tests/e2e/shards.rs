@@ -29,7 +29,7 @@ fn shards_are_listed_through_splits_merges_and_reshards() {
         .collect();
     assert_eq!(starts.len(), 4);
     let adjacent = home.run(&["streams", "merge", "-q", "-s", "a", "-d", "2", "2"]);
-    assert_eq!(adjacent.code, Some(1), "{adjacent:?}");
+    assert_eq!(adjacent.code, Some(2), "{adjacent:?}");
 }
 
 #[test]

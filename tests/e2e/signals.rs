@@ -40,15 +40,40 @@ fn a_signal_ends_get_after_what_was_fetched() {
 fn a_second_signal_ends_at_once() {
     let home = Home::new();
     let lines = format!("{}\n", "x".repeat(500)).repeat(5000);
-    home.feed(&["put", "-q", "-s", "a"], lines).ok();
-    // Nobody reads, so what was fetched cannot be delivered.
-    let mut get = home.start(&["get", "-q", "-s", "a", "--from", "all", "-o", "json"]);
-    get.line();
-    get.signal("INT");
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    assert!(get.child.try_wait().unwrap().is_none(), "it waits for its reader");
-    get.signal("INT");
-    assert_eq!(get.wait().code(), Some(130));
+    home.feed(&["put", "-q", "-s", "a"], &lines).ok();
+    home.write("lines.txt", &lines);
+    // Nobody reads, so what was fetched, or acknowledged, cannot be delivered: while there is more, and at the end.
+    for command in [
+        &["get", "-q", "-s", "a", "--from", "all", "-o", "json"][..],
+        &["get", "-q", "-s", "a", "--from", "all", "-o", "json", "-n", "1500"],
+        &["put", "-q", "-s", "b", "--ack", "lines.txt"],
+    ] {
+        let mut running = home.start(command);
+        running.line();
+        running.signal("INT");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(running.child.try_wait().unwrap().is_none(), "{command:?} waits for its reader");
+        running.signal("INT");
+        assert_eq!(running.wait().code(), Some(130), "{command:?}");
+    }
+}
+
+#[test]
+fn a_named_pipe_that_nobody_writes_to_can_be_left() {
+    let home = Home::new();
+    let pipe = home.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut put = home.start(&["put", "-q", "-s", "a", "--ack", "pipe"]);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    put.signal("INT");
+    assert_eq!(put.wait().code(), Some(0));
+
+    let mut put = home.start(&["put", "-q", "-s", "a", "--ack", "pipe"]);
+    std::fs::write(&pipe, "1\n2\n").unwrap();
+    put.line();
+    put.line();
+    assert_eq!(put.wait().code(), Some(0));
+    assert_eq!(home.all("a", r"%o\n").len(), 2);
 }
 
 #[test]
@@ -81,6 +106,56 @@ fn a_closed_pipe_ends_quietly() {
     let mut said = String::new();
     std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
     assert_eq!(said, "");
+}
+
+#[test]
+fn acknowledgements_that_nobody_reads_lose_no_line() {
+    let home = Home::new();
+    let lines: String = (0..60_000).map(|n| format!("{n}\n")).collect();
+    home.write("lines.txt", lines);
+    let triton = home.command(&[]).get_program().display().to_string();
+    let mut shell = std::process::Command::new("sh");
+    let script = format!("{triton} put -q -s a --ack lines.txt | head -n 1");
+    shell.env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin").current_dir(home.path());
+    let ran = home.run_with(
+        {
+            shell.args(["-c", &script]);
+            shell
+        },
+        b"",
+    );
+    assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (1, ""));
+    eventually("all lines", || home.all("a", r"%o\n").len() == 60_000);
+}
+
+#[test]
+fn lines_before_a_bad_one_are_acknowledged() {
+    let home = Home::new();
+    let lines = format!("{}nonsense\n", "{\"n\":1}\n".repeat(9000));
+    let mut put = home.start(&["put", "-q", "-s", "a", "--json", "--ack"]);
+    let feeding = {
+        let mut stdin = put.child.stdin.take().unwrap();
+        std::thread::spawn(move || std::io::Write::write_all(&mut stdin, lines.as_bytes()).unwrap())
+    };
+    // A reader that takes its time.
+    put.line();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let (status, rest, stderr) = put.end();
+    feeding.join().unwrap();
+    assert_eq!(status.code(), Some(7));
+    assert_eq!(rest.lines().count(), 8999);
+    assert!(stderr.starts_with("error: line 9001: "), "{stderr}");
+}
+
+#[test]
+fn a_stderr_that_cannot_be_written_stops_nothing() {
+    let home = Home::new();
+    let mut put = home.command(&["put", "-vvv", "--local", "-s", "a"]);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    home.write("line.txt", "hi\n");
+    let status = put.arg("line.txt").stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(home.all("a", r"%o\n").len(), 1);
 }
 
 #[test]

@@ -68,8 +68,8 @@ fn a_locked_file_is_told_after_a_while() {
     home.feed(&["put", "-q", "-s", "a"], "1\n").ok();
     let other = rusqlite::Connection::open(home.stream_file("a")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    insta::assert_snapshot!(home.feed(&["put", "-q", "-s", "a", "--failed", "failed.mp"], "2\n3\n").mistake(), @r"
-    error: 2 of 2 records were not put; kept in failed.mp
+    insta::assert_snapshot!(home.feed(&["put", "-q", "-s", "a", "--raw", "--failed", "failed.txt"], "2\n3\n").mistake(), @r"
+    error: 2 of 2 records were not put; kept in failed.txt
       cause: [HOME]/.local/share/triton/streams/a.db: locked by another process for too long
       cause: database is locked
     [1]
@@ -77,10 +77,41 @@ fn a_locked_file_is_told_after_a_while() {
     // Who only reads is not kept out.
     assert_eq!(home.all("a", r"%o\n").len(), 1);
     other.execute_batch("COMMIT").unwrap();
-    let kept = std::fs::read(home.path().join("failed.mp")).unwrap();
-    assert_eq!(kept.iter().filter(|&&byte| byte == 0x82).count(), 2, "two maps of two fields");
+    let kept = std::fs::read_to_string(home.path().join("failed.txt")).unwrap();
+    assert_eq!(kept, "2\n3\n", "fit to be put again");
     home.feed(&["put", "-q", "-s", "a"], "4\n").ok();
     assert_eq!(home.all("a", r"%o\n").len(), 2);
+}
+
+#[test]
+fn a_file_for_what_fails_is_needed_before_anything_does() {
+    let home = Home::new();
+    insta::assert_snapshot!(home.feed(&["put", "-q", "-s", "a", "--failed", "none/failed.mp"], "1\n").mistake(), @r"
+    error: none/failed.mp cannot be opened for what fails
+      cause: No such file or directory (os error 2)
+    [1]
+    ");
+    assert!(home.all("a", r"%o\n").is_empty());
+}
+
+#[test]
+fn a_shard_that_cannot_be_read_is_told_while_the_others_go_on() {
+    let home = Home::with_config("a: {name: a, partition_key: null, backend: local, shards: 2, path: data}\n");
+    let lines = format!("{}\n", "x".repeat(300)).repeat(200);
+    home.feed(&["put", "-s", "a"], lines).ok();
+    let file = home.path().join("data/streams/a.db");
+    // A text where SQLite's own checks find nothing wrong, and a record's payload should be bytes.
+    let database = rusqlite::Connection::open(file).unwrap();
+    database.execute("UPDATE record SET data = 'text' WHERE id = (SELECT min(id) FROM record)", []).unwrap();
+    let mut get = home.start(&["get", "-s", "a", "--from", "all", "-o", r"%p\n"]);
+    let mut stderr = std::io::BufReader::new(get.child.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+    assert!(line.starts_with("error: shardId-000000000000 cannot be read"), "{line}");
+    assert_eq!(get.line(), "shardId-000000000001\n");
+    get.signal("INT");
+    std::io::copy(&mut get.stdout, &mut std::io::sink()).unwrap();
+    assert_eq!(get.wait().code(), Some(1), "the exit code is the first failure's");
 }
 
 #[test]

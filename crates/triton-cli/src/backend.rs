@@ -21,10 +21,15 @@ pub(crate) fn find_config(global: &Global) -> Result<Option<Config>> {
     }
     let user = user_folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("triton/triton.yaml"));
     let candidates = [Some("triton.yaml".into()), user, Some("/etc/triton.yaml".into())];
-    match candidates.into_iter().flatten().find(|file: &PathBuf| file.exists()) {
+    match candidates.into_iter().flatten().find(|file: &PathBuf| is_there(file)) {
         Some(file) => Ok(Some(Config::load(file)?)),
         None => Ok(None),
     }
+}
+
+/// A link that leads nowhere is a config that cannot be read, and no reason to do without one.
+fn is_there(file: &Path) -> bool {
+    file.symlink_metadata().is_ok()
 }
 
 /// What a stream's name stands for: what the config says, or a local stream where nothing says otherwise.

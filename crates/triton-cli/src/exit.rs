@@ -1,10 +1,12 @@
 //! How a run ends: the message, the next step, and the exit code.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use triton_core::{Error, ErrorKind};
+
+use crate::output::escape;
 
 /// What the exit codes mean; part of the command's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,17 +54,36 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Who reads the output has gone, as `head` does: the end, and no error.
-pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
+/// Who reads stdout has gone, as `head` does: the end, and no error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClosedPipe;
+
+/// What went wrong was told when it happened; only the exit code is left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told(pub(crate) Code);
+
+impl std::fmt::Display for ClosedPipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nobody reads the output")
+    }
 }
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("see above")
+    }
+}
+
+impl std::error::Error for ClosedPipe {}
+impl std::error::Error for Told {}
 
 /// Prints what went wrong and what to do next. Returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    if is_closed_pipe(error) {
+    if error.is::<ClosedPipe>() {
         return ExitCode::SUCCESS;
+    }
+    if let Some(Told(code)) = error.downcast_ref() {
+        return ExitCode::from(*code as u8);
     }
     say("error", AnsiColor::Red, &error.to_string());
     for cause in error.chain().skip(1) {
@@ -93,12 +114,19 @@ pub(crate) fn note(message: &str) {
 fn say(label: &str, color: AnsiColor, message: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
     // Where stderr is closed, there is nobody to tell.
-    drop(writeln!(anstream::stderr(), "{style}{label}:{style:#} {message}"));
+    drop(writeln!(anstream::stderr(), "{style}{label}:{style:#} {}", printable(message)));
 }
 
 fn indent(label: &str, message: &str) {
     let style = Style::new().bold();
-    drop(writeln!(anstream::stderr(), "  {style}{label}:{style:#} {message}"));
+    drop(writeln!(anstream::stderr(), "  {style}{label}:{style:#} {}", printable(message)));
+}
+
+/// Names in a message may come from records and files: on a terminal, what could steer it is shown escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    escape::push(&mut out, text.as_bytes(), io::stderr().is_terminal() || io::stdout().is_terminal());
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The exit code of an error: its own, or that of the first Triton error below it.
@@ -111,6 +139,7 @@ pub(crate) fn code(error: &anyhow::Error) -> Code {
         Some(ErrorKind::NotFound | ErrorKind::PastRetention) => Code::NotFound,
         Some(ErrorKind::Throttled | ErrorKind::Unavailable) => Code::Unavailable,
         Some(ErrorKind::BadData) => Code::BadData,
+        Some(ErrorKind::Invalid) => Code::Usage,
         _ => Code::Other,
     }
 }

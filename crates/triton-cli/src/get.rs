@@ -11,18 +11,30 @@ use triton_core::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp
 
 use crate::args::{From, GetArgs, Global};
 use crate::backend;
-use crate::exit::{self, Code, Failure};
+use crate::exit::{self, Code, Failure, Told};
 use crate::output::Output;
 use crate::printer::{Printed, Printer};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 
 pub(crate) async fn run(global: &Global, args: GetArgs) -> Result<()> {
+    let signals = Signals::listen()?;
+    match signals.or_second(get(global, args, signals.clone())).await {
+        Some(outcome) => outcome,
+        None => signals::leave("interrupted before everything was printed".into()),
+    }
+}
+
+async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()> {
     let stream = backend::stream(global, &args.stream.stream).await?;
     let mut options = ReaderOptions::default().with_until_caught_up(args.until_caught_up);
     options.shards.clone_from(&args.shards);
     let start = start(&stream, &args).await?;
-    let mut signals = Signals::listen()?;
-    let reader = stream.reader(start, options).await?;
+    let reader = tokio::select! {
+        biased;
+        // Nothing was fetched yet.
+        () = signals.first() => return Ok(()),
+        reader = stream.reader(start, options) => reader?,
+    };
 
     let has_bad_data = Arc::new(AtomicBool::new(false));
     let renderer = Renderer {
@@ -34,10 +46,10 @@ pub(crate) async fn run(global: &Global, args: GetArgs) -> Result<()> {
         has_bad_data: Arc::clone(&has_bad_data),
     };
     let printer = Printer::start(move |records: Vec<Record>, out| renderer.render(&records, out));
-    let failed = follow(reader, &printer, args.count, &mut signals).await?;
-    printer.finish(&mut signals).await?;
-    if let Some(error) = failed {
-        return Err(error);
+    let failed = follow(reader, &printer, args.count, &mut signals).await;
+    printer.finish().await?;
+    if let Some(code) = failed {
+        return Err(Told(code).into());
     }
     match args.strict && has_bad_data.load(Ordering::Relaxed) {
         true => Err(Failure::new(Code::BadData, "some payloads were not MessagePack (--strict)").into()),
@@ -62,7 +74,9 @@ async fn start(stream: &Stream, args: &GetArgs) -> Result<Start> {
 
 /// A sequence number belongs to one shard, which must be said where there are several.
 async fn one_shard(stream: &Stream, args: &GetArgs) -> Result<usize> {
-    if let Some([shard]) = args.shards.as_deref() {
+    if let Some([shard, others @ ..]) = args.shards.as_deref()
+        && others.iter().all(|other| other == shard)
+    {
         return Ok(*shard);
     }
     let count = stream.client().shards().await?.len();
@@ -74,13 +88,14 @@ async fn one_shard(stream: &Stream, args: &GetArgs) -> Result<usize> {
     }
 }
 
-/// Hands records to the printer until the reader ends. Returns the first failure of a shard, after the others are read.
+/// Hands records to the printer until the reader ends. A shard's failure is told when it happens, and the others go on;
+/// returns the exit code of the first.
 async fn follow(
     mut reader: Reader,
     printer: &Printer<Vec<Record>>,
     count: Option<u64>,
     signals: &mut Signals,
-) -> Result<Option<anyhow::Error>> {
+) -> Option<Code> {
     let mut left = count.unwrap_or(u64::MAX);
     let (mut is_stopped, mut failed) = (false, None);
     while left > 0 {
@@ -97,16 +112,15 @@ async fn follow(
             Some(Ok(mut records)) => {
                 records.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                 left -= records.len() as u64;
-                if printer.print(records, signals).await? == Printed::Closed {
+                if printer.print(records).await == Printed::Closed {
                     break;
                 }
             }
             Some(Err(error)) => {
                 let gives_up = error.is_retryable();
                 let error = explain(error);
-                if let Some(earlier) = failed.replace(error) {
-                    exit::report(&earlier);
-                }
+                exit::report(&error);
+                failed.get_or_insert(exit::code(&error));
                 if gives_up {
                     break;
                 }
@@ -114,7 +128,7 @@ async fn follow(
             None => break,
         }
     }
-    Ok(failed)
+    failed
 }
 
 /// A shard's failure as one sentence: the reason, which names the shard where that matters.

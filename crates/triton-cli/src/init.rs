@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::args::Global;
 use crate::exit::{Code, Failure};
+use crate::printer;
 
 const TEMPLATE: &str = "\
 # Logical streams: the name that programs use, and the stream that it stands for.
@@ -30,8 +31,7 @@ pub(crate) fn run(global: &Global) -> Result<()> {
         Err(error) => Err(error),
     }
     .with_context(|| format!("{} cannot be written", file.display()))?;
-    io::stdout().lock().write_all(next_steps(&file).as_bytes())?;
-    Ok(())
+    printer::print_all(&next_steps(&file))
 }
 
 fn next_steps(file: &Path) -> String {

@@ -33,6 +33,8 @@ pub(crate) fn start(global: &Global) -> Result<()> {
         .with_writer(io::stderr)
         .with_ansi(is_colored)
         .with_target(false)
+        // Where stderr cannot be written, there is nobody to tell.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

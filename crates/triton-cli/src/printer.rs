@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::signals::{self, Signals};
+use crate::exit::ClosedPipe;
 
 /// Items that wait to be printed.
 const WAITING: usize = 2;
@@ -47,31 +47,35 @@ impl<T: Send + 'static> Printer<T> {
     }
 
     /// Waits until the item can be taken.
-    ///
-    /// # Errors
-    /// A second signal, which ends waiting for a reader that does not read.
-    pub(crate) async fn print(&self, item: T, signals: &mut Signals) -> Result<Printed> {
-        tokio::select! {
-            biased;
-            () = signals.second() => Err(unprinted()),
-            sent = self.items.send(item) => Ok(if sent.is_ok() { Printed::Taken } else { Printed::Closed }),
+    pub(crate) async fn print(&self, item: T) -> Printed {
+        match self.items.send(item).await {
+            Ok(()) => Printed::Taken,
+            Err(_) => Printed::Closed,
         }
     }
 
     /// Waits until everything is printed.
     ///
     /// # Errors
-    /// What keeps stdout from being written; a second signal.
-    pub(crate) async fn finish(self, signals: &mut Signals) -> Result<()> {
+    /// [`ClosedPipe`], or what else keeps stdout from being written.
+    pub(crate) async fn finish(self) -> Result<()> {
         drop(self.items);
-        tokio::select! {
-            biased;
-            () = signals.second() => Err(unprinted()),
-            done = self.thread => done.context("the printing thread panicked")?.context("stdout cannot be written"),
-        }
+        written(self.thread.await.context("the printing thread panicked")?)
     }
 }
 
-fn unprinted() -> anyhow::Error {
-    signals::interrupted("interrupted before everything was printed".into())
+/// Prints a short text at once.
+///
+/// # Errors
+/// [`ClosedPipe`], or what else keeps stdout from being written.
+pub(crate) fn print_all(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+fn written(outcome: io::Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ClosedPipe.into()),
+        outcome => outcome.context("stdout cannot be written"),
+    }
 }

@@ -7,15 +7,17 @@ mod progress;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
-use triton_core::{Error, PutEntry, PutReceipt, Stream, StreamConfig};
+use triton_core::memory::Memory;
+use triton_core::{Error, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig};
 
 use crate::args::{Global, PutArgs};
 use crate::backend;
-use crate::exit::{self, Code, Failure};
+use crate::exit::{self, ClosedPipe, Failure};
 use crate::printer::{Printed, Printer};
 use crate::signals::{self, Signals};
 
@@ -27,11 +29,17 @@ use self::progress::Progress;
 const WAITING_CHUNKS: usize = 1;
 
 pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
+    let signals = Signals::listen()?;
     let config = with_key_field(backend::configure(global, &args.stream.stream)?, args.key_field.as_deref());
-    let stream = Stream::new(&config, backend::open(&config).await?);
+    let client: Arc<dyn StreamClient> = match args.dry_run {
+        // Checked against the limits of a stream that holds nothing and is nowhere.
+        true => Arc::new(Memory::new().stream(&config.name, 1)?),
+        false => backend::open(&config).await?,
+    };
+    let stream = Stream::new(&config, client);
     let limits = stream.producer().limits().await?;
     let encoder = LineEncoder::new(&args, &config, limits)?;
-    let signals = Signals::listen()?;
+    let failed = Failed::new(&args)?;
 
     let (chunks, waiting) = mpsc::channel(WAITING_CHUNKS);
     let (mut input, stop) = Input::new(&args, encoder, limits, !global.quiet)?;
@@ -39,20 +47,30 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
 
     let mut put = Put {
         stream,
-        args,
-        signals,
+        signals: signals.clone(),
         stop: Some(stop),
         progress: Progress::new(global),
         taken: 0,
-        failed: Failed::default(),
-        printer: None,
+        in_flight: Vec::new(),
+        waiting,
+        failed,
+        printer: args.ack.then(|| Printer::start(render_receipts)),
+        is_dry_run: args.dry_run,
     };
-    let outcome = put.all(waiting).await;
-    put.progress.finish();
+    let Some(outcome) = signals.or_second(put.all()).await else {
+        let message = put.interrupted();
+        signals::leave(message?)
+    };
+    // A line that is no record is told after all lines before it are put and acknowledged.
+    let read = reading.await.context("the reading thread panicked");
     outcome?;
-    // A line that is no record is told after all lines before it are put.
-    reading.await.context("the reading thread panicked")??;
-    put.finish().await
+    match (put.finish(), read?) {
+        (Err(refused), Err(bad_line)) => {
+            exit::report(&refused);
+            Err(bad_line)
+        }
+        (refused, read) => refused.and(read),
+    }
 }
 
 fn with_key_field(config: StreamConfig, field: Option<&str>) -> StreamConfig {
@@ -65,156 +83,164 @@ fn with_key_field(config: StreamConfig, field: Option<&str>) -> StreamConfig {
 
 struct Put {
     stream: Stream,
-    args: PutArgs,
     signals: Signals,
     /// Dropping it ends the reading of input.
     stop: Option<Stop>,
     progress: Progress,
     taken: usize,
+    /// The chunk that is being put.
+    in_flight: Vec<PutEntry>,
+    waiting: mpsc::Receiver<Vec<PutEntry>>,
     failed: Failed,
     printer: Option<Printer<Vec<PutReceipt>>>,
-}
-
-/// What could not be put.
-#[derive(Default)]
-struct Failed {
-    records: usize,
-    error: Option<Error>,
-    file: Option<File>,
+    is_dry_run: bool,
 }
 
 impl Put {
-    async fn all(&mut self, mut waiting: mpsc::Receiver<Vec<PutEntry>>) -> Result<()> {
-        loop {
-            let chunk = tokio::select! {
-                biased;
-                () = self.signals.first(), if self.stop.is_some() => {
-                    // What was read is put; nothing new is read.
-                    self.stop = None;
-                    continue;
-                }
-                chunk = waiting.recv() => chunk,
-            };
-            let Some(chunk) = chunk else { return Ok(()) };
+    /// Puts chunk by chunk until the input ends, and prints the last acknowledgement.
+    async fn all(&mut self) -> Result<()> {
+        while let Some(chunk) = self.next_chunk().await {
             self.taken += chunk.len();
-            if self.failed.error.is_some() {
-                // The stream refuses records: those that were read meanwhile are not tried.
-                self.keep(&chunk)?;
+            if self.is_dry_run {
                 continue;
             }
-            let mut signals = self.signals.clone();
-            tokio::select! {
-                biased;
-                () = signals.second() => return self.interrupted(&chunk, waiting).await,
-                outcome = self.chunk(&chunk) => outcome?,
+            if self.failed.error.is_some() {
+                // The stream refuses records: those that were read meanwhile are not tried.
+                self.failed.keep(&chunk)?;
+                continue;
             }
+            self.in_flight = chunk;
+            let outcomes = self.stream.producer().put_all(&self.in_flight).await;
+            let chunk = std::mem::take(&mut self.in_flight);
+            self.settle(&chunk, outcomes).await?;
+        }
+        self.progress.finish();
+        let Some(printer) = self.printer.take() else { return Ok(()) };
+        match printer.finish().await {
+            Err(error) if error.is::<ClosedPipe>() => Ok(()),
+            finished => finished,
         }
     }
 
-    async fn chunk(&mut self, chunk: &[PutEntry]) -> Result<()> {
-        if self.args.dry_run {
-            return Ok(());
+    async fn next_chunk(&mut self) -> Option<Vec<PutEntry>> {
+        if self.stop.is_some() {
+            tokio::select! {
+                biased;
+                // What was read is put; nothing new is read.
+                () = self.signals.first() => self.stop = None,
+                chunk = self.waiting.recv() => return chunk,
+            }
         }
-        let outcomes = self.stream.producer().put_all(chunk).await;
+        self.waiting.recv().await
+    }
+
+    async fn settle(&mut self, chunk: &[PutEntry], outcomes: Vec<Result<PutReceipt, Error>>) -> Result<()> {
         let (mut receipts, mut refused) = (Vec::new(), Vec::new());
         for (entry, outcome) in chunk.iter().zip(outcomes) {
             match outcome {
-                Ok(receipt) => receipts.push(receipt),
+                Ok(receipt) => {
+                    self.progress.add(entry);
+                    receipts.push(receipt);
+                }
                 Err(error) => {
                     refused.push(entry.clone());
                     self.failed.error.get_or_insert(error);
                 }
             }
         }
-        self.progress.add(chunk);
-        self.keep(&refused)?;
+        self.progress.show();
+        self.failed.keep(&refused)?;
         if self.failed.error.is_some() {
             self.stop = None;
         }
-        match self.args.ack {
-            true => self.acknowledge(receipts).await,
-            false => Ok(()),
-        }
-    }
-
-    async fn acknowledge(&mut self, receipts: Vec<PutReceipt>) -> Result<()> {
-        let printer = self.printer.get_or_insert_with(|| Printer::start(render_receipts));
-        if printer.print(receipts, &mut self.signals).await? == Printed::Closed {
-            // Nobody reads the acknowledgements: the end, as for any closed pipe.
-            self.stop = None;
-            return self.finish_printing().await;
+        // When nobody reads the acknowledgements any more, the lines are put all the same.
+        if let Some(printer) = &self.printer
+            && printer.print(receipts).await == Printed::Closed
+        {
+            self.printer = None;
         }
         Ok(())
     }
 
-    async fn finish_printing(&mut self) -> Result<()> {
-        match self.printer.take() {
-            Some(printer) => printer.finish(&mut self.signals).await,
-            None => Ok(()),
+    /// Counts and keeps what was not put by the time of a second signal.
+    fn interrupted(&mut self) -> Result<String> {
+        self.progress.finish();
+        let chunk = std::mem::take(&mut self.in_flight);
+        self.failed.keep(&chunk)?;
+        while let Ok(chunk) = self.waiting.try_recv() {
+            self.failed.keep(&chunk)?;
         }
+        let kept = self.failed.kept();
+        Ok(format!("interrupted: {} records that were read were not acknowledged{kept}", self.failed.records))
     }
 
-    /// Counts records that were not put and appends their payloads to the file of `--failed`.
-    fn keep(&mut self, entries: &[PutEntry]) -> Result<()> {
-        self.failed.records += entries.len();
-        let Some(path) = &self.args.failed else { return Ok(()) };
-        if entries.is_empty() {
+    fn finish(self) -> Result<()> {
+        let (taken, name) = (self.taken, &self.stream.config().logical_name);
+        if self.is_dry_run {
+            exit::note(&format!("{taken} records are fit for '{name}'; nothing was put"));
             return Ok(());
         }
-        let file = match &mut self.failed.file {
-            Some(file) => file,
-            none => none.insert(open_failed(path)?),
+        tracing::info!("{} of {taken} records put into '{name}'", taken - self.failed.records);
+        self.failed.finish(taken)
+    }
+}
+
+/// What could not be put, and the file of `--failed` that keeps it.
+struct Failed {
+    records: usize,
+    error: Option<Error>,
+    file: Option<(PathBuf, File)>,
+    /// After each payload; MessagePack needs none.
+    separator: Vec<u8>,
+}
+
+impl Failed {
+    /// Opens the file before anything is put, since it is needed when things go wrong.
+    fn new(args: &PutArgs) -> Result<Self> {
+        let file = args.failed.as_ref().map(|path| {
+            let opened = OpenOptions::new().create(true).append(true).open(path);
+            let opened = opened.with_context(|| format!("{} cannot be opened for what fails", path.display()))?;
+            anyhow::Ok((path.clone(), opened))
+        });
+        let separator = match (args.raw, &args.delimiter) {
+            (false, _) => Vec::new(),
+            (true, Some(delimiter)) => delimiter.0.clone(),
+            (true, None) => b"\n".to_vec(),
         };
-        let payloads = entries.iter().try_for_each(|entry| file.write_all(&entry.data));
-        payloads.with_context(|| format!("{} cannot be written", path.display()))
+        Ok(Self { records: 0, error: None, file: file.transpose()?, separator })
     }
 
-    async fn interrupted(&mut self, chunk: &[PutEntry], mut waiting: mpsc::Receiver<Vec<PutEntry>>) -> Result<()> {
-        self.stop = None;
-        self.keep(chunk)?;
-        waiting.close();
-        while let Some(chunk) = waiting.recv().await {
-            self.taken += chunk.len();
-            self.keep(&chunk)?;
+    fn keep(&mut self, entries: &[PutEntry]) -> Result<()> {
+        self.records += entries.len();
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        let mut payloads = Vec::new();
+        for entry in entries {
+            payloads.extend_from_slice(&entry.data);
+            payloads.extend_from_slice(&self.separator);
         }
-        let count = self.failed.records;
-        Err(signals::interrupted(format!("interrupted: {count} records were not acknowledged{}", self.kept())))
+        file.write_all(&payloads)
+            .with_context(|| format!("{} records were not put, and {} cannot be written", self.records, path.display()))
     }
 
     fn kept(&self) -> String {
-        match &self.args.failed {
-            Some(file) if self.failed.records > 0 => format!("; kept in {}", file.display()),
+        match &self.file {
+            Some((path, _)) if self.records > 0 => format!("; kept in {}", path.display()),
             _ => String::new(),
         }
     }
 
-    async fn finish(mut self) -> Result<()> {
-        self.finish_printing().await?;
-        let (taken, name) = (self.taken, &self.stream.config().logical_name);
-        if self.args.dry_run {
-            exit::note(&format!("{taken} records are fit for '{name}'; nothing was put"));
-            return Ok(());
-        }
-        tracing::info!("{taken} records put into '{name}'");
-        let Some(error) = self.failed.error.take() else { return Ok(()) };
+    fn finish(mut self, taken: usize) -> Result<()> {
+        let Some(error) = self.error.take() else { return Ok(()) };
         let uncertain = if error.may_have_written() { ", and may be written all the same" } else { "" };
-        let message = format!("{} of {taken} records were not put{uncertain}{}", self.failed.records, self.kept());
+        let message = format!("{} of {taken} records were not put{uncertain}{}", self.records, self.kept());
         let error = anyhow::Error::new(error);
         let failure = Failure::new(exit::code(&error), message);
-        let failure = match self.args.failed {
+        let failure = match self.file {
             Some(_) => failure,
             None => failure.with_help("use --failed FILE to keep what cannot be put"),
         };
         Err(error.context(failure))
     }
-}
-
-fn open_failed(path: &Path) -> Result<File> {
-    let opened = OpenOptions::new().create(true).append(true).open(path);
-    opened.map_err(|error| {
-        let message = format!("{} cannot be opened ({error}); what failed is not kept", path.display());
-        Failure::new(Code::Other, message).into()
-    })
 }
 
 fn render_receipts(receipts: Vec<PutReceipt>, out: &mut Vec<u8>) {

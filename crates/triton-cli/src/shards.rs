@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -11,6 +10,7 @@ use triton_core::{HashKeyRange, Shard, ShardId, StreamConfig};
 
 use crate::args::{Global, ShardsArgs, TableOutput};
 use crate::backend;
+use crate::printer;
 
 /// How wide a drawing of all hash keys is.
 const BAR_WIDTH: u128 = 32;
@@ -24,8 +24,7 @@ pub(crate) async fn run(global: &Global, args: ShardsArgs) -> Result<()> {
         (_, TableOutput::Table) => table(&shards, is_shown),
         (_, TableOutput::Json) => json_lines(&config, &shards, is_shown),
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    printer::print_all(&text)
 }
 
 fn table(shards: &[Shard], is_shown: impl Fn(&Shard) -> bool) -> String {

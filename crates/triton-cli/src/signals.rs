@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::exit::{Code, Failure};
+use crate::exit::{self, Code, Failure};
 
 /// `timeout`, `make` and shells send a signal to a process and to its group: what comes so soon after is the same one.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
@@ -44,9 +44,16 @@ impl Signals {
         self.at_least(1).await;
     }
 
-    /// Waits for the second signal.
-    pub(crate) async fn second(&mut self) {
-        self.at_least(2).await;
+    /// Runs work that ends by itself after the first signal. A second signal gives it up: `None`.
+    ///
+    /// Whoever gets `None` reports and leaves by [`leave`], since what is left behind may wait for others.
+    pub(crate) async fn or_second<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut signals = self.clone();
+        tokio::select! {
+            biased;
+            () = signals.at_least(2) => None,
+            outcome = work => Some(outcome),
+        }
     }
 
     async fn at_least(&mut self, wanted: usize) {
@@ -57,7 +64,8 @@ impl Signals {
     }
 }
 
-/// The end after a second signal.
-pub(crate) fn interrupted(message: String) -> anyhow::Error {
-    Failure::new(Code::Interrupted, message).into()
+/// The end after a second signal: at once, whatever a thread of this process still waits for.
+pub(crate) fn leave(message: String) -> ! {
+    exit::report(&Failure::new(Code::Interrupted, message).into());
+    std::process::exit(Code::Interrupted as i32)
 }

@@ -1,7 +1,5 @@
 //! `triton streams`: makes, lists and changes streams.
 
-use std::io::{self, Write as _};
-
 use anyhow::Result;
 use serde_json::json;
 use triton_core::{Backend, CreateOptions, Error, StreamConfig};
@@ -9,6 +7,7 @@ use triton_core::{Backend, CreateOptions, Error, StreamConfig};
 use crate::args::{Global, StreamsCommand, TableOutput};
 use crate::backend;
 use crate::exit::{self, Code, Failure};
+use crate::printer;
 use crate::shards::{plain_table, render};
 
 pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> {
@@ -80,8 +79,7 @@ async fn list(global: &Global, output: TableOutput) -> Result<()> {
         TableOutput::Table => table(&rows),
         TableOutput::Json => rows.iter().map(|row| format!("{}\n", json_line(row))).collect(),
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    printer::print_all(&text)
 }
 
 /// The streams of the config; without one, those of this machine.
@@ -116,7 +114,8 @@ fn table(rows: &[Row]) -> String {
     table.set_header(["STREAM", "NAME", "BACKEND", "OPEN SHARDS"]);
     for Row { config, shards } in rows {
         let shards = shards.map_or("-".to_owned(), |count| count.to_string());
-        table.add_row([&config.logical_name, &config.name, backend_name(config.backend), &shards]);
+        let names = [&config.logical_name, &config.name].map(|name| exit::printable(name));
+        table.add_row([&names[0], &names[1], backend_name(config.backend), &shards]);
     }
     render(&table)
 }

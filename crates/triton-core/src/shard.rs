@@ -21,9 +21,17 @@ impl ShardId {
         Self(format!("shardId-{number:012}").into())
     }
 
-    /// The number in an id of the form `shardId-NNNNNNNNNNNN`.
+    /// The number in an id as [`numbered`](Self::numbered) writes it.
     pub fn number(&self) -> Option<u64> {
-        self.0.strip_prefix("shardId-")?.parse().ok()
+        let digits = self.0.strip_prefix("shardId-")?;
+        let is_canonical = match digits.len() {
+            0..12 => false,
+            12 => true,
+            _ => !digits.starts_with('0'),
+        };
+        // A sign is no digit, though `parse` takes one.
+        let is_number = is_canonical && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { digits.parse().ok() } else { None }
     }
 
     /// The id as text.
@@ -162,7 +170,10 @@ mod tests {
     #[test]
     fn ids_carry_their_number() {
         assert_eq!(ShardId::numbered(12).number(), Some(12));
-        assert_eq!(ShardId::from("shard-12").number(), None);
+        assert_eq!(ShardId::numbered(u64::MAX).number(), Some(u64::MAX));
+        for other in ["shard-12", "shardId-12", "shardId-+00000000012", "shardId-0000000000012"] {
+            assert_eq!(ShardId::from(other).number(), None, "{other}");
+        }
         assert!(ShardId::numbered(9) < ShardId::numbered(10));
     }
 

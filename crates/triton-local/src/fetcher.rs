@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use triton_core::{Batch, Error, PartitionKey, Position, Record, Result, SequenceNumber, Shard, ShardId, Timestamp};
 
 use crate::error::{from_sqlite, storage, thread_gone};
-use crate::layout::{self, StreamRow};
+use crate::layout::{self, MAX_SHARD_NUMBER, StreamRow};
 
 /// How often a change is looked for while a reader waits for one.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -185,7 +185,7 @@ impl State {
             let Error::StreamNotFound { stream, .. } = &self.not_found else { return self.not_found.clone() };
             Error::ShardNotFound { shard: shard.clone(), stream: stream.clone() }
         };
-        let number = shard.number().ok_or_else(not_found)?;
+        let number = shard.number().filter(|&number| number <= MAX_SHARD_NUMBER).ok_or_else(not_found)?;
         let ShardRow { removed_through, .. } =
             ShardRow::read(&transaction, number).map_err(sqlite)?.ok_or_else(not_found)?;
         let at_time = |time| last_before(&transaction, &row, number, time).map_err(sqlite);

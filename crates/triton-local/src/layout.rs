@@ -57,7 +57,8 @@ const SCHEMA: &str = "
 
 const OFFSET_BITS: u32 = 43;
 const MAX_OFFSET: i64 = (1 << OFFSET_BITS) - 1;
-const MAX_SHARD_NUMBER: u64 = (1 << (63 - OFFSET_BITS)) - 1;
+/// The shard's part of a record's key.
+pub(crate) const MAX_SHARD_NUMBER: u64 = (1 << (63 - OFFSET_BITS)) - 1;
 
 /// The row of `stream`.
 #[derive(Clone, Copy, Debug)]

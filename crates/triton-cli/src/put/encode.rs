@@ -61,7 +61,7 @@ impl LineEncoder {
             let message = format!("--raw lines have no field '{field}' (partition_key of '{}')", config.logical_name);
             return Err(Failure::new(Code::Usage, message).with_help("use --key").into());
         }
-        let seed = config_seed();
+        let seed = random_seed();
         let encoder = Encoder::new(&config.logical_name, config.partition_key.clone(), seed);
         Ok(Self { encoder, form, key, limits })
     }
@@ -106,7 +106,7 @@ fn unix_seconds() -> f64 {
 }
 
 /// Keys chosen at random differ from run to run.
-fn config_seed() -> u64 {
+fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish()
 }

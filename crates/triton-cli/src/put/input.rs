@@ -1,11 +1,13 @@
 //! Reading the input on a thread of its own, so that a stop interrupts even a read that waits for a terminal.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 use triton_core::{Limits, PutEntry};
@@ -65,8 +67,8 @@ impl Input {
             skip_bad: args.skip_bad,
             warns,
             max_entries: limits.max_entries,
-            // No form makes a record smaller than half its line.
-            max_line: limits.max_record_bytes.saturating_mul(2),
+            // JSON writes a byte in up to six characters, and spaces around them; other forms in one.
+            max_line: limits.max_record_bytes.saturating_mul(if args.json { 8 } else { 1 }),
             chunk: Vec::new(),
             chunk_bytes: 0,
         };
@@ -79,7 +81,7 @@ impl Input {
             let read = match file.as_os_str() == "-" {
                 true => self.read_from(rustix::stdio::stdin(), None, chunks),
                 false => {
-                    let opened = File::open(&file).with_context(|| format!("{} cannot be opened", file.display()));
+                    let opened = open(&file).with_context(|| format!("{} cannot be opened", file.display()));
                     opened.and_then(|opened| self.read_from(opened.as_fd(), Some(&file), chunks))
                 }
             };
@@ -199,6 +201,12 @@ impl Input {
             }
         }
     }
+}
+
+/// Without waiting: a named pipe that nobody writes to yet is waited for like other input.
+fn open(file: &Path) -> std::io::Result<File> {
+    let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    OpenOptions::new().read(true).custom_flags(without_waiting).open(file)
 }
 
 fn name(file: Option<&Path>) -> String {

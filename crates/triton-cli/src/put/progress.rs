@@ -25,9 +25,12 @@ impl Progress {
         Self { is_wanted, started: Instant::now(), records: 0, bytes: 0, bar: None }
     }
 
-    pub(super) fn add(&mut self, entries: &[PutEntry]) {
-        self.records += entries.len() as u64;
-        self.bytes += entries.iter().map(PutEntry::size).sum::<usize>();
+    pub(super) fn add(&mut self, entry: &PutEntry) {
+        self.records += 1;
+        self.bytes += entry.size();
+    }
+
+    pub(super) fn show(&mut self) {
         let elapsed = self.started.elapsed();
         if !self.is_wanted || elapsed < SHOWN_AFTER {
             return;

@@ -373,8 +373,10 @@ pub async fn a_reshard_ends_uniform(suite: &Suite) {
 pub async fn an_unknown_shard_or_stream_is_not_found(suite: &Suite) {
     let client = suite.stream(1).await;
     let unknown = ShardId::numbered(77);
-    let opened = retrying(|| client.open_shard(&unknown, Position::TrimHorizon)).await;
-    assert!(matches!(opened, Err(Error::ShardNotFound { .. })), "{opened:?}");
+    for id in [unknown.clone(), ShardId::numbered(u64::MAX), ShardId::from("shardId-0"), ShardId::from("")] {
+        let opened = retrying(|| client.open_shard(&id, Position::TrimHorizon)).await;
+        assert!(matches!(opened, Err(Error::ShardNotFound { .. })), "{opened:?}");
+    }
     let split = suite.admin().split(STREAM, &unknown, HashKey(1)).await;
     assert!(matches!(split, Err(Error::ShardNotFound { .. })), "{split:?}");
     let client = suite.admin().open("no-such-stream").await;
