@@ -15,8 +15,11 @@ use triton_local::LocalStreams;
 pub(crate) const RECORDS: usize = 1_000_000;
 pub(crate) const STREAM: &str = "bench";
 
-/// Rows a transaction, on both sides.
+/// Rows a transaction, on both sides: as many as the library takes.
 const ROWS: usize = 10_000;
+
+/// Records that a program hands to the library at once.
+const CALL: usize = 50_000;
 
 /// 100 bytes as MessagePack.
 #[derive(Deserialize, Serialize)]
@@ -74,8 +77,8 @@ async fn stream(folder: &Path) -> Result<Stream> {
 
 async fn put_library(folder: &Path) -> Result<()> {
     let stream = stream(folder).await?;
-    for chunk in 0..RECORDS / ROWS {
-        let users: Vec<String> = (0..ROWS).map(|row| user(chunk * ROWS + row)).collect();
+    for call in 0..RECORDS / CALL {
+        let users: Vec<String> = (0..CALL).map(|row| user(call * CALL + row)).collect();
         let events: Vec<Event<'_>> =
             users.iter().map(|user| Event { user, msg: MESSAGE, ts: 1_433_969_276.172_019 }).collect();
         for outcome in stream.put_many(&events).await {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::chance;
 use crate::client::StreamClient;
 use crate::config::StreamConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::producer::{Producer, ProducerOptions};
 use crate::reader::{Reader, ReaderOptions, Start};
 use crate::record::{Encoder, PutEntry, PutReceipt};
@@ -49,6 +49,39 @@ pub struct Stream {
     client: Arc<dyn StreamClient>,
     encoder: Mutex<Encoder>,
     producer: Producer,
+}
+
+/// Records that are encoded ahead of those that are being put.
+const CHUNK_RECORDS: usize = 10_000;
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Records of a long put, encoded.
+#[derive(Default)]
+struct Chunk {
+    entries: Vec<PutEntry>,
+    /// Where in the chunk a record could not be encoded, and why.
+    failed: Vec<(usize, Error)>,
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        self.entries.len() + self.failed.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds an outcome a record: those of the entries, and between them those that could not be encoded.
+    fn settle(self, put: Vec<Result<PutReceipt>>, outcomes: &mut Vec<Result<PutReceipt>>) {
+        let mut put = put.into_iter();
+        let start = outcomes.len();
+        for (index, error) in self.failed {
+            outcomes.extend(put.by_ref().take(start + index - outcomes.len()));
+            outcomes.push(Err(error));
+        }
+        outcomes.extend(put);
+    }
 }
 
 impl Stream {
@@ -96,35 +129,52 @@ impl Stream {
         let outcome = self.producer.put_all(std::slice::from_ref(&entry)).await.pop();
         outcome.unwrap_or_else(|| {
             let problem = "no outcome for a record".into();
-            Err(crate::Error::Contract { backend: self.client.name().into(), problem })
+            Err(Error::Contract { backend: self.client.name().into(), problem })
         })
     }
 
     /// Encodes and puts many records, in as few calls as the stream's limits allow. Answers with one result a record, in
     /// their order; one that fails does not keep the others from being put.
     ///
-    /// The encoded records are all held in memory until the last is put.
-    pub async fn put_many<'a, T: Serialize + 'a>(
-        &self,
-        records: impl IntoIterator<Item = &'a T>,
-    ) -> Vec<Result<PutReceipt>> {
-        let records = records.into_iter();
-        let (mut entries, mut failed) = (Vec::with_capacity(records.size_hint().0), Vec::new());
-        {
-            let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
-            for (index, record) in records.enumerate() {
-                match encoder.encode(record) {
-                    Ok(entry) => entries.push(entry),
-                    Err(error) => failed.push((index, error)),
-                }
-            }
-        }
-        let mut outcomes = self.producer.put_all(&entries).await;
-        for (index, error) in failed {
-            // In the order of their indexes, so that each lands where its record was.
-            outcomes.insert(index, Err(error));
+    /// Records are encoded while those before them are put, at most 10,000 or 8 MiB ahead, so that any number may be given.
+    ///
+    /// Dropping the future leaves open which records are written.
+    pub async fn put_many<'a, T, I>(&self, records: I) -> Vec<Result<PutReceipt>>
+    where
+        T: Serialize + Sync + 'a,
+        I: IntoIterator<Item = &'a T>,
+        I::IntoIter: Send,
+    {
+        let mut records = records.into_iter();
+        let mut outcomes = Vec::with_capacity(records.size_hint().0);
+        let mut chunk = self.encode_chunk(&mut records);
+        while !chunk.is_empty() {
+            // Polled in this order: the calls are under way before the next records are encoded.
+            let (put, next) =
+                tokio::join!(self.producer.put_all(&chunk.entries), async { self.encode_chunk(&mut records) });
+            chunk.settle(put, &mut outcomes);
+            chunk = next;
         }
         outcomes
+    }
+
+    fn encode_chunk<'a, T: Serialize + 'a>(&self, records: &mut impl Iterator<Item = &'a T>) -> Chunk {
+        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chunk = Chunk::default();
+        let mut bytes = 0;
+        while chunk.len() < CHUNK_RECORDS
+            && bytes < CHUNK_BYTES
+            && let Some(record) = records.next()
+        {
+            match encoder.encode(record) {
+                Ok(entry) => {
+                    bytes += entry.size();
+                    chunk.entries.push(entry);
+                }
+                Err(error) => chunk.failed.push((chunk.len(), error)),
+            }
+        }
+        chunk
     }
 
     /// Encodes a map or struct without putting it.
@@ -186,5 +236,36 @@ impl Stream {
     /// As [`Reader::start`].
     pub async fn reader(&self, start: Start, options: ReaderOptions) -> Result<Reader> {
         Reader::start(Arc::clone(&self.client), start, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::memory::Memory;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn many_records_have_their_outcomes_in_their_places() {
+        let config = Config::parse("clicks: {name: clicks, partition_key: user}", "triton.yaml").unwrap();
+        let client = Memory::new().stream("clicks", 2).unwrap();
+        let stream = Stream::new(config.stream("clicks").unwrap(), Arc::new(client));
+        // More than two chunks; the first, the last and every seventh have no key.
+        let is_bad = |n: usize| n % 7 == 0 || n == 25_000;
+        let records: Vec<_> =
+            (0..=25_000).map(|n| if is_bad(n) { json!({"n": n}) } else { json!({"user": n, "n": n}) }).collect();
+        let outcomes = stream.put_many(&records).await;
+        assert_eq!(outcomes.len(), records.len());
+        let mut last = SequenceNumber::ZERO;
+        for (n, outcome) in outcomes.iter().enumerate() {
+            match outcome {
+                Ok(receipt) => {
+                    assert!(!is_bad(n) && receipt.sequence_number > last, "record {n}");
+                    last = receipt.sequence_number;
+                }
+                Err(error) => assert!(is_bad(n) && matches!(error, Error::NoPartitionKey { .. }), "record {n}"),
+            }
+        }
     }
 }
