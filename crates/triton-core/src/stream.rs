@@ -252,7 +252,7 @@ mod tests {
         let client = Memory::new().stream("clicks", 2).unwrap();
         let stream = Stream::new(config.stream("clicks").unwrap(), Arc::new(client));
         // More than two chunks; the first, the last and every seventh have no key.
-        let is_bad = |n: usize| n % 7 == 0 || n == 25_000;
+        let is_bad = |n: usize| n.is_multiple_of(7) || n == 25_000;
         let records: Vec<_> =
             (0..=25_000).map(|n| if is_bad(n) { json!({"n": n}) } else { json!({"user": n, "n": n}) }).collect();
         let outcomes = stream.put_many(&records).await;
