@@ -189,7 +189,6 @@ async fn within_bounds<T>(call: impl Future<Output = T>) -> T {
 macro_rules! conformance {
     ($name:ident, $suite:expr) => {
         mod $name {
-            #[allow(unused_imports)]
             use super::*;
             $crate::conformance!(@tests $suite; shard:
                 a_new_streams_shards_cover_every_hash_key_once

@@ -156,6 +156,22 @@ async fn a_hot_key_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_is_refused_for_long_fails_even_while_others_are_taken() {
+    let answer = |_, entries: &[PutEntry]| {
+        Ok(entries.iter().map(|entry| if entry.data == "hot/1" { Err(throttled()) } else { stored() }).collect())
+    };
+    let others: Vec<String> = (0..8000).map(|n| format!("k{n}/1")).collect();
+    let texts: Vec<&str> = std::iter::once("hot/1").chain(others.iter().map(String::as_str)).collect();
+    let started = Instant::now();
+    let ran = run(Limits::KINESIS.with_max_entries(2), &texts, Box::new(answer)).await;
+    // Each call waits for it, so the others alone would take longer than it is tried.
+    assert!((110..=121).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    assert!(ran.outcomes[0].is_err() && ran.outcomes[1..].iter().all(Result::is_ok));
+    let last_try = ran.calls.iter().rposition(|call| call.contains(&"hot/1".to_owned())).unwrap();
+    assert!(last_try < ran.calls.len() - 1, "it was given up before the others were through");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_remembered_when_a_later_try_fails_for_sure() {
     let answer = |call, entries: &[PutEntry]| match call {
         1 => Err(lost()),
