@@ -40,9 +40,9 @@ impl Lines {
 
     /// Adds input. Lines that were given before are forgotten.
     pub(super) fn push(&mut self, input: &[u8]) {
-        if self.buffer.len() - self.start > self.limit {
-            // Keep only what may be the first half of a delimiter.
-            let tail = self.delimiter.len() - 1;
+        // The last bytes may be the first half of a delimiter, and no part of the line.
+        let tail = self.delimiter.len() - 1;
+        if self.buffer.len() - self.start > self.limit + tail {
             self.discarded += self.buffer.len() - self.start - tail;
             self.start = self.buffer.len() - tail;
         }
@@ -120,6 +120,12 @@ mod tests {
     fn a_longer_delimiter_may_come_in_two_pieces() {
         let mut lines = Lines::new(b"\r\n", false, 100);
         assert_eq!(cut(&mut lines, &[b"a\r", b"\nb\r", b"c\r\n"]), [Ok(b"a".to_vec()), Ok(b"b\rc".to_vec())]);
+    }
+
+    #[test]
+    fn half_a_delimiter_does_not_make_a_line_too_long() {
+        let mut lines = Lines::new(b";-", false, 3);
+        assert_eq!(cut(&mut lines, &[b"abc;", b"-abcd;", b"-"]), [Ok(b"abc".to_vec()), Err(4)]);
     }
 
     #[test]
