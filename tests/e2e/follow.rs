@@ -68,15 +68,13 @@ fn a_tail_from_latest_sees_what_is_put_while_it_runs() {
     let mut tail = home.start(&["get", "-v", "--local", "-s", "a", "-o", r"%s\n"]);
     // The tail does not say that it has started; what is put again and again will be seen once it has.
     let mut put = home.start(&["put", "-q", "-s", "a"]);
+    let (seen, enough) = std::sync::mpsc::channel::<()>();
     let feeding = std::thread::spawn(move || {
-        for n in 0..2000 {
-            put.write(&format!("{n}\n"));
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            if n == 1999 {
-                break;
-            }
+        let pause = std::time::Duration::from_millis(5);
+        let mut numbers = 0..;
+        while enough.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            put.write(&format!("{}\n", numbers.next().unwrap()));
         }
-        put
     });
     let first = tail.line();
     assert!(!first.contains("old") && first.contains("\"msg\":\""), "{first}");
@@ -89,8 +87,8 @@ fn a_tail_from_latest_sees_what_is_put_while_it_runs() {
         expected += 1;
         assert_eq!(number(&tail.line()), expected, "none is missing");
     }
-    drop(tail);
-    drop(feeding);
+    drop(seen);
+    feeding.join().unwrap();
 }
 
 #[test]
