@@ -66,19 +66,39 @@ pub struct CreateOptions {
     pub shards: usize,
     /// How long records are kept.
     pub retention: Duration,
+    /// Whether the backend decides how many shards there are, where it can: Kinesis' on-demand mode.
+    pub on_demand: bool,
 }
 
 impl Default for CreateOptions {
     /// One shard; records are kept for 24 hours, as on Kinesis.
     fn default() -> Self {
-        Self { shards: 1, retention: Duration::from_secs(24 * 60 * 60) }
+        Self { shards: 1, retention: Duration::from_secs(24 * 60 * 60), on_demand: false }
     }
 }
 
 impl CreateOptions {
+    /// How many shards, for a backend that does not decide that itself.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) where it was to decide.
+    pub fn fixed_shards(self) -> Result<usize> {
+        match self.on_demand {
+            true => {
+                Err(crate::Error::Invalid { problem: "only Kinesis has streams on demand; say how many shards".into() })
+            }
+            false => Ok(self.shards),
+        }
+    }
+
     /// With so many open shards.
     pub fn with_shards(self, shards: usize) -> Self {
         Self { shards, ..self }
+    }
+
+    /// With the number of shards left to the backend, or not.
+    pub fn with_on_demand(self, on_demand: bool) -> Self {
+        Self { on_demand, ..self }
     }
 
     /// With records kept so long.

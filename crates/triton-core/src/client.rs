@@ -180,6 +180,11 @@ impl Limits {
         Self { max_call_bytes, ..self }
     }
 
+    /// These limits with so many bytes a record.
+    pub const fn with_max_record_bytes(self, max_record_bytes: usize) -> Self {
+        Self { max_record_bytes, ..self }
+    }
+
     /// These limits with another wait between polls.
     pub const fn with_idle_poll(self, idle_poll: Duration) -> Self {
         Self { idle_poll, ..self }

@@ -31,6 +31,7 @@ pub mod shard;
 pub struct Suite {
     admin: Arc<dyn StreamAdmin>,
     faults: Option<(Faults, u64)>,
+    clock_grain: Duration,
     _held: Box<dyn Any + Send>,
 }
 
@@ -40,12 +41,18 @@ const STREAM: &str = "conformance";
 impl Suite {
     /// A suite over an empty place for streams.
     pub fn new(admin: Arc<dyn StreamAdmin>) -> Self {
-        Self { admin, faults: None, _held: Box::new(()) }
+        Self { admin, faults: None, clock_grain: Duration::ZERO, _held: Box::new(()) }
     }
 
     /// With clients that misbehave.
     pub fn with_faults(self, faults: Faults, seed: u64) -> Self {
         Self { faults: Some((faults, seed)), ..self }
+    }
+
+    /// For a backend that knows its server's time to so much: a reader that starts at the latest record and has fetched
+    /// none goes on that much earlier.
+    pub fn with_clock_grain(self, clock_grain: Duration) -> Self {
+        Self { clock_grain, ..self }
     }
 
     /// Keeps something, such as a folder, for as long as the suite lasts.
@@ -147,6 +154,12 @@ impl Suite {
         records.retain(|record| seen.insert(record.data.clone()));
         assert!(!self.is_exact() || records.len() == all, "a record is there twice");
         records
+    }
+
+    /// Where a reader stands that was opened at the latest record and has fetched nothing.
+    async fn latest(&self, client: &dyn StreamClient, shard: &ShardId) -> Position {
+        tokio::time::sleep(self.clock_grain).await;
+        retrying(|| client.open_shard(shard, Position::Latest)).await.expect("open").position()
     }
 
     /// The payloads of a shard, from a position.

@@ -171,6 +171,30 @@ pub enum Error {
         problem: String,
     },
 
+    /// Nothing says who is calling, or what says so has expired or is not known to the backend.
+    #[error("{problem}")]
+    Credentials {
+        /// What was looked for, or what the backend said.
+        problem: String,
+        /// The backend's own error.
+        #[source]
+        source: Option<Cause>,
+    },
+
+    /// The caller is known, and may not do this.
+    #[error("access denied: {problem}")]
+    AccessDenied {
+        /// What the backend said.
+        problem: String,
+    },
+
+    /// The key that the stream is encrypted with cannot be used.
+    #[error("the stream's encryption key cannot be used: {problem}")]
+    EncryptionKey {
+        /// What the backend said.
+        problem: String,
+    },
+
     /// The backend could not be reached, or did not answer in time.
     #[error("{problem}")]
     Unavailable {
@@ -246,6 +270,12 @@ pub enum ErrorKind {
     IteratorExpired,
     /// A quota is used up for the moment.
     Throttled,
+    /// Who is calling is not known.
+    Credentials,
+    /// Who is calling may not do this.
+    AccessDenied,
+    /// The stream's encryption key cannot be used.
+    EncryptionKey,
     /// The backend cannot be reached or does not answer.
     Unavailable,
     /// The storage below a stream fails.
@@ -275,6 +305,9 @@ impl Error {
             Error::PastRetention { .. } => ErrorKind::PastRetention,
             Error::IteratorExpired { .. } => ErrorKind::IteratorExpired,
             Error::Throttled { .. } => ErrorKind::Throttled,
+            Error::Credentials { .. } => ErrorKind::Credentials,
+            Error::AccessDenied { .. } => ErrorKind::AccessDenied,
+            Error::EncryptionKey { .. } => ErrorKind::EncryptionKey,
             Error::Unavailable { .. } => ErrorKind::Unavailable,
             Error::Storage { .. } => ErrorKind::Storage,
             Error::StreamExists { .. } => ErrorKind::Exists,

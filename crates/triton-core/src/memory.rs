@@ -57,7 +57,7 @@ impl Memory {
             return Err(Error::StreamExists { stream: name.into(), place: PLACE.into() });
         }
         let content = Content {
-            map: ShardMap::uniform(name, options.shards, 1)?,
+            map: ShardMap::uniform(name, options.fixed_shards()?, 1)?,
             records: BTreeMap::new(),
             next_sequence: 1,
             retention: options.retention,

@@ -46,6 +46,13 @@ impl From<&str> for ShardId {
     }
 }
 
+/// So that a set of ids can be asked for a text.
+impl std::borrow::Borrow<str> for ShardId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)

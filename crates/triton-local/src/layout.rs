@@ -140,7 +140,7 @@ pub(crate) fn create_stream(file: &Path, name: &str, options: CreateOptions) -> 
     let sqlite = |error| from_sqlite(file, error);
     let made = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
     let first_sequence = i64::try_from(made).unwrap_or(1).max(1);
-    let map = ShardMap::uniform(name, options.shards, first_sequence as u64)?;
+    let map = ShardMap::uniform(name, options.fixed_shards()?, first_sequence as u64)?;
     if options.retention.is_zero() {
         return Err(Error::Invalid { problem: "with a retention of 0 no record could ever be read".into() });
     }

@@ -115,7 +115,7 @@ impl Lineage {
             return true;
         }
         // A parent that retention has removed is nobody's, so the other one decides.
-        let Some(first) = shard.parents().find(|parent| self.known.contains_key(parent)) else { return false };
+        let Some(first) = shard.parents().find(|parent| self.known.contains_key(*parent)) else { return false };
         let held = self.is_held(first);
         if let (Some(parent), Some(adjacent)) = (&shard.parent, &shard.adjacent_parent) {
             match (self.is_held(parent), self.is_held(adjacent)) {
