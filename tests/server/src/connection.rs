@@ -1,0 +1,159 @@
+//! The connections: requests read to their end, answers sent whole, in pieces, in part or not at all.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderValue, Request, Response};
+use bytes::Bytes;
+use http_body_util::channel::Channel;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::ServerOptions;
+use crate::fault::{Faults, Operation};
+use crate::inner::Inner;
+use crate::mend::Mended;
+use crate::strike;
+use crate::wire::{Answer, Call};
+
+/// How long a request without an answer waits for the client to hang up.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How many pieces a slow answer comes in, and how far apart.
+const PIECES: usize = 20;
+const DRIP: Duration = Duration::from_millis(20);
+
+/// What a client gets.
+pub(crate) enum Reply {
+    /// The answer as it is.
+    Whole(Answer),
+    /// The answer in small pieces.
+    Dripped(Answer),
+    /// The first half of the answer, then the end of the connection.
+    Half(Answer),
+    /// Nothing, on a connection that stays open.
+    Silence,
+    /// The end of the connection.
+    HangUp,
+}
+
+type ReplyBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Serves until told to stop; what is under way then is cut off.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    options: ServerOptions,
+    faults: Arc<Faults>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let inner = Inner::new(&options);
+    let mended = options.mends.then(|| Arc::new(Mended::new(inner.clone(), &options, Arc::clone(&faults))));
+    loop {
+        let accepted = tokio::select! {
+            _ = &mut stopped => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(stream, inner.clone(), mended.clone(), Arc::clone(&faults)));
+            }
+            // Out of file descriptors, say: closing connections gives some back.
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, inner: Inner, mended: Option<Arc<Mended>>, faults: Arc<Faults>) {
+    // Without it small answers wait for the client's acknowledgement; a socket that refuses is merely slower.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request: Request<Incoming>| {
+        let operation = Operation::of(request.headers());
+        faults.count(operation);
+        let (inner, mended, faults) = (inner.clone(), mended.clone(), Arc::clone(&faults));
+        async move {
+            match mended {
+                // An event stream has no end to wait for.
+                Some(mended) if operation != Operation::SubscribeToShard => answer(request, mended, faults).await,
+                _ => Ok(inner
+                    .stream(request.map(Body::new))
+                    .await
+                    .map(|body| body.map_err(io::Error::other).boxed_unsync())),
+            }
+        }
+    });
+    // An error is a client that went away, or a connection that we end on purpose.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    mended: Arc<Mended>,
+    faults: Arc<Faults>,
+) -> io::Result<Response<ReplyBody>> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let call = Call::new(parts, body);
+    // On a task of its own: a client that hangs up does not undo what AWS has begun.
+    let reply = tokio::spawn(async move { strike::answer(call, &mended, &faults).await });
+    match reply.await.map_err(io::Error::other)? {
+        Reply::Whole(answer) => Ok(response(answer, |body| Full::new(body).map_err(never).boxed_unsync())),
+        Reply::Dripped(answer) => Ok(response(answer, dripped)),
+        Reply::Half(answer) => Ok(response(answer, half)),
+        Reply::Silence => {
+            sleep(SILENCE).await;
+            Err(io::Error::other("no answer was asked for"))
+        }
+        Reply::HangUp => Err(io::Error::other("the end of the connection was asked for")),
+    }
+}
+
+fn response(answer: Answer, send: impl FnOnce(Bytes) -> ReplyBody) -> Response<ReplyBody> {
+    let length = answer.body.len();
+    let mut response = Response::new(send(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = *answer.headers;
+    // Also that of a body that ends too early, so that the client can tell.
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+fn dripped(body: Bytes) -> ReplyBody {
+    let (mut sender, receiver) = Channel::new(1);
+    tokio::spawn(async move {
+        for piece in body.chunks(body.len().div_ceil(PIECES).max(1)) {
+            if sender.send_data(body.slice_ref(piece)).await.is_err() {
+                return;
+            }
+            sleep(DRIP).await;
+        }
+    });
+    receiver.boxed_unsync()
+}
+
+fn half(body: Bytes) -> ReplyBody {
+    let (mut sender, receiver) = Channel::new(1);
+    tokio::spawn(async move {
+        if sender.send_data(body.slice(..body.len() / 2)).await.is_ok() {
+            // Let the half reach the client before the connection ends.
+            sleep(DRIP).await;
+            sender.abort(io::Error::other("half of the answer was asked for"));
+        }
+    });
+    receiver.boxed_unsync()
+}
+
+fn never(never: Infallible) -> io::Error {
+    match never {}
+}

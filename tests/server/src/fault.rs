@@ -1,0 +1,324 @@
+//! The faults: which there are, and which request meets which.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderMap;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+/// How many GetRecords requests a shard takes in each second.
+const READS: usize = 5;
+
+/// An operation of the Kinesis API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the names are AWS's")]
+pub enum Operation {
+    CreateStream,
+    DeleteStream,
+    DescribeStream,
+    DescribeStreamSummary,
+    GetRecords,
+    GetShardIterator,
+    ListShards,
+    ListStreams,
+    MergeShards,
+    PutRecord,
+    PutRecords,
+    SplitShard,
+    SubscribeToShard,
+    UpdateShardCount,
+    /// An operation that has no name here.
+    Other,
+    /// Every operation.
+    Any,
+}
+
+impl Operation {
+    /// The operation that a request names in its headers.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+        match target.strip_prefix("Kinesis_20131202.").unwrap_or_default() {
+            "CreateStream" => Self::CreateStream,
+            "DeleteStream" => Self::DeleteStream,
+            "DescribeStream" => Self::DescribeStream,
+            "DescribeStreamSummary" => Self::DescribeStreamSummary,
+            "GetRecords" => Self::GetRecords,
+            "GetShardIterator" => Self::GetShardIterator,
+            "ListShards" => Self::ListShards,
+            "ListStreams" => Self::ListStreams,
+            "MergeShards" => Self::MergeShards,
+            "PutRecord" => Self::PutRecord,
+            "PutRecords" => Self::PutRecords,
+            "SplitShard" => Self::SplitShard,
+            "SubscribeToShard" => Self::SubscribeToShard,
+            "UpdateShardCount" => Self::UpdateShardCount,
+            _ => Self::Other,
+        }
+    }
+
+    fn covers(self, other: Self) -> bool {
+        self == Self::Any || self == other
+    }
+}
+
+/// What can befall a request. `Before` means that nothing was applied, `After` that everything was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// ProvisionedThroughputExceededException for the call; nothing is applied.
+    ThrottleCall,
+    /// PutRecords: every second entry (the only one of a single entry; a random half in the rain) is refused with
+    /// ProvisionedThroughputExceededException, the others are written.
+    ThrottleEntries,
+    /// The same with InternalFailure.
+    FailEntries,
+    /// PutRecords: the entries are written in reverse (in the rain: shuffled); the results are in the request's order.
+    ReorderEntries,
+    /// PutRecords: all is applied; the answer lacks its last result.
+    DropResult,
+    /// 500, not applied.
+    InternalErrorBefore,
+    /// 500, applied.
+    InternalErrorAfter,
+    /// 503 with a page of HTML, not applied.
+    UnavailableBefore,
+    /// No answer until the client hangs up or a minute has passed, not applied.
+    SilenceBefore,
+    /// No answer, applied.
+    SilenceAfter,
+    /// The connection closes without an answer, not applied.
+    ResetBefore,
+    /// The connection closes without an answer, applied.
+    ResetAfter,
+    /// The connection closes after half the body, applied.
+    TruncatedAfter,
+    /// 200 with an empty body, applied.
+    EmptyAfter,
+    /// 200 with a body that is no JSON, applied.
+    GarbageAfter,
+    /// The right answer, dripped in 20 pieces over 400 ms.
+    SlowAfter,
+    /// ExpiredIteratorException.
+    ExpiredIterator,
+    /// ExpiredNextTokenException; meets only ListShards with a NextToken.
+    ExpiredToken,
+    /// AccessDeniedException.
+    AccessDenied,
+    /// ResourceInUseException.
+    ResourceInUse,
+    /// ResourceNotFoundException.
+    NotFound,
+    /// LimitExceededException.
+    LimitExceeded,
+    /// KMSDisabledException.
+    KmsDisabled,
+    /// ExpiredTokenException: the credentials have expired.
+    ExpiredCredentials,
+    /// UnrecognizedClientException: the credentials are none.
+    InvalidSignature,
+    /// GetRecords: a page without records, though behind the latest, and with the request's iterator as the next.
+    EmptyPage,
+}
+
+impl Fault {
+    /// Whether a request is one that this can befall; `body` is there for JSON requests only.
+    fn fits(self, operation: Operation, body: Option<&Value>) -> bool {
+        let has = |field| body.is_some_and(|body| body.get(field).is_some());
+        match self {
+            Self::ThrottleEntries | Self::FailEntries | Self::ReorderEntries | Self::DropResult => {
+                operation == Operation::PutRecords && has("Records")
+            }
+            Self::EmptyPage => operation == Operation::GetRecords && has("ShardIterator"),
+            Self::ExpiredToken => operation == Operation::ListShards && has("NextToken"),
+            _ => true,
+        }
+    }
+}
+
+/// How the server treats a position before the records that [`Faults::trim`] left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PastRetention {
+    /// GetShardIterator refuses its sequence number with InvalidArgumentException; iterators from before go on at the
+    /// first record that is left.
+    InvalidArgument,
+    /// Reading goes on at the first record that is left.
+    Jump,
+    /// Reading goes on at the first record that is left, after three empty pages.
+    EmptyPages,
+}
+
+/// A fault that strikes a request.
+pub(crate) struct Strike {
+    pub(crate) fault: Fault,
+    /// Chooses entries; none where the choice is fixed.
+    pub(crate) rng: Option<StdRng>,
+}
+
+/// The faults that the requests of a server meet; shared with the running server.
+#[derive(Default)]
+pub struct Faults {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<(Operation, Fault, usize)>,
+    rain: Option<Rain>,
+    struck: HashMap<Fault, u64>,
+    requests: HashMap<Operation, u64>,
+    page: Option<usize>,
+    read_quota: bool,
+    reads: HashMap<(String, String), VecDeque<Instant>>,
+    trimmed: HashMap<(String, String), (String, PastRetention)>,
+}
+
+struct Rain {
+    rng: StdRng,
+    chances: Vec<(Operation, Fault, f64)>,
+}
+
+impl Faults {
+    /// The next `times` requests of this operation meet this fault, after those of earlier calls. A request that the
+    /// fault cannot befall (say [`Fault::EmptyPage`] one that is not GetRecords) does not use it up.
+    pub fn inject(&self, operation: Operation, fault: Fault, times: usize) {
+        if times > 0 {
+            self.state().queue.push_back((operation, fault, times));
+        }
+    }
+
+    /// From now on each request may meet one of these faults, each with its probability from 0 to 1, as the seed
+    /// decides. Replaces the rain there was.
+    pub fn rain(&self, seed: u64, chances: Vec<(Operation, Fault, f64)>) {
+        self.state().rain = Some(Rain { rng: StdRng::seed_from_u64(seed), chances });
+    }
+
+    /// Ends the rain and the queue, the read quota and the page size. What was counted and trimmed stays.
+    pub fn clear(&self) {
+        let mut state = self.state();
+        state.queue.clear();
+        state.rain = None;
+        state.page = None;
+        state.read_quota = false;
+        state.reads.clear();
+    }
+
+    /// How often this fault has struck.
+    pub fn struck(&self, fault: Fault) -> u64 {
+        self.state().struck.get(&fault).copied().unwrap_or_default()
+    }
+
+    /// How many requests of this operation came.
+    pub fn requests(&self, operation: Operation) -> u64 {
+        let state = self.state();
+        state.requests.iter().filter(|(came, _)| operation.covers(**came)).map(|(_, count)| count).sum()
+    }
+
+    /// Whether a shard takes at most five GetRecords in a second; past it comes
+    /// ProvisionedThroughputExceededException.
+    pub fn set_read_quota(&self, on: bool) {
+        self.state().read_quota = on;
+    }
+
+    /// What retention does: removes the records of a shard up to and including this sequence number. `form` is how a
+    /// position before the first record that is left is treated.
+    pub fn trim(&self, stream: &str, shard: &str, up_to: &str, form: PastRetention) {
+        self.state().trimmed.insert((stream.to_owned(), shard.to_owned()), (up_to.to_owned(), form));
+    }
+
+    /// The most shards in an answer to ListShards, where the request does not ask for fewer; 0: as many as on AWS.
+    pub fn set_page(&self, shards: usize) {
+        self.state().page = (shards > 0).then_some(shards);
+    }
+
+    /// Counts a request.
+    pub(crate) fn count(&self, operation: Operation) {
+        *self.state().requests.entry(operation).or_default() += 1;
+    }
+
+    /// The fault that a request meets, if any.
+    pub(crate) fn strike(&self, operation: Operation, body: Option<&Value>) -> Option<Strike> {
+        let mut state = self.state();
+        let strike = state.queued(operation, body).or_else(|| state.rained(operation, body))?;
+        *state.struck.entry(strike.fault).or_default() += 1;
+        Some(strike)
+    }
+
+    /// Whether a shard was read too often, this time included.
+    pub(crate) fn exceeds_read_quota(&self, stream: &str, shard: &str) -> bool {
+        let mut state = self.state();
+        if !state.read_quota {
+            return false;
+        }
+        let now = Instant::now();
+        let reads = state.reads.entry((stream.to_owned(), shard.to_owned())).or_default();
+        reads.retain(|read| now.duration_since(*read) < Duration::from_secs(1));
+        if reads.len() >= READS {
+            return true;
+        }
+        reads.push_back(now);
+        false
+    }
+
+    /// The last sequence number that a shard was trimmed of.
+    pub(crate) fn trimmed(&self, stream: &str, shard: &str) -> Option<(String, PastRetention)> {
+        self.state().trimmed.get(&(stream.to_owned(), shard.to_owned())).cloned()
+    }
+
+    /// The page size of ListShards.
+    pub(crate) fn page(&self) -> usize {
+        self.state().page.unwrap_or(usize::MAX)
+    }
+
+    /// Forgets a stream that was deleted.
+    pub(crate) fn forget(&self, stream: &str) {
+        let mut state = self.state();
+        state.trimmed.retain(|(of, _), _| of != stream);
+        state.reads.retain(|(of, _), _| of != stream);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No change is left half done by a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn queued(&mut self, operation: Operation, body: Option<&Value>) -> Option<Strike> {
+        let fits = |&(of, fault, _): &(Operation, Fault, usize)| of.covers(operation) && fault.fits(operation, body);
+        let place = self.queue.iter().position(fits)?;
+        let (_, fault, times) = &mut self.queue[place];
+        let strike = Strike { fault: *fault, rng: None };
+        *times -= 1;
+        if *times == 0 {
+            self.queue.remove(place);
+        }
+        Some(strike)
+    }
+
+    fn rained(&mut self, operation: Operation, body: Option<&Value>) -> Option<Strike> {
+        let Rain { rng, chances } = self.rain.as_mut()?;
+        for &(of, fault, probability) in chances.iter() {
+            if of.covers(operation) && fault.fits(operation, body) && rng.random_bool(probability.clamp(0.0, 1.0)) {
+                return Some(Strike { fault, rng: Some(StdRng::seed_from_u64(rng.random())) });
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Faults")
+            .field("queue", &state.queue)
+            .field("rain", &state.rain.as_ref().map(|rain| &rain.chances))
+            .field("struck", &state.struck)
+            .field("requests", &state.requests)
+            .finish_non_exhaustive()
+    }
+}

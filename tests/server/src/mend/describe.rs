@@ -1,0 +1,31 @@
+//! Descriptions of streams: resharding shows, and the record size is there.
+
+use serde_json::{Value, json};
+
+use super::{Mended, stream_of};
+use crate::wire::{Answer, Call};
+
+/// What holds the answer to DescribeStreamSummary.
+pub(super) const SUMMARY: &str = "StreamDescriptionSummary";
+/// What holds the answer to DescribeStream.
+pub(super) const DESCRIPTION: &str = "StreamDescription";
+
+impl Mended {
+    /// `part` is the field of the answer that holds everything.
+    pub(super) async fn describe(&self, call: Call, body: &Value, part: &str) -> Answer {
+        let answer = self.inner.forward(call).await;
+        let Some(mut described) = answer.json() else { return answer };
+        let stream = stream_of(body);
+        let description = &mut described[part];
+        if self.resharding.is_under_way(stream) && description["StreamStatus"] == "ACTIVE" {
+            description["StreamStatus"] = json!("UPDATING");
+        }
+        if part == SUMMARY
+            && description.get("MaxRecordSizeInKiB").is_none()
+            && let Ok(stream) = self.inner.store.get_stream(stream).await
+        {
+            description["MaxRecordSizeInKiB"] = json!(stream.max_record_size_kib);
+        }
+        answer.with_json(&described)
+    }
+}
