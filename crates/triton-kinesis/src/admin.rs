@@ -1,0 +1,278 @@
+//! Making, changing and removing streams on Kinesis. Each call returns when the stream is ready again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
+use aws_sdk_kinesis::types::{ScalingType, StreamMode, StreamModeDetails};
+use tokio::time::{Instant, sleep};
+use triton_core::{CreateOptions, Error, HashKey, Result, ShardId, StreamAdmin, StreamClient};
+
+use crate::connect::Kinesis;
+use crate::stream::KinesisStream;
+use crate::summary::Summary;
+
+/// The waits between looks at a stream that is being changed: from the first, doubling, to the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// How long a change may take. Kinesis takes about half a minute for a split, and some for each shard of a reshard.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Kinesis' retention, in hours.
+const RETENTION_HOURS: std::ops::RangeInclusive<u64> = 24..=8_760;
+
+impl Kinesis {
+    /// Whether Kinesis takes the credentials: its cheapest call, a list of one stream.
+    ///
+    /// # Errors
+    /// [`Error::Credentials`]; [`Error::AccessDenied`] where they are good and may not list; what keeps Kinesis from
+    /// answering.
+    pub async fn check_credentials(&self) -> Result<()> {
+        let answer = self.control().list_streams().limit(1).send().await;
+        answer.map(|_| ()).map_err(|error| self.reading("", None).error(error))
+    }
+
+    /// Waits until the stream is ready; says how it stands.
+    async fn ready(&self, stream: &KinesisStream) -> Result<Summary> {
+        let started = Instant::now();
+        let mut look = FIRST_LOOK;
+        loop {
+            let summary = stream.summary().await?;
+            if summary.is_active() {
+                return Ok(summary);
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(still(stream, &summary.status));
+            }
+            sleep(look).await;
+            look = (look * 2).min(LONGEST_LOOK);
+        }
+    }
+
+    async fn gone(&self, stream: &KinesisStream) -> Result<()> {
+        let started = Instant::now();
+        let mut look = FIRST_LOOK;
+        loop {
+            match stream.summary().await {
+                Err(Error::StreamNotFound { .. }) => return Ok(()),
+                Ok(summary) if started.elapsed() > PATIENCE => return Err(still(stream, &summary.status)),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+            sleep(look).await;
+            look = (look * 2).min(LONGEST_LOOK);
+        }
+    }
+
+    /// The open shards from now on are so many, by the steps that Kinesis takes: it at most doubles or halves them.
+    async fn step_towards(&self, stream: &KinesisStream, shards: usize) -> Result<bool> {
+        let summary = self.ready(stream).await?;
+        if summary.open_shards == shards && is_uniform(stream).await? {
+            return Ok(true);
+        }
+        let step = next_step(summary.open_shards, shards);
+        tracing::info!("stream '{}': {} shards become {step}", stream.name(), summary.open_shards);
+        self.control()
+            .update_shard_count()
+            .set_stream_name(stream.target().stream_name())
+            .set_stream_arn(stream.target().stream_arn())
+            .target_shard_count(to_count(step)?)
+            .scaling_type(ScalingType::UniformScaling)
+            .send()
+            .await
+            .map_err(|error| self.writing(stream.name(), None).error(error))?;
+        self.ready(stream).await?;
+        Ok(step == shards)
+    }
+
+    async fn keep_for(&self, stream: &KinesisStream, hours: u64) -> Result<()> {
+        let hours = i32::try_from(hours).unwrap_or(i32::MAX);
+        self.control()
+            .increase_stream_retention_period()
+            .set_stream_name(stream.target().stream_name())
+            .set_stream_arn(stream.target().stream_arn())
+            .retention_period_hours(hours)
+            .send()
+            .await
+            .map_err(|error| self.writing(stream.name(), None).error(error))?;
+        self.ready(stream).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl StreamAdmin for Kinesis {
+    async fn open(&self, stream: &str) -> Result<Arc<dyn StreamClient>> {
+        let stream = self.stream(stream)?;
+        stream.limits().await?;
+        Ok(Arc::new(stream))
+    }
+
+    async fn create(&self, stream: &str, options: CreateOptions) -> Result<()> {
+        let hours = retention_hours(options.retention)?;
+        if options.shards == 0 {
+            return Err(Error::Invalid { problem: "a stream has 1 shard at least".into() });
+        }
+        let stream = self.stream(stream)?;
+        let request = self.control().create_stream().stream_name(stream.name());
+        let request = match options.on_demand {
+            true => {
+                let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build();
+                request.stream_mode_details(mode.map_err(|error| Error::Invalid { problem: error.to_string() })?)
+            }
+            false => request.shard_count(to_count(options.shards)?),
+        };
+        if let Err(error) = request.send().await {
+            return Err(match error.code() {
+                Some("ResourceInUseException") => {
+                    Error::StreamExists { stream: stream.name().into(), place: self.place().into() }
+                }
+                _ => self.writing(stream.name(), None).error(error),
+            });
+        }
+        self.ready(&stream).await?;
+        match hours {
+            24 => Ok(()),
+            hours => self.keep_for(&stream, hours).await,
+        }
+    }
+
+    async fn delete(&self, stream: &str) -> Result<()> {
+        let stream = self.stream(stream)?;
+        self.control()
+            .delete_stream()
+            .set_stream_name(stream.target().stream_name())
+            .set_stream_arn(stream.target().stream_arn())
+            .send()
+            .await
+            .map_err(|error| self.writing(stream.name(), None).error(error))?;
+        self.gone(&stream).await
+    }
+
+    async fn list(&self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        loop {
+            let page = self
+                .control()
+                .list_streams()
+                .set_exclusive_start_stream_name(names.last().cloned())
+                .send()
+                .await
+                .map_err(|error| self.reading("", None).error(error))?;
+            let is_empty = page.stream_names.is_empty();
+            names.extend(page.stream_names);
+            if !page.has_more_streams || is_empty {
+                names.sort_unstable();
+                return Ok(names);
+            }
+        }
+    }
+
+    async fn split(&self, stream: &str, shard: &ShardId, at: HashKey) -> Result<()> {
+        let stream = self.stream(stream)?;
+        self.ready(&stream).await?;
+        self.control()
+            .split_shard()
+            .set_stream_name(stream.target().stream_name())
+            .set_stream_arn(stream.target().stream_arn())
+            .shard_to_split(shard.as_str())
+            .new_starting_hash_key(at.to_string())
+            .send()
+            .await
+            .map_err(|error| self.writing(stream.name(), Some(shard)).error(error))?;
+        self.ready(&stream).await.map(|_| ())
+    }
+
+    async fn merge(&self, stream: &str, shard: &ShardId, adjacent: &ShardId) -> Result<()> {
+        let stream = self.stream(stream)?;
+        self.ready(&stream).await?;
+        let shards = stream.shards().await?;
+        let first_key =
+            |id: &ShardId| shards.iter().find(|shard| shard.id == *id).map(|shard| shard.hash_key_range.first);
+        // Kinesis wants the one with the lower hash keys first.
+        let (shard, adjacent) =
+            if first_key(shard) > first_key(adjacent) { (adjacent, shard) } else { (shard, adjacent) };
+        self.control()
+            .merge_shards()
+            .set_stream_name(stream.target().stream_name())
+            .set_stream_arn(stream.target().stream_arn())
+            .shard_to_merge(shard.as_str())
+            .adjacent_shard_to_merge(adjacent.as_str())
+            .send()
+            .await
+            .map_err(|error| self.writing(stream.name(), Some(shard)).error(error))?;
+        self.ready(&stream).await.map(|_| ())
+    }
+
+    async fn reshard(&self, stream: &str, shards: usize) -> Result<()> {
+        if shards == 0 {
+            return Err(Error::Invalid { problem: "a stream has 1 shard at least".into() });
+        }
+        let stream = self.stream(stream)?;
+        while !self.step_towards(&stream, shards).await? {}
+        Ok(())
+    }
+}
+
+/// Kinesis doubles at most, and halves at most.
+fn next_step(open: usize, wanted: usize) -> usize {
+    wanted.clamp(open.div_ceil(2), open.max(1) * 2)
+}
+
+async fn is_uniform(stream: &KinesisStream) -> Result<bool> {
+    let shards = stream.shards().await?;
+    let sizes = shards.iter().filter(|shard| shard.is_open()).map(|shard| {
+        let keys = shard.hash_key_range;
+        keys.last.0 - keys.first.0
+    });
+    let (smallest, largest) = sizes.fold((u128::MAX, 0), |(min, max), size| (size.min(min), size.max(max)));
+    // The last one holds the rest of a division.
+    Ok(largest.saturating_sub(smallest) <= shards.len() as u128)
+}
+
+fn retention_hours(retention: Duration) -> Result<u64> {
+    let hours = retention.as_secs() / HOUR.as_secs();
+    match RETENTION_HOURS.contains(&hours) && Duration::from_secs(hours * HOUR.as_secs()) == retention {
+        true => Ok(hours),
+        false => Err(Error::Invalid { problem: "Kinesis keeps records for whole hours, from 24h to 365d".into() }),
+    }
+}
+
+fn to_count(shards: usize) -> Result<i32> {
+    i32::try_from(shards).map_err(|_| Error::Invalid { problem: format!("{shards} shards are too many") })
+}
+
+fn still(stream: &KinesisStream, status: &str) -> Error {
+    let problem = format!("stream '{}' is still {status}", stream.name());
+    Error::Unavailable { problem, may_have_written: true, source: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reshard_goes_by_doubles_and_halves() {
+        let steps = |mut open, wanted| {
+            let mut steps = Vec::new();
+            while open != wanted {
+                open = next_step(open, wanted);
+                steps.push(open);
+            }
+            steps
+        };
+        assert_eq!(steps(2, 5), [4, 5]);
+        assert_eq!(steps(5, 2), [3, 2]);
+        assert_eq!(steps(1, 1000), [2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]);
+    }
+
+    #[test]
+    fn retention_is_in_hours() {
+        assert_eq!(retention_hours(HOUR * 24).unwrap(), 24);
+        assert_eq!(retention_hours(HOUR * 8_760).unwrap(), 8_760);
+        for wrong in [HOUR, HOUR * 25 + Duration::from_secs(1), HOUR * 8_761, Duration::MAX] {
+            assert!(retention_hours(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

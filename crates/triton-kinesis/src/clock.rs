@@ -1,0 +1,117 @@
+//! What the server's clock says, from the dates of its answers: the only measure by which a time of ours means something
+//! to the server.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_kinesis::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_kinesis::error::BoxError;
+use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
+use tokio::time::Instant;
+use triton_core::Timestamp;
+
+/// After so long an answer's date is replaced, even by one that says less: two clocks drift apart.
+const OLDEST_ANCHOR: Duration = Duration::from_secs(60);
+
+/// A lower bound of the server's time, never more than about a second low. HTTP dates count whole seconds, so the server
+/// stands at the date of an answer or later.
+#[derive(Debug, Default)]
+pub(crate) struct ServerClock {
+    anchor: Mutex<Option<Anchor>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    date: Timestamp,
+    seen: Instant,
+    /// How far our own clock was ahead of the date then, in milliseconds; the date's fraction of a second included.
+    ahead_millis: i64,
+}
+
+impl ServerClock {
+    /// The server had at least this time at `instant`; `None` before any answer with a date.
+    pub(crate) fn at(&self, instant: Instant) -> Option<Timestamp> {
+        let anchor = (*self.lock())?;
+        Some(match instant.checked_duration_since(anchor.seen) {
+            Some(since) => anchor.date + since,
+            None => anchor.date - anchor.seen.duration_since(instant),
+        })
+    }
+
+    /// How far this machine's clock is ahead of the server's, in milliseconds, a second more or less; `None` before any
+    /// answer with a date.
+    pub(crate) fn ahead_millis(&self) -> Option<i64> {
+        self.lock().map(|anchor| anchor.ahead_millis)
+    }
+
+    fn saw(&self, date: Timestamp) {
+        let seen = Instant::now();
+        let ahead_millis = Timestamp::from(SystemTime::now()).as_millis() - date.as_millis();
+        let says_more = self.at(seen).is_none_or(|known| date >= known);
+        let mut anchor = self.lock();
+        if says_more || anchor.is_none_or(|anchor| seen.duration_since(anchor.seen) > OLDEST_ANCHOR) {
+            *anchor = Some(Anchor { date, seen, ahead_millis });
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Anchor>> {
+        self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at the date of every answer.
+#[derive(Debug)]
+pub(crate) struct DateWatch(pub(crate) std::sync::Arc<ServerClock>);
+
+impl Intercept for DateWatch {
+    fn name(&self) -> &'static str {
+        "DateWatch"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        if let Some(date) = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok()) {
+            self.0.saw(Timestamp::from_millis(date.secs().saturating_mul(1000)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bound_grows_with_time_and_never_passes_the_server() {
+        let clock = ServerClock::default();
+        assert_eq!(clock.at(Instant::now()), None);
+        // The server stands at 10.9 s, and says 10.
+        clock.saw(Timestamp::from_millis(10_000));
+        let first = Instant::now();
+        tokio::time::advance(Duration::from_millis(300)).await;
+        assert_eq!(clock.at(Instant::now()), Some(Timestamp::from_millis(10_300)));
+        assert_eq!(clock.at(first - Duration::from_millis(100)), Some(Timestamp::from_millis(9_900)));
+        // It stands at 11.2 s and says 11, which is more than was known.
+        clock.saw(Timestamp::from_millis(11_000));
+        assert_eq!(clock.at(Instant::now()), Some(Timestamp::from_millis(11_000)));
+        tokio::time::advance(Duration::from_millis(700)).await;
+        // At 11.9 s it says 11 again, which is less.
+        clock.saw(Timestamp::from_millis(11_000));
+        assert_eq!(clock.at(Instant::now()), Some(Timestamp::from_millis(11_700)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_anchor_gives_way_since_clocks_drift() {
+        let clock = ServerClock::default();
+        clock.saw(Timestamp::from_millis(10_000));
+        tokio::time::advance(OLDEST_ANCHOR + Duration::from_millis(1)).await;
+        clock.saw(Timestamp::from_millis(69_000));
+        assert_eq!(clock.at(Instant::now()), Some(Timestamp::from_millis(69_000)));
+    }
+}

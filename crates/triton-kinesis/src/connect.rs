@@ -1,0 +1,368 @@
+//! The one place where options become SDK clients: region, endpoint, credentials, timeouts and the SDK's retries.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::SharedHttpClient;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_smithy_http_client::tls;
+use aws_types::service_config::ServiceConfigKey;
+use triton_core::{Error, Result, ShardId, StreamConfig};
+
+use crate::clock::{DateWatch, ServerClock};
+use crate::error::Context;
+use crate::stream::KinesisStream;
+use crate::target::Target;
+
+/// Where streams are when nothing says so: as in older Tritons.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// Which Kinesis to talk to, and how patiently. What is not given here comes from the environment and the AWS profile;
+/// credentials come from there alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// The AWS profile; `$AWS_PROFILE` or `default` if `None`.
+    pub profile: Option<String>,
+    /// The AWS region; the environment's or the profile's if `None`, and us-east-1 where they have none.
+    pub region: Option<String>,
+    /// Another Kinesis-compatible server; `$AWS_ENDPOINT_URL_KINESIS`, `$AWS_ENDPOINT_URL` or the profile's if `None`.
+    pub endpoint_url: Option<String>,
+    /// Whether records may go over plain HTTP to another machine.
+    pub allow_insecure_endpoint: bool,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait for the answer to one request, from its first byte to the answer's last.
+    pub request_timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    /// Everything from the environment; 5 s for a connection, and 30 s for a request, in which 10 MiB pass at 3 Mbit/s.
+    fn default() -> Self {
+        Self {
+            profile: None,
+            region: None,
+            endpoint_url: None,
+            allow_insecure_endpoint: false,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// What a stream's config says: its region and endpoint. An ARN as its name says the region too, and wins.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that starts as an ARN and is none.
+    pub fn of_stream(config: &StreamConfig) -> Result<Self> {
+        let target = Target::parse(&config.name)?;
+        let region = target.region().map(str::to_owned).or_else(|| config.region.clone());
+        Ok(Self { region, endpoint_url: config.endpoint_url.clone(), ..Self::default() })
+    }
+
+    /// With another AWS profile.
+    pub fn with_profile(self, profile: impl Into<String>) -> Self {
+        Self { profile: Some(profile.into()), ..self }
+    }
+
+    /// In another region.
+    pub fn with_region(self, region: impl Into<String>) -> Self {
+        Self { region: Some(region.into()), ..self }
+    }
+
+    /// At another Kinesis-compatible server.
+    pub fn with_endpoint_url(self, endpoint_url: impl Into<String>) -> Self {
+        Self { endpoint_url: Some(endpoint_url.into()), ..self }
+    }
+
+    /// With plain HTTP to other machines allowed, or not.
+    pub fn with_allow_insecure_endpoint(self, allow_insecure_endpoint: bool) -> Self {
+        Self { allow_insecure_endpoint, ..self }
+    }
+
+    /// With another wait for a connection.
+    pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
+        Self { connect_timeout, ..self }
+    }
+
+    /// With another wait for the answer to a request.
+    pub fn with_request_timeout(self, request_timeout: Duration) -> Self {
+        Self { request_timeout, ..self }
+    }
+}
+
+/// The Kinesis of one region or endpoint: SDK clients, their connections and their credentials, shared by every stream
+/// that is opened from it. Cheap to clone.
+///
+/// As a [`StreamAdmin`](triton_core::StreamAdmin) it makes, changes and removes streams.
+#[derive(Clone)]
+pub struct Kinesis(Arc<Connection>);
+
+struct Connection {
+    /// For puts and fetches: one attempt, since the producer and the reader decide what is tried again.
+    data: Client,
+    /// For everything else, with the SDK's standard retries.
+    control: Client,
+    clock: Arc<ServerClock>,
+    region: String,
+    has_default_region: bool,
+    endpoint_url: Option<String>,
+    /// Where this is, for messages.
+    place: String,
+    profile: String,
+}
+
+impl Kinesis {
+    /// Finds region, endpoint and credentials. Sends nothing to Kinesis, so that wrong credentials show in the first call.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no region, for what is no URL, and for plain HTTP to another machine.
+    pub async fn connect(options: ConnectOptions) -> Result<Self> {
+        Self::over(load(&options).await, options)
+    }
+
+    /// Over an SDK config of your own, for programs that have one, or that provide credentials in their own way. The
+    /// options' profile, region and endpoint go before the config's.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn over(config: SdkConfig, options: ConnectOptions) -> Result<Self> {
+        let config = match &options.region {
+            Some(region) => config.into_builder().region(Region::new(region.clone())).build(),
+            None => config,
+        };
+        let has_default_region = config.region().is_none();
+        let region = config.region().map_or(DEFAULT_REGION, |region| region.as_ref()).to_owned();
+        check_region(&region)?;
+        let endpoint_url = options.endpoint_url.clone().or_else(|| endpoint_url_of(&config));
+        if let Some(url) = &endpoint_url {
+            check_endpoint(url, options.allow_insecure_endpoint)?;
+        }
+        let place = match &endpoint_url {
+            Some(url) => format!("{region} at {url}"),
+            None => region.clone(),
+        };
+        let config = config.into_builder().region(Region::new(region.clone())).build();
+        let config = match config.http_client() {
+            Some(_) => config,
+            // One pool of connections for both clients.
+            None => config.into_builder().http_client(http_client()).build(),
+        };
+        let timeouts = timeouts(&options);
+        let clock = Arc::new(ServerClock::default());
+        let client = |retry| {
+            let mut builder = aws_sdk_kinesis::config::Builder::from(&config)
+                .retry_config(retry)
+                .timeout_config(timeouts.clone())
+                .interceptor(DateWatch(Arc::clone(&clock)));
+            builder.set_endpoint_url(endpoint_url.clone());
+            Client::from_conf(builder.build())
+        };
+        let profile = options.profile.or_else(|| std::env::var("AWS_PROFILE").ok()).unwrap_or_else(|| "default".into());
+        Ok(Self(Arc::new(Connection {
+            data: client(RetryConfig::disabled()),
+            control: client(RetryConfig::standard()),
+            clock,
+            region,
+            has_default_region,
+            endpoint_url,
+            place,
+            profile,
+        })))
+    }
+
+    /// A Kinesis behind SDK clients that answer as a test wants.
+    #[cfg(test)]
+    pub(crate) fn of_client(client: Client) -> Self {
+        Self(Arc::new(Connection {
+            data: client.clone(),
+            control: client,
+            clock: Arc::default(),
+            region: DEFAULT_REGION.into(),
+            has_default_region: false,
+            endpoint_url: None,
+            place: DEFAULT_REGION.into(),
+            profile: "default".into(),
+        }))
+    }
+
+    /// A client for a stream, which is not asked for yet. Streams of other accounts are named by their ARN.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that starts as an ARN and is none, or one of another region.
+    pub fn stream(&self, name: &str) -> Result<KinesisStream> {
+        let target = Target::parse(name)?;
+        match target.region() {
+            Some(region) if region != self.0.region => {
+                let problem = format!("stream '{name}' is in {region}, and this connection goes to {}", self.0.region);
+                Err(Error::Invalid { problem })
+            }
+            _ => Ok(KinesisStream::new(self.clone(), target)),
+        }
+    }
+
+    /// The region.
+    pub fn region(&self) -> &str {
+        &self.0.region
+    }
+
+    /// Whether nothing said which region, so that it is us-east-1.
+    pub fn has_default_region(&self) -> bool {
+        self.0.has_default_region
+    }
+
+    /// The other Kinesis-compatible server, where there is one.
+    pub fn endpoint_url(&self) -> Option<&str> {
+        self.0.endpoint_url.as_deref()
+    }
+
+    /// How far this machine's clock is ahead of the server's, in milliseconds, as of a recent answer; HTTP dates count
+    /// seconds, so it is right to about one. `None` before any answer.
+    pub fn clock_ahead_millis(&self) -> Option<i64> {
+        self.0.clock.ahead_millis()
+    }
+
+    pub(crate) fn data(&self) -> &Client {
+        &self.0.data
+    }
+
+    pub(crate) fn control(&self) -> &Client {
+        &self.0.control
+    }
+
+    pub(crate) fn clock(&self) -> &ServerClock {
+        &self.0.clock
+    }
+
+    /// Where this is, for messages: the region, and the other server where there is one.
+    pub fn place(&self) -> &str {
+        &self.0.place
+    }
+
+    /// For the errors of a call that reads.
+    pub(crate) fn reading<'a>(&'a self, stream: &'a str, shard: Option<&'a ShardId>) -> Context<'a> {
+        Context { place: self.place(), profile: &self.0.profile, stream, shard, writes: false }
+    }
+
+    /// For the errors of a call that changes something.
+    pub(crate) fn writing<'a>(&'a self, stream: &'a str, shard: Option<&'a ShardId>) -> Context<'a> {
+        Context { writes: true, ..self.reading(stream, shard) }
+    }
+}
+
+impl fmt::Debug for Kinesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kinesis").field(&self.place()).finish()
+    }
+}
+
+async fn load(options: &ConnectOptions) -> SdkConfig {
+    // Whoever provides credentials uses the same connections and patience.
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .timeout_config(timeouts(options))
+        .http_client(http_client());
+    if let Some(profile) = &options.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(region) = &options.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    loader.load().await
+}
+
+fn http_client() -> SharedHttpClient {
+    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+    aws_smithy_http_client::Builder::new().tls_provider(tls).build_https()
+}
+
+fn timeouts(options: &ConnectOptions) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(options.connect_timeout)
+        .read_timeout(options.request_timeout)
+        .operation_attempt_timeout(options.request_timeout)
+        // Three attempts and the waits between them.
+        .operation_timeout(4 * options.request_timeout)
+        .build()
+}
+
+/// The endpoint that the environment or the profile names, for Kinesis or for every service.
+fn endpoint_url_of(config: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id("Kinesis").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let of_kinesis = key.ok().and_then(|key| config.service_config()?.load_config(key));
+    of_kinesis.or_else(|| config.endpoint_url().map(str::to_owned))
+}
+
+fn check_region(region: &str) -> Result<()> {
+    let is_name = !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    match is_name {
+        true => Ok(()),
+        false => Err(Error::Invalid { problem: format!("'{}' is no AWS region", region.escape_debug()) }),
+    }
+}
+
+fn check_endpoint(url: &str, allow_insecure: bool) -> Result<()> {
+    let no_url = || Error::Invalid { problem: format!("endpoint '{}' is no http or https URL", url.escape_debug()) };
+    let parsed: http::Uri = url.parse().map_err(|_| no_url())?;
+    let host = parsed.host().ok_or_else(no_url)?;
+    match parsed.scheme_str() {
+        Some("https") => Ok(()),
+        Some("http") if allow_insecure || is_loopback(host) => Ok(()),
+        Some("http") => Err(Error::Invalid {
+            problem: format!("endpoint {url} is plain HTTP to another machine, where anybody on the way reads along"),
+        }),
+        _ => Err(no_url()),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_stays_on_this_machine_unless_told_otherwise() {
+        for fine in ["https://kinesis.example", "http://localhost:4567", "http://127.0.0.9", "http://[::1]:4567/"] {
+            assert!(check_endpoint(fine, false).is_ok(), "{fine}");
+        }
+        for insecure in ["http://kinesis.example", "http://10.0.0.1:4567", "http://localhost.example"] {
+            let error = check_endpoint(insecure, false).unwrap_err();
+            assert!(error.to_string().contains("plain HTTP"), "{error}");
+            assert!(check_endpoint(insecure, true).is_ok(), "{insecure}");
+        }
+        for wrong in ["", "localhost:4567", "ftp://localhost", "http://", "/tmp"] {
+            assert!(check_endpoint(wrong, true).unwrap_err().to_string().contains("no http or https URL"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_region_is_a_name() {
+        assert!(check_region("eu-west-1").is_ok());
+        for wrong in ["", "eu west", "eu-west-1.example.com/", "x\n"] {
+            assert!(check_region(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_streams_own_region_and_endpoint_count_and_an_arns_most() {
+        let config = triton_core::Config::parse(
+            "a: {name: a, partition_key: null, region: eu-west-1, endpoint_url: 'http://localhost:1'}\n\
+             b: {name: 'arn:aws:kinesis:us-west-2:123456789012:stream/b', partition_key: null, region: eu-west-1}",
+            "triton.yaml",
+        )
+        .unwrap();
+        let of = |name| ConnectOptions::of_stream(config.stream(name).unwrap()).unwrap();
+        assert_eq!(of("a").region.as_deref(), Some("eu-west-1"));
+        assert_eq!(of("a").endpoint_url.as_deref(), Some("http://localhost:1"));
+        assert_eq!(of("b").region.as_deref(), Some("us-west-2"));
+    }
+}

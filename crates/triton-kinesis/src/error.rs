@@ -1,0 +1,194 @@
+//! The SDK's errors, and the codes that Kinesis answers with, as Triton's.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::{ConnectorError, ProvideErrorMetadata, SdkError};
+use triton_core::{Cause, Error, ShardId};
+
+/// What a call was about, for the words of its error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    /// Where: the region, or another server's URL.
+    pub(crate) place: &'a str,
+    /// The profile that credentials are looked for in.
+    pub(crate) profile: &'a str,
+    /// The stream's name; empty where the call is about none.
+    pub(crate) stream: &'a str,
+    /// The shard, where the call is about one.
+    pub(crate) shard: Option<&'a ShardId>,
+    /// Whether the call may have changed something when no answer came.
+    pub(crate) writes: bool,
+}
+
+impl Context<'_> {
+    /// The error of a call.
+    pub(crate) fn error<E>(&self, error: SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        match &error {
+            SdkError::ServiceError(service) => {
+                let (code, message) = (service.err().code(), service.err().message());
+                let status = service.raw().status().as_u16();
+                match code {
+                    Some(code) => self.refused(code, message.unwrap_or(code)),
+                    None => self.unanswered(format!("{} answered with HTTP status {status}", self.server()), None),
+                }
+            }
+            SdkError::TimeoutError(_) => self.unanswered(format!("{} did not answer in time", self.server()), None),
+            SdkError::DispatchFailure(failure) => self.undelivered(failure.as_connector_error(), &error),
+            SdkError::ResponseError(_) => {
+                self.unanswered(format!("the answer of {} cannot be read", self.server()), Some(innermost(&error)))
+            }
+            _ => Error::Invalid { problem: format!("the request cannot be made: {}", innermost(&error)) },
+        }
+    }
+
+    /// What a code means, of a call or of one entry.
+    pub(crate) fn refused(&self, code: &str, message: &str) -> Error {
+        let problem = message.to_owned();
+        // Some services name their exceptions with a namespace before, or without the ending.
+        let code = code.rsplit('#').next().unwrap_or(code);
+        match code.strip_suffix("Exception").unwrap_or(code) {
+            "ProvisionedThroughputExceeded"
+            | "LimitExceeded"
+            | "KMSThrottling"
+            | "Throttling"
+            | "RequestLimitExceeded"
+            | "TooManyRequests"
+            | "SlowDown" => Error::Throttled { problem },
+            "ResourceNotFound" => match self.shard {
+                Some(shard) => Error::ShardNotFound { shard: shard.clone(), stream: self.stream.into() },
+                None => Error::StreamNotFound { stream: self.stream.into(), place: self.place.into() },
+            },
+            "ExpiredIterator" => Error::IteratorExpired { shard: self.shard.cloned().unwrap_or_else(|| "?".into()) },
+            "AccessDenied" | "KMSAccessDenied" | "NotAuthorized" | "OptInRequired" => Error::AccessDenied { problem },
+            "ExpiredToken"
+            | "UnrecognizedClient"
+            | "InvalidClientTokenId"
+            | "InvalidSignature"
+            | "SignatureDoesNotMatch"
+            | "MissingAuthenticationToken"
+            | "IncompleteSignature"
+            | "InvalidAccessKeyId"
+            | "RequestExpired"
+            | "RequestTimeTooSkewed" => {
+                let problem = format!("{} does not take the AWS credentials of {}", self.server(), self.profile());
+                Error::Credentials { problem, source: Some(Reason::cause(message)) }
+            }
+            "KMSDisabled" | "KMSInvalidState" | "KMSNotFound" | "KMSOptInRequired" => Error::EncryptionKey { problem },
+            "ResourceInUse" => Error::Unavailable {
+                problem: format!("stream '{}' is being made, changed or deleted: {problem}", self.stream),
+                may_have_written: false,
+                source: None,
+            },
+            "InternalFailure" | "InternalServer" | "InternalServerError" | "ServiceUnavailable" | "RequestTimeout" => {
+                self.unanswered(
+                    format!("{} failed: {code}", self.server()),
+                    (message != code).then(|| Reason::new(message)),
+                )
+            }
+            "InvalidArgument" | "Validation" | "Serialization" => Error::Invalid { problem },
+            _ => Error::Invalid { problem: format!("{} refuses this: {code}: {message}", self.server()) },
+        }
+    }
+
+    /// The answer holds nothing. The SDK takes an empty body for an answer in which all is left out: no results, no
+    /// records, and no iterator, which would be the end of a shard.
+    pub(crate) fn empty_answer(&self) -> Error {
+        self.unanswered(format!("the answer of {} is empty", self.server()), None)
+    }
+
+    /// No usable answer came, so that nobody knows what happened.
+    fn unanswered(&self, problem: String, reason: Option<Reason>) -> Error {
+        Error::Unavailable {
+            problem,
+            may_have_written: self.writes,
+            source: reason.map(|reason| Arc::new(reason) as Cause),
+        }
+    }
+
+    fn undelivered(&self, connector: Option<&ConnectorError>, error: &(dyn StdError + 'static)) -> Error {
+        if let Some(credentials) = find::<CredentialsError>(error) {
+            return self.without_credentials(credentials);
+        }
+        if connector.is_some_and(ConnectorError::is_user) {
+            return Error::Invalid { problem: format!("the request cannot be made: {}", innermost(error)) };
+        }
+        let never_sent = find::<hyper_util::client::legacy::Error>(error).is_some_and(|error| error.is_connect());
+        let problem = match never_sent {
+            true => format!("{} cannot be reached", self.server()),
+            false => format!("the connection to {} was lost", self.server()),
+        };
+        Error::Unavailable {
+            problem,
+            may_have_written: self.writes && !never_sent,
+            source: Some(Arc::new(innermost(error))),
+        }
+    }
+
+    fn without_credentials(&self, error: &CredentialsError) -> Error {
+        match error {
+            CredentialsError::CredentialsNotLoaded(_) => Error::Credentials {
+                problem: format!("no AWS credentials found (environment, {}, instance role)", self.profile()),
+                source: None,
+            },
+            CredentialsError::ProviderTimedOut(_) => Error::Unavailable {
+                problem: "the AWS credentials did not come in time".into(),
+                may_have_written: false,
+                source: Some(Arc::new(innermost(error))),
+            },
+            _ => Error::Credentials {
+                problem: format!("the AWS credentials of {} cannot be loaded", self.profile()),
+                source: Some(Arc::new(innermost(error))),
+            },
+        }
+    }
+
+    fn profile(&self) -> String {
+        format!("profile '{}'", self.profile)
+    }
+
+    fn server(&self) -> String {
+        format!("Kinesis in {}", self.place)
+    }
+}
+
+/// Why, in the words of whoever noticed first. The layers above only say that it happened.
+#[derive(Debug)]
+struct Reason(String);
+
+impl Reason {
+    fn new(message: &str) -> Self {
+        Self(message.to_owned())
+    }
+
+    fn cause(message: &str) -> Cause {
+        Arc::new(Self::new(message))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Reason {}
+
+fn innermost(error: &(dyn StdError + 'static)) -> Reason {
+    let last = chain(error).last().unwrap_or(error);
+    Reason(last.to_string())
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}

@@ -1,0 +1,45 @@
+//! Streams on AWS Kinesis, or on a server that speaks its protocol.
+//!
+//! [`Kinesis`] is one region (or one other server) with its connections and credentials; a [`KinesisStream`] is one
+//! stream of it, and a [`StreamClient`](triton_core::StreamClient) like any other backend's.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use triton_core::{Config, Stream};
+//! use triton_kinesis::{ConnectOptions, Kinesis};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> triton_core::Result<()> {
+//! let config = Config::load("triton.yaml")?;
+//! let clicks = config.stream("clicks")?;
+//! let kinesis = Kinesis::connect(ConnectOptions::of_stream(clicks)?).await?;
+//! let stream = Stream::new(clicks, Arc::new(kinesis.stream(&clicks.name)?));
+//! stream.put(&serde_json::json!({"user": "u-1", "page": "/"})).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where region and credentials come from
+//! Credentials: the environment, the profile (SSO, processes, web identities and assumed roles included), and the roles
+//! of containers and instances, as every AWS tool looks for them; never from Triton's config. The region: the stream's
+//! own, else the environment's or the profile's, else us-east-1.
+//!
+//! # Where a reader goes on
+//! An iterator that has expired is replaced where the reader stands: after the last record that it returned; where it
+//! returned none, at the server's time when it last saw the end of the shard, or at its start. The server's time is known
+//! from the dates of its answers, which count whole seconds, so that such a time is up to a second early and never late.
+
+mod admin;
+mod clock;
+mod connect;
+mod error;
+#[cfg(test)]
+mod mocked;
+mod reader;
+mod stream;
+mod summary;
+mod target;
+
+pub use self::connect::{ConnectOptions, Kinesis};
+pub use self::stream::KinesisStream;
+pub use self::summary::Summary;

@@ -1,0 +1,236 @@
+//! One Kinesis stream: its shards, its limits, and puts.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
+use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use tokio::sync::OnceCell;
+use triton_core::{
+    Error, ErrorKind, HashKeyRange, Limits, Position, PutEntry, PutReceipt, Result, Shard, ShardId, ShardReader,
+    StreamClient,
+};
+
+use crate::connect::Kinesis;
+use crate::reader::PollingReader;
+use crate::summary::Summary;
+use crate::target::Target;
+
+/// Shards in a page of ListShards: as many as it gives.
+const PAGE: i32 = 1_000;
+/// How often a listing starts over because its page token expired (they live 300 s) before that is an error.
+const MAX_RESTARTS: usize = 3;
+
+/// One Kinesis stream, as a [`StreamClient`]. Cheap to clone; made by [`Kinesis::stream`].
+///
+/// # What it asks for
+/// Puts are PutRecords, one request and one attempt each. Reading polls with GetRecords, one attempt each. The limits
+/// come from one DescribeStreamSummary; where that is denied or throttled, as for producers that may do nothing but
+/// PutRecords, Kinesis' defaults are taken and a warning says so.
+#[derive(Clone)]
+pub struct KinesisStream(Arc<Inner>);
+
+struct Inner {
+    kinesis: Kinesis,
+    target: Target,
+    facts: OnceCell<Facts>,
+}
+
+/// What is read once of a stream.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    limits: Limits,
+    /// How long records are kept; `None` where the stream may not be asked.
+    retention: Option<Duration>,
+}
+
+impl KinesisStream {
+    pub(crate) fn new(kinesis: Kinesis, target: Target) -> Self {
+        Self(Arc::new(Inner { kinesis, target, facts: OnceCell::new() }))
+    }
+
+    /// How the stream stands now. [`limits`](StreamClient::limits) is the cheaper question.
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`], or what keeps Kinesis from answering.
+    pub async fn summary(&self) -> Result<Summary> {
+        Summary::read(self.kinesis(), self.target()).await
+    }
+
+    pub(crate) fn kinesis(&self) -> &Kinesis {
+        &self.0.kinesis
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.0.target
+    }
+
+    /// How long records are kept, as far as that is known.
+    pub(crate) async fn retention(&self) -> Option<Duration> {
+        self.facts().await.ok().and_then(|facts| facts.retention)
+    }
+
+    async fn facts(&self) -> Result<Facts> {
+        self.0.facts.get_or_try_init(|| self.read_facts()).await.copied()
+    }
+
+    async fn read_facts(&self) -> Result<Facts> {
+        let stream = self.target().name();
+        match self.summary().await {
+            Ok(summary) => {
+                if summary.distributes_records {
+                    tracing::warn!(
+                        "stream '{stream}' distributes its records itself (AUTO): partition keys choose no shard, and \
+                         records of one key have no order"
+                    );
+                }
+                Ok(Facts { limits: summary.limits(), retention: Some(summary.retention) })
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::Throttled) => {
+                tracing::warn!(
+                    "stream '{stream}': going on with Kinesis' default limits (its own cannot be read: {error})"
+                );
+                Ok(Facts { limits: Limits::KINESIS, retention: None })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All pages of a listing, or `None` where a page token expired on the way.
+    async fn list(&self) -> Result<Option<Vec<Shard>>> {
+        let (mut shards, mut token) = (Vec::new(), None);
+        loop {
+            let request = self.kinesis().control().list_shards().max_results(PAGE);
+            // A token stands for the stream as well; a request may not have both.
+            let request = match token {
+                Some(token) => request.next_token(token),
+                None => request.set_stream_name(self.target().stream_name()).set_stream_arn(self.target().stream_arn()),
+            };
+            let page: ListShardsOutput = match request.send().await {
+                Ok(page) => page,
+                Err(error) if error.code() == Some("ExpiredNextTokenException") => return Ok(None),
+                Err(error) => return Err(self.kinesis().reading(self.target().name(), None).error(error)),
+            };
+            let Some(page_of_shards) = page.shards else {
+                return Err(self.kinesis().reading(self.target().name(), None).empty_answer());
+            };
+            for shard in page_of_shards {
+                shards.push(to_shard(shard)?);
+            }
+            token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                shards.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+                return Ok(Some(shards));
+            }
+        }
+    }
+
+    /// What one entry's result says.
+    fn receipt(&self, result: PutRecordsResultEntry, shards: &mut BTreeSet<ShardId>) -> Result<PutReceipt> {
+        if let Some(code) = &result.error_code {
+            let message = result.error_message.as_deref().unwrap_or(code);
+            return Err(self.kinesis().writing(self.target().name(), None).refused(code, message));
+        }
+        let (Some(shard), Some(number)) = (&result.shard_id, &result.sequence_number) else {
+            return Err(broken("a result of PutRecords has neither an error nor a sequence number"));
+        };
+        // A call's entries share a few shards, whose ids are kept once.
+        let shard_id = shards.get(shard.as_str()).cloned().unwrap_or_else(|| {
+            let id = ShardId::from(shard.as_str());
+            shards.insert(id.clone());
+            id
+        });
+        Ok(PutReceipt { shard_id, sequence_number: number.parse()? })
+    }
+}
+
+#[async_trait]
+impl StreamClient for KinesisStream {
+    fn name(&self) -> &str {
+        self.target().name()
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        for _ in 0..=MAX_RESTARTS {
+            if let Some(shards) = self.list().await? {
+                return Ok(shards);
+            }
+            tracing::debug!(stream = self.name(), "a page token expired; listing again");
+        }
+        let problem = format!("listing the shards of '{}' takes longer than its page tokens live", self.name());
+        Err(Error::Unavailable { problem, may_have_written: false, source: None })
+    }
+
+    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.limits().await?.check(entries)?;
+        let records = entries.iter().map(to_request).collect::<Result<Vec<_>>>()?;
+        let answer = self
+            .kinesis()
+            .data()
+            .put_records()
+            .set_records(Some(records))
+            .set_stream_name(self.target().stream_name())
+            .set_stream_arn(self.target().stream_arn())
+            .send()
+            .await
+            .map_err(|error| self.kinesis().writing(self.name(), None).error(error))?;
+        if answer.records.is_empty() {
+            return Err(self.kinesis().writing(self.name(), None).empty_answer());
+        }
+        if answer.records.len() != entries.len() {
+            let problem = format!("PutRecords gave {} results for {} records", answer.records.len(), entries.len());
+            return Err(broken(&problem));
+        }
+        let mut shards = BTreeSet::new();
+        Ok(answer.records.into_iter().map(|result| self.receipt(result, &mut shards)).collect())
+    }
+
+    async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
+        Ok(Box::new(PollingReader::open(self.clone(), shard.clone(), position).await?))
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        Ok(self.facts().await?.limits)
+    }
+}
+
+impl fmt::Debug for KinesisStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KinesisStream").field("name", &self.name()).field("at", self.kinesis()).finish()
+    }
+}
+
+fn broken(problem: &str) -> Error {
+    Error::Contract { backend: "Kinesis".into(), problem: problem.to_owned() }
+}
+
+/// The SDK wants payloads of its own, so this is where one is copied.
+fn to_request(entry: &PutEntry) -> Result<PutRecordsRequestEntry> {
+    PutRecordsRequestEntry::builder()
+        .data(Blob::new(entry.data.as_ref()))
+        .partition_key(entry.partition_key.as_str())
+        .build()
+        .map_err(|error| Error::Invalid { problem: error.to_string() })
+}
+
+fn to_shard(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard> {
+    let missing = |what| move || broken(&format!("a shard in the list has no {what}"));
+    let keys = shard.hash_key_range.ok_or_else(missing("hash keys"))?;
+    let numbers = shard.sequence_number_range.ok_or_else(missing("sequence numbers"))?;
+    Ok(Shard {
+        id: ShardId::from(shard.shard_id.as_str()),
+        parent: shard.parent_shard_id.as_deref().map(ShardId::from),
+        adjacent_parent: shard.adjacent_parent_shard_id.as_deref().map(ShardId::from),
+        hash_key_range: HashKeyRange { first: keys.starting_hash_key.parse()?, last: keys.ending_hash_key.parse()? },
+        first_sequence_number: numbers.starting_sequence_number.parse()?,
+        last_sequence_number: numbers.ending_sequence_number.map(|number| number.parse()).transpose()?,
+    })
+}

@@ -1,0 +1,72 @@
+//! What DescribeStreamSummary says of a stream, and the limits that follow.
+
+use std::time::Duration;
+
+use aws_sdk_kinesis::types::{RecordDistributionStrategy, StreamDescriptionSummary, StreamMode};
+use triton_core::{Limits, Result};
+
+use crate::connect::Kinesis;
+use crate::target::Target;
+
+/// How a stream stands, from one DescribeStreamSummary (Kinesis allows an account 20 a second).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// `CREATING`, `ACTIVE`, `UPDATING` or `DELETING`.
+    pub status: String,
+    /// Whether Kinesis decides how many shards there are.
+    pub is_on_demand: bool,
+    /// Whether Kinesis decides which record goes to which shard (record distribution strategy AUTO): partition keys then
+    /// choose no shard, and there is no order per key.
+    pub distributes_records: bool,
+    /// How many shards take records.
+    pub open_shards: usize,
+    /// How long records are kept.
+    pub retention: Duration,
+    /// The most bytes in one record, key included: 1 to 10 MiB.
+    pub max_record_bytes: usize,
+}
+
+impl Summary {
+    pub(crate) async fn read(kinesis: &Kinesis, target: &Target) -> Result<Self> {
+        let answer = kinesis
+            .control()
+            .describe_stream_summary()
+            .set_stream_name(target.stream_name())
+            .set_stream_arn(target.stream_arn())
+            .send()
+            .await
+            .map_err(|error| kinesis.reading(target.name(), None).error(error))?;
+        match answer.stream_description_summary {
+            Some(summary) => Ok(Self::from(&summary)),
+            None => Err(kinesis.reading(target.name(), None).empty_answer()),
+        }
+    }
+
+    /// Whether the stream is ready: not being made, changed or deleted.
+    pub fn is_active(&self) -> bool {
+        self.status == "ACTIVE"
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits::KINESIS.with_max_record_bytes(self.max_record_bytes)
+    }
+}
+
+impl From<&StreamDescriptionSummary> for Summary {
+    fn from(summary: &StreamDescriptionSummary) -> Self {
+        let positive = |number: i32| usize::try_from(number).ok().filter(|number| *number > 0);
+        let mode = summary.stream_mode_details().map(|details| details.stream_mode());
+        Self {
+            status: summary.stream_status().as_str().to_owned(),
+            is_on_demand: mode == Some(&StreamMode::OnDemand),
+            distributes_records: summary.record_distribution_strategy() == Some(&RecordDistributionStrategy::Auto),
+            open_shards: positive(summary.open_shard_count()).unwrap_or(0),
+            retention: Duration::from_secs(60 * 60 * positive(summary.retention_period_hours()).unwrap_or(24) as u64),
+            max_record_bytes: match summary.max_record_size_in_kib().and_then(positive) {
+                Some(kib) => kib << 10,
+                None => Limits::KINESIS.max_record_bytes,
+            },
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The suite that every backend passes: on a server that behaves, under faults of the client, and under faults of the
+//! server and the connection to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use triton_core::conformance::Suite;
+use triton_core::faulty::Faults;
+use triton_test_server::{Fault, Operation};
+
+use crate::place::Place;
+
+/// The server's dates count seconds.
+const CLOCK_GRAIN: Duration = Duration::from_millis(1_050);
+
+async fn plain() -> Suite {
+    let place = Place::new().await;
+    Suite::new(Arc::new(place.kinesis.clone())).with_clock_grain(CLOCK_GRAIN).holding(place)
+}
+
+async fn under_faults() -> Suite {
+    plain().await.with_faults(Faults::all(), 1)
+}
+
+/// What the network and a busy Kinesis do, now and then. A record whose acknowledgement was lost is put again.
+async fn in_the_rain() -> Suite {
+    let place = Place::new().await;
+    let mut chances = Vec::new();
+    for fault in [
+        Fault::ThrottleCall,
+        Fault::ThrottleEntries,
+        Fault::FailEntries,
+        Fault::ReorderEntries,
+        Fault::InternalErrorBefore,
+        Fault::InternalErrorAfter,
+        Fault::UnavailableBefore,
+        Fault::ResetBefore,
+        Fault::ResetAfter,
+        Fault::TruncatedAfter,
+        Fault::EmptyAfter,
+        Fault::GarbageAfter,
+    ] {
+        chances.push((Operation::PutRecords, fault, 0.02));
+    }
+    chances.push((Operation::PutRecords, Fault::SilenceBefore, 0.004));
+    chances.push((Operation::PutRecords, Fault::SilenceAfter, 0.004));
+    for fault in [
+        Fault::ThrottleCall,
+        Fault::InternalErrorBefore,
+        Fault::UnavailableBefore,
+        Fault::ResetBefore,
+        Fault::ResetAfter,
+        Fault::TruncatedAfter,
+        Fault::EmptyAfter,
+        Fault::GarbageAfter,
+        Fault::ExpiredIterator,
+        Fault::EmptyPage,
+    ] {
+        chances.push((Operation::GetRecords, fault, 0.02));
+    }
+    for operation in [Operation::GetShardIterator, Operation::ListShards] {
+        for fault in [Fault::ThrottleCall, Fault::InternalErrorBefore, Fault::ResetBefore, Fault::TruncatedAfter] {
+            chances.push((operation, fault, 0.02));
+        }
+    }
+    place.server.faults().rain(1, chances);
+    Suite::new(Arc::new(place.kinesis.clone()))
+        .with_clock_grain(CLOCK_GRAIN)
+        // Records may be there twice; the faults themselves are the server's.
+        .with_faults(Faults::default(), 1)
+        .holding(place)
+}
+
+triton_core::conformance!(on_a_server, plain().await);
+triton_core::conformance!(under_faults_of_the_client, under_faults().await);
+triton_core::conformance!(under_faults_of_the_server, in_the_rain().await);

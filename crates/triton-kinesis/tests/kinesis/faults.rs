@@ -1,0 +1,326 @@
+//! Each fault of the server or the connection, and what comes of it: for one call, and for a producer or reader.
+//! The table in docs/reliability.md follows this file.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use triton_core::{
+    Error, ErrorKind, Position, Producer, ProducerOptions, Reader, ReaderOptions, RetryPolicy, Start, StreamAdmin as _,
+    StreamClient,
+};
+use triton_test_server::{Fault, Operation, ServerOptions};
+
+use crate::place::{Place, entry, numbered, only_shard, put, read_from, texts};
+
+/// A fault of PutRecords: what one call ends with, and whether it was applied.
+struct Put {
+    fault: Fault,
+    kind: ErrorKind,
+    may_have_written: bool,
+    was_written: bool,
+}
+
+const fn lost_put(fault: Fault, was_written: bool) -> Put {
+    Put { fault, kind: ErrorKind::Unavailable, may_have_written: true, was_written }
+}
+
+const PUTS_THAT_MAY_SUCCEED_LATER: [Put; 12] = [
+    Put { fault: Fault::ThrottleCall, kind: ErrorKind::Throttled, may_have_written: false, was_written: false },
+    Put { fault: Fault::ResourceInUse, kind: ErrorKind::Unavailable, may_have_written: false, was_written: false },
+    Put { fault: Fault::LimitExceeded, kind: ErrorKind::Throttled, may_have_written: false, was_written: false },
+    lost_put(Fault::InternalErrorBefore, false),
+    lost_put(Fault::InternalErrorAfter, true),
+    lost_put(Fault::UnavailableBefore, false),
+    lost_put(Fault::SilenceBefore, false),
+    lost_put(Fault::SilenceAfter, true),
+    lost_put(Fault::ResetBefore, false),
+    lost_put(Fault::ResetAfter, true),
+    lost_put(Fault::TruncatedAfter, true),
+    lost_put(Fault::EmptyAfter, true),
+];
+
+const CALLS_THAT_ARE_REFUSED: [(Fault, ErrorKind); 5] = [
+    (Fault::AccessDenied, ErrorKind::AccessDenied),
+    (Fault::KmsDisabled, ErrorKind::EncryptionKey),
+    (Fault::ExpiredCredentials, ErrorKind::Credentials),
+    (Fault::InvalidSignature, ErrorKind::Credentials),
+    (Fault::NotFound, ErrorKind::NotFound),
+];
+
+fn producer(client: &Arc<dyn StreamClient>) -> Producer {
+    let retry = RetryPolicy::default().with_first(Duration::from_millis(5));
+    Producer::new(Arc::clone(client), ProducerOptions::default().with_seed(1).with_retry(retry))
+}
+
+async fn stored(client: &dyn StreamClient) -> Vec<String> {
+    read_from(client, &only_shard(client).await, Position::TrimHorizon).await.expect("read")
+}
+
+#[tokio::test]
+async fn a_put_that_may_succeed_later_says_whether_it_may_have_written() {
+    for case in PUTS_THAT_MAY_SUCCEED_LATER {
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        place.server.faults().inject(Operation::PutRecords, case.fault, 1);
+        let error = client.put_batch(&numbered(3)).await.expect_err("the fault strikes");
+        assert_eq!(error.kind(), case.kind, "{:?}: {error:?}", case.fault);
+        assert!(error.is_retryable(), "{:?}: {error:?}", case.fault);
+        assert_eq!(error.may_have_written(), case.may_have_written, "{:?}: {error:?}", case.fault);
+        assert_eq!(place.server.faults().struck(case.fault), 1, "{:?}: one attempt, not the SDK's three", case.fault);
+        assert_eq!(!stored(&*client).await.is_empty(), case.was_written, "{:?}", case.fault);
+    }
+}
+
+#[tokio::test]
+async fn a_producer_puts_everything_through_each_fault_and_twice_only_after_a_lost_answer() {
+    for case in PUTS_THAT_MAY_SUCCEED_LATER {
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        let entries: Vec<_> =
+            (0..20).map(|number| entry(&format!("key-{}", number % 10), &number.to_string())).collect();
+        place.server.faults().inject(Operation::PutRecords, case.fault, 2);
+        let outcomes = producer(&client).put_all(&entries).await;
+        assert!(outcomes.iter().all(Result::is_ok), "{:?}: {outcomes:?}", case.fault);
+        let stored = stored(&*client).await;
+        let mut seen = BTreeSet::new();
+        let firsts: Vec<u64> =
+            stored.iter().filter(|text| seen.insert(*text)).map(|text| text.parse().expect("a number")).collect();
+        assert_eq!(firsts.len(), 20, "{:?}: every record is there", case.fault);
+        for key in 0..10 {
+            let of_key: Vec<&u64> = firsts.iter().filter(|number| *number % 10 == key).collect();
+            assert!(of_key.is_sorted(), "{:?}: first occurrences are in order: {stored:?}", case.fault);
+        }
+        assert_eq!(stored.len() > 20, case.was_written, "{:?}: {stored:?}", case.fault);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_refused_is_not_made_again() {
+    for (fault, kind) in CALLS_THAT_ARE_REFUSED {
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        let shard = only_shard(&*client).await;
+        place.server.faults().inject(Operation::PutRecords, fault, 9);
+        let outcomes = producer(&client).put_all(&numbered(2)).await;
+        for outcome in outcomes {
+            let error = outcome.expect_err("refused");
+            assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
+            assert!(!error.is_retryable() && !error.may_have_written(), "{fault:?}: {error:?}");
+        }
+        assert_eq!(place.server.faults().struck(fault), 1, "{fault:?}");
+
+        let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+        place.server.faults().clear();
+        place.server.faults().inject(Operation::GetRecords, fault, 1);
+        let error = reader.next_batch(10).await.expect_err("refused");
+        assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
+        assert!(reader.next_batch(10).await.is_ok(), "{fault:?}: the reader stands where it stood");
+    }
+}
+
+#[tokio::test]
+async fn entries_that_fail_are_told_by_position_and_sent_again_alone() {
+    for (fault, kind, may_have_written) in
+        [(Fault::ThrottleEntries, ErrorKind::Throttled, false), (Fault::FailEntries, ErrorKind::Unavailable, true)]
+    {
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        place.server.faults().inject(Operation::PutRecords, fault, 1);
+        let results = client.put_batch(&numbered(10)).await.expect("an answer");
+        let failed: Vec<usize> = (0..10).filter(|index| results[*index].is_err()).collect();
+        assert_eq!(failed.len(), 5, "{fault:?}: {results:?}");
+        for index in &failed {
+            let error = results[*index].as_ref().expect_err("failed");
+            assert_eq!((error.kind(), error.may_have_written()), (kind, may_have_written), "{error:?}");
+        }
+        let mut stored_now = stored(&*client).await;
+        stored_now.sort();
+        let taken: Vec<String> =
+            (0..10).filter(|index| !failed.contains(index)).map(|index| index.to_string()).collect();
+        assert_eq!(stored_now, taken, "{fault:?}: what was acknowledged is what is there");
+
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        place.server.faults().inject(Operation::PutRecords, fault, 3);
+        let outcomes = producer(&client).put_all(&numbered(10)).await;
+        assert!(outcomes.iter().all(Result::is_ok), "{fault:?}");
+        assert_eq!(stored(&*client).await.len(), 10, "{fault:?}: none twice");
+    }
+}
+
+#[tokio::test]
+async fn results_belong_to_their_entries_however_a_call_is_stored() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    place.server.faults().inject(Operation::PutRecords, Fault::ReorderEntries, 1);
+    let results = client.put_batch(&numbered(5)).await.expect("an answer");
+    let shard = only_shard(&*client).await;
+    for (index, result) in results.into_iter().enumerate() {
+        let receipt = result.expect("taken");
+        let from = Position::At(receipt.sequence_number);
+        let mut reader = client.open_shard(&shard, from).await.expect("open");
+        let batch = reader.next_batch(1).await.expect("fetch").expect("an open shard");
+        assert_eq!(texts(&batch.records), [index.to_string()]);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_result_breaks_the_contract_and_says_nothing_of_any_record() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    place.server.faults().inject(Operation::PutRecords, Fault::DropResult, 1);
+    let error = client.put_batch(&numbered(3)).await.expect_err("two results for three records");
+    assert_eq!(error.to_string(), "Kinesis broke its contract: PutRecords gave 2 results for 3 records");
+    assert!(error.may_have_written());
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_an_answer() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    place.server.faults().inject(Operation::Any, Fault::SlowAfter, 2);
+    assert!(client.put_batch(&numbered(3)).await.expect("an answer").iter().all(Result::is_ok));
+    assert_eq!(stored(&*client).await.len(), 3);
+}
+
+const FETCHES_THAT_MAY_SUCCEED_LATER: [(Fault, ErrorKind); 10] = [
+    (Fault::ThrottleCall, ErrorKind::Throttled),
+    (Fault::InternalErrorBefore, ErrorKind::Unavailable),
+    (Fault::InternalErrorAfter, ErrorKind::Unavailable),
+    (Fault::UnavailableBefore, ErrorKind::Unavailable),
+    (Fault::SilenceBefore, ErrorKind::Unavailable),
+    (Fault::ResetBefore, ErrorKind::Unavailable),
+    (Fault::ResetAfter, ErrorKind::Unavailable),
+    (Fault::TruncatedAfter, ErrorKind::Unavailable),
+    (Fault::EmptyAfter, ErrorKind::Unavailable),
+    (Fault::GarbageAfter, ErrorKind::Unavailable),
+];
+
+#[tokio::test]
+async fn a_fetch_that_fails_loses_nothing_and_is_not_made_again_by_the_client() {
+    for (fault, kind) in FETCHES_THAT_MAY_SUCCEED_LATER {
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        put(&*client, &["0", "1", "2"]).await;
+        let shard = only_shard(&*client).await;
+        let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+        let first = reader.next_batch(1).await.expect("fetch").expect("an open shard");
+        assert_eq!(texts(&first.records), ["0"]);
+        place.server.faults().inject(Operation::GetRecords, fault, 1);
+        let error = reader.next_batch(1).await.expect_err("the fault strikes");
+        assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
+        assert!(error.is_retryable() && !error.may_have_written(), "{fault:?}: {error:?}");
+        let rest = reader.next_batch(10).await.expect("fetch").expect("an open shard");
+        assert_eq!(texts(&rest.records), ["1", "2"], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn empty_pages_are_neither_the_end_nor_caught_up() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    put(&*client, &["0", "1"]).await;
+    let shard = only_shard(&*client).await;
+    place.server.faults().inject(Operation::GetRecords, Fault::EmptyPage, 3);
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    for _ in 0..3 {
+        let page = reader.next_batch(10).await.expect("fetch").expect("no end");
+        assert!(page.records.is_empty() && page.millis_behind > 0 && !page.is_caught_up());
+    }
+    assert_eq!(texts(&reader.next_batch(10).await.expect("fetch").expect("no end").records), ["0", "1"]);
+}
+
+#[tokio::test]
+async fn a_reader_takes_a_throttled_shard_and_a_read_quota_as_they_are() {
+    let place = Place::new().await;
+    let client = place.stream(2).await;
+    assert!(producer(&client).put_all(&numbered(60)).await.iter().all(Result::is_ok));
+    place.server.faults().set_read_quota(true);
+    place.server.faults().inject(Operation::GetRecords, Fault::ThrottleCall, 4);
+    // Pages so small that reading takes more calls than the quota allows at once.
+    let options = ReaderOptions::default().with_max_records(3).with_until_caught_up(true).with_seed(1);
+    let mut reader = Reader::start(client, Start::All, options).await.expect("start");
+    let mut read = BTreeSet::new();
+    while let Some(record) = reader.next().await {
+        assert!(read.insert(record.expect("no error is told").data), "none twice");
+    }
+    assert_eq!(read.len(), 60);
+}
+
+#[tokio::test]
+async fn who_may_not_ask_for_limits_puts_and_gets_with_the_defaults() {
+    for fault in [Fault::AccessDenied, Fault::LimitExceeded] {
+        let place = Place::new().await;
+        drop(place.stream(1).await);
+        let client = place.kinesis.stream("clicks").expect("a client");
+        place.server.faults().inject(Operation::DescribeStreamSummary, fault, 100);
+        assert!(client.put_batch(&numbered(2)).await.expect("an answer").iter().all(Result::is_ok), "{fault:?}");
+        let asked = place.server.faults().requests(Operation::DescribeStreamSummary);
+        assert!(client.put_batch(&numbered(2)).await.expect("an answer").iter().all(Result::is_ok), "{fault:?}");
+        assert_eq!(place.server.faults().requests(Operation::DescribeStreamSummary), asked, "{fault:?}: asked once");
+        assert_eq!(client.limits().await.expect("limits"), triton_core::Limits::KINESIS);
+        assert_eq!(stored(&client).await.len(), 4, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_starts_over_when_its_token_expires() {
+    let place = Place::new().await;
+    let client = place.stream(7).await;
+    place.server.faults().set_page(2);
+    let before = place.server.faults().requests(Operation::ListShards);
+    assert_eq!(client.shards().await.expect("shards").len(), 7);
+    assert_eq!(place.server.faults().requests(Operation::ListShards) - before, 4, "four pages of two");
+
+    place.server.faults().inject(Operation::ListShards, Fault::ExpiredToken, 2);
+    let shards = client.shards().await.expect("shards");
+    assert_eq!(place.server.faults().struck(Fault::ExpiredToken), 2);
+    assert_eq!(shards.len(), 7, "none twice, none missing");
+    place.server.faults().inject(Operation::ListShards, Fault::ExpiredToken, 99);
+    let error = client.shards().await.expect_err("never ends");
+    assert!(error.is_retryable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn ten_thousand_shards_are_listed_in_order() {
+    let place = Place::with(ServerOptions::default().with_shard_limit(20_000)).await;
+    let client = place.stream(10_000).await;
+    let shards = client.shards().await.expect("shards");
+    assert_eq!(shards.len(), 10_000);
+    assert!(shards.is_sorted_by(|a, b| a.id < b.id));
+    assert_eq!(shards[9_999].id.number(), Some(9_999));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_deleted_meanwhile_is_not_found() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    let shard = only_shard(&*client).await;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    place.kinesis.delete("clicks").await.expect("delete");
+    for error in [
+        reader.next_batch(1).await.expect_err("gone"),
+        client.put_batch(&numbered(1)).await.expect_err("gone"),
+        client.shards().await.expect_err("gone"),
+        client.open_shard(&shard, Position::Latest).await.expect_err("gone"),
+    ] {
+        assert!(matches!(error, Error::StreamNotFound { .. }), "{error:?}");
+    }
+    let error = client.shards().await.expect_err("gone");
+    assert!(error.to_string().starts_with("stream 'clicks' not found in us-east-1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_has_written_nothing() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    let Place { server, kinesis: _ } = place;
+    drop(server);
+    // A connection that was open may have taken the request before it broke; a new one cannot be had.
+    drop(client.put_batch(&numbered(1)).await);
+    let error = client.put_batch(&numbered(1)).await.expect_err("nobody listens");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.is_retryable() && !error.may_have_written(), "{error:?}");
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+}

@@ -1,0 +1,166 @@
+//! Where a reader stands: iterators that expire, and positions that retention has passed.
+
+use std::time::Duration;
+
+use triton_core::{Error, Position, StreamAdmin as _, StreamClient as _};
+use triton_test_server::{Fault, Operation, PastRetention};
+
+use crate::place::{Place, entry, only_shard, put, read, read_from, texts};
+
+const FORMS: [PastRetention; 3] = [PastRetention::InvalidArgument, PastRetention::Jump, PastRetention::EmptyPages];
+
+#[tokio::test]
+async fn an_expired_iterator_is_replaced_after_the_last_record() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    put(&*client, &["0", "1", "2", "3"]).await;
+    let shard = only_shard(&*client).await;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    let mut records = Vec::new();
+    for _ in 0..4 {
+        place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+        let batch = reader.next_batch(1).await.expect("the expiry is hidden").expect("no end");
+        records.extend(batch.records);
+    }
+    assert_eq!(texts(&records), ["0", "1", "2", "3"]);
+    assert_eq!(place.server.faults().struck(Fault::ExpiredIterator), 4);
+    assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
+}
+
+#[tokio::test]
+async fn an_iterator_that_expires_at_once_again_is_told() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    let shard = only_shard(&*client).await;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 2);
+    let error = reader.next_batch(1).await.expect_err("twice");
+    assert!(matches!(error, Error::IteratorExpired { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_reader_of_the_latest_that_returned_nothing_goes_on_where_it_started() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    put(&*client, &["before"]).await;
+    let shard = only_shard(&*client).await;
+    // The server's time is known to a second.
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
+    put(&*client, &["after"]).await;
+    place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+    assert_eq!(
+        read(&mut *reader).await.expect("read"),
+        ["after"],
+        "neither at the latest of then, nor before the start"
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_saw_the_end_and_returned_nothing_goes_on_there_and_never_further_back() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    put(&*client, &["before"]).await;
+    let shard = only_shard(&*client).await;
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
+    let opened = reader.position();
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
+    let (Position::AtTime(opened), Position::AtTime(caught_up)) = (opened, reader.position()) else {
+        panic!("{opened:?}, {:?}", reader.position());
+    };
+    assert!(caught_up > opened);
+    place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+    put(&*client, &["after"]).await;
+    assert_eq!(read(&mut *reader).await.expect("read"), ["after"]);
+}
+
+#[tokio::test]
+async fn a_position_past_retention_is_an_error_whatever_the_server_makes_of_it() {
+    for form in FORMS {
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        let receipts = put(&*client, &["0", "1", "2", "3"]).await;
+        let shard = only_shard(&*client).await;
+        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        for position in [
+            Position::After(receipts[0].sequence_number),
+            Position::At(receipts[0].sequence_number),
+            Position::At(receipts[1].sequence_number),
+        ] {
+            let error = read_from(&*client, &shard, position).await.expect_err("records are gone");
+            assert!(matches!(error, Error::PastRetention { .. }), "{form:?}: {error:?}");
+            assert!(!error.is_retryable());
+        }
+        // What is kept is read, from where it is.
+        let rest = read_from(&*client, &shard, Position::TrimHorizon).await.expect("read");
+        assert_eq!(rest, ["2", "3"], "{form:?}");
+        let from_the_oldest = Position::At(receipts[2].sequence_number);
+        assert_eq!(read_from(&*client, &shard, from_the_oldest).await.expect("read"), ["2", "3"], "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_position_past_retention_of_a_shard_that_holds_nothing_is_an_error_too() {
+    for form in FORMS {
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        let receipts = put(&*client, &["0", "1"]).await;
+        let shard = only_shard(&*client).await;
+        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        let error = read_from(&*client, &shard, Position::After(receipts[0].sequence_number)).await.expect_err("gone");
+        assert!(matches!(error, Error::PastRetention { .. }), "{form:?}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_had_seen_all_goes_on_when_retention_passes_it() {
+    for form in FORMS {
+        let place = Place::new().await;
+        let client = place.stream(1).await;
+        let receipts = put(&*client, &["0", "1"]).await;
+        let shard = only_shard(&*client).await;
+        let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+        assert_eq!(read(&mut *reader).await.expect("read"), ["0", "1"]);
+        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        // Its iterator expires, and the record that it stands at is gone; none was lost.
+        place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+        put(&*client, &["2"]).await;
+        let mut records = Vec::new();
+        while records.is_empty() {
+            records = reader.next_batch(10).await.expect("nothing was lost").expect("no end").records;
+        }
+        assert_eq!(texts(&records), ["2"], "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sequence_number_of_another_shard_is_a_mistake_and_no_loss() {
+    let place = Place::new().await;
+    let client = place.stream(2).await;
+    let mut of_shards = Vec::new();
+    for key in 0..20 {
+        let results = client.put_batch(&[entry(&format!("key-{key}"), "x")]).await.expect("put");
+        of_shards.extend(results.into_iter().flatten());
+    }
+    let (here, there) =
+        (&of_shards[0], of_shards.iter().find(|r| r.shard_id != of_shards[0].shard_id).expect("two shards"));
+    let opened = read_from(&*client, &here.shard_id, Position::After(there.sequence_number)).await;
+    assert!(matches!(opened, Err(Error::Invalid { .. })), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_stream_named_by_its_arn_is_the_same_stream() {
+    let place = Place::new().await;
+    let named = place.stream(1).await;
+    put(&*named, &["0"]).await;
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/clicks";
+    let client = place.kinesis.open(arn).await.expect("open");
+    assert_eq!(client.name(), "clicks");
+    put(&*client, &["1"]).await;
+    let shard = only_shard(&*client).await;
+    assert_eq!(read_from(&*client, &shard, Position::TrimHorizon).await.expect("read"), ["0", "1"]);
+    let elsewhere = place.kinesis.open("arn:aws:kinesis:eu-west-1:000000000000:stream/clicks").await;
+    assert!(matches!(elsewhere, Err(Error::Invalid { .. })), "{elsewhere:?}");
+}
