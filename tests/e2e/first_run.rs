@@ -127,21 +127,6 @@ fn a_configured_stream_lives_under_its_real_name() {
 }
 
 #[test]
-fn a_kinesis_stream_gets_one_clear_error() {
-    let home = Home::with_config("clicks: {name: clicks_v2, partition_key: user, region: eu-west-1}\n");
-    for command in ["put", "get", "shards"] {
-        let ran = home.run(&[command, "-s", "clicks"]);
-        insta::allow_duplicates! {
-            insta::assert_snapshot!(ran.mistake(), @r"
-            error: stream 'clicks' is on Kinesis, which this version cannot reach yet
-              help: add 'backend: local' to it in the config, or use --local for a stream on this machine
-            [3]
-            ");
-        }
-    }
-}
-
-#[test]
 fn without_a_command_there_is_help() {
     let ran = Home::new().run(&[]);
     assert_eq!(ran.code, Some(2));

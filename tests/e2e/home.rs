@@ -6,12 +6,17 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use triton_test_server::Server;
 
 /// No step of a test takes longer than this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Home {
     folder: TempDir,
+    /// The environment of commands, beside the home itself.
+    variables: Vec<(&'static str, String)>,
+    /// What is printed differently in each run, and what stands for it.
+    placeholders: Vec<(String, &'static str)>,
 }
 
 /// What a run of the command left.
@@ -31,7 +36,36 @@ fn triton() -> PathBuf {
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        let folder = tempfile::tempdir().unwrap();
+        let placeholders = vec![(folder.path().display().to_string(), "[HOME]")];
+        Self { folder, variables: Vec::new(), placeholders }
+    }
+
+    /// With a config, and an environment that leads to a Kinesis server.
+    pub(crate) fn on_kinesis(config: &str, server: &Server) -> Self {
+        let mut home = Self::with_config(config);
+        home.placeholders.push((server.endpoint_url(), "[SERVER]"));
+        home.variables = vec![
+            ("AWS_ACCESS_KEY_ID", "key".into()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".into()),
+            ("AWS_REGION", "us-east-1".into()),
+            ("AWS_ENDPOINT_URL", server.endpoint_url()),
+            // Nobody there answers, and the tests ask nobody but this machine.
+            ("AWS_EC2_METADATA_DISABLED", "true".into()),
+        ];
+        home
+    }
+
+    /// With another value of a variable, or none.
+    pub(crate) fn with_variable(mut self, name: &'static str, value: Option<&str>) -> Self {
+        self.variables.retain(|(variable, _)| *variable != name);
+        self.variables.extend(value.map(|value| (name, value.to_owned())));
+        self
+    }
+
+    fn steady(&self, printed: &[u8]) -> String {
+        let printed = String::from_utf8_lossy(printed).into_owned();
+        self.placeholders.iter().fold(printed, |text, (changing, name)| text.replace(changing, name))
     }
 
     /// With a config in the folder that commands run in.
@@ -60,6 +94,7 @@ impl Home {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(triton());
         command.env_clear().env("HOME", self.path()).current_dir(self.path()).args(arguments);
+        command.envs(self.variables.iter().cloned());
         command
     }
 
@@ -80,12 +115,7 @@ impl Home {
         let feeding = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let output = child.wait_with_output().unwrap();
         feeding.join().unwrap();
-        Ran {
-            // Paths of this home are the same in every run.
-            stdout: String::from_utf8_lossy(&output.stdout).replace(&self.path().display().to_string(), "[HOME]"),
-            stderr: String::from_utf8_lossy(&output.stderr).replace(&self.path().display().to_string(), "[HOME]"),
-            code: output.status.code(),
-        }
+        Ran { stdout: self.steady(&output.stdout), stderr: self.steady(&output.stderr), code: output.status.code() }
     }
 
     /// Starts the command; its stdin and stdout are pipes.

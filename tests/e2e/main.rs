@@ -9,6 +9,8 @@ mod first_run;
 mod follow;
 mod home;
 mod input;
+mod kinesis;
+mod live_reshard;
 mod mistakes;
 mod shards;
 mod signals;

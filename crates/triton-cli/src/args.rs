@@ -37,6 +37,9 @@ pub(crate) struct Global {
     /// Another Kinesis-compatible server
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint_url: Option<String>,
+    /// Talk plain HTTP to an endpoint on another machine
+    #[arg(long, global = true)]
+    pub(crate) insecure_endpoint: bool,
     /// Use a local stream (a SQLite file), whatever the config says
     #[arg(long, global = true)]
     pub(crate) local: bool,
@@ -66,6 +69,7 @@ pub(crate) enum Command {
     /// Make, list and change streams
     #[command(subcommand)]
     Streams(StreamsCommand),
+    Doctor(DoctorArgs),
     /// Write a first triton.yaml in this folder
     Init,
 }
@@ -162,6 +166,16 @@ pub(crate) struct ShardsArgs {
     pub(crate) output: TableOutput,
 }
 
+/// Check config, credentials, streams and clocks
+///
+/// Prints one line a check. Ends with the exit code of the first that failed.
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Only this stream, by its logical name, instead of every one in the config
+    #[arg(short, long, value_name = "STREAM")]
+    pub(crate) stream: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum TableOutput {
     Table,
@@ -177,6 +191,9 @@ pub(crate) enum StreamsCommand {
         /// How many shards (default: what the config says, or 1)
         #[arg(long, value_name = "N")]
         shards: Option<usize>,
+        /// Let Kinesis decide how many shards
+        #[arg(long, conflicts_with = "shards")]
+        on_demand: bool,
         /// How long records are kept, such as 24h or 7d
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
         retention: Duration,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use triton_core::{Backend, Config, CreateOptions, Error, Stream, StreamAdmin, StreamClient, StreamConfig};
+use triton_kinesis::{ConnectOptions, Kinesis};
 use triton_local::LocalStreams;
 
 use crate::args::Global;
@@ -62,7 +63,7 @@ pub(crate) fn configure(global: &Global, name: &str) -> Result<StreamConfig> {
 const SAYS_NOTHING: [&str; 2] = ["AWS_CA_BUNDLE", "AWS_PAGER"];
 
 /// What shows that the user means AWS, so that a local stream would be a surprise.
-fn points_to_aws(global: &Global) -> Option<String> {
+pub(crate) fn points_to_aws(global: &Global) -> Option<String> {
     let flags =
         [("--profile", &global.profile), ("--region", &global.region), ("--endpoint-url", &global.endpoint_url)];
     if let Some((flag, _)) = flags.iter().find(|(_, value)| value.is_some()) {
@@ -76,37 +77,62 @@ fn points_to_aws(global: &Global) -> Option<String> {
     variables.into_iter().next().map(|variable| format!("${variable}"))
 }
 
-/// A client for the stream. A local stream is made on first use.
-pub(crate) async fn open(config: &StreamConfig) -> Result<Arc<dyn StreamClient>> {
+/// A client for the stream. A local stream is made on first use; one on Kinesis has to be there.
+pub(crate) async fn open(global: &Global, config: &StreamConfig) -> Result<Arc<dyn StreamClient>> {
     match config.backend {
         Backend::Local => {
             let options = CreateOptions::default().with_shards(config.shards);
             Ok(local_streams(config)?.open_or_create(&config.name, options).await?)
         }
-        _ => Err(no_kinesis(config)),
+        _ => Ok(kinesis(global, config).await?.open(&config.name).await?),
     }
+}
+
+/// A client for a stream that has to be there, local or not.
+pub(crate) async fn open_existing(global: &Global, config: &StreamConfig) -> Result<Arc<dyn StreamClient>> {
+    Ok(admin(global, config).await?.open(&config.name).await?)
 }
 
 /// The stream under its logical name.
 pub(crate) async fn stream(global: &Global, name: &str) -> Result<Stream> {
     let config = configure(global, name)?;
-    let client = open(&config).await?;
+    let client = open(global, &config).await?;
     Ok(Stream::new(&config, client))
 }
 
 /// What makes and changes streams where this one is.
-pub(crate) fn admin(config: &StreamConfig) -> Result<Arc<dyn StreamAdmin>> {
+pub(crate) async fn admin(global: &Global, config: &StreamConfig) -> Result<Arc<dyn StreamAdmin>> {
     match config.backend {
         Backend::Local => Ok(Arc::new(local_streams(config)?)),
-        _ => Err(no_kinesis(config)),
+        _ => Ok(Arc::new(kinesis(global, config).await?)),
     }
 }
 
-fn no_kinesis(config: &StreamConfig) -> anyhow::Error {
-    let message = format!("stream '{}' is on Kinesis, which this version cannot reach yet", config.logical_name);
-    Failure::new(Code::Config, message)
-        .with_help("add 'backend: local' to it in the config, or use --local for a stream on this machine")
-        .into()
+/// The Kinesis that a stream is on: what the flags say, else the config, else the environment.
+pub(crate) async fn kinesis(global: &Global, config: &StreamConfig) -> Result<Kinesis> {
+    let mut options = ConnectOptions::of_stream(config).map_err(as_config)?;
+    options.profile.clone_from(&global.profile);
+    if global.region.is_some() {
+        options.region.clone_from(&global.region);
+    }
+    if global.endpoint_url.is_some() {
+        options.endpoint_url.clone_from(&global.endpoint_url);
+    }
+    options.allow_insecure_endpoint = global.insecure_endpoint;
+    let kinesis = Kinesis::connect(options).await.map_err(as_config)?;
+    if kinesis.has_default_region() && !global.quiet {
+        exit::note(&format!("no region is set: taking {}", kinesis.region()));
+    }
+    Ok(kinesis)
+}
+
+/// What is wrong with a region, an endpoint or an ARN is wrong in the config, or in a flag that stands for it.
+fn as_config(error: Error) -> Failure {
+    let failure = Failure::new(Code::Config, error.to_string());
+    match error.to_string().contains("plain HTTP") {
+        true => failure.with_help("use https, or --insecure-endpoint if that is what you want"),
+        false => failure,
+    }
 }
 
 /// The folder of local streams: the config's, or the user's own.

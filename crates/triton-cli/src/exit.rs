@@ -18,6 +18,8 @@ pub(crate) enum Code {
     Usage = 2,
     /// The config is wrong or lacks the stream.
     Config = 3,
+    /// There are no credentials, or they do not suffice.
+    Credentials = 4,
     /// A stream, shard or position does not exist.
     NotFound = 5,
     /// Throttled or unreachable, after the retries.
@@ -136,6 +138,7 @@ pub(crate) fn code(error: &anyhow::Error) -> Code {
     }
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()).map(Error::kind) {
         Some(ErrorKind::Config) => Code::Config,
+        Some(ErrorKind::Credentials | ErrorKind::AccessDenied) => Code::Credentials,
         Some(ErrorKind::NotFound | ErrorKind::PastRetention) => Code::NotFound,
         Some(ErrorKind::Throttled | ErrorKind::Unavailable) => Code::Unavailable,
         Some(ErrorKind::BadData) => Code::BadData,
@@ -144,7 +147,7 @@ pub(crate) fn code(error: &anyhow::Error) -> Code {
     }
 }
 
-fn help(error: &anyhow::Error) -> Option<String> {
+pub(crate) fn help(error: &anyhow::Error) -> Option<String> {
     if let Some(failure) = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
         return failure.help.clone();
     }
@@ -157,6 +160,11 @@ fn help(error: &anyhow::Error) -> Option<String> {
         Error::PartitionKeyType { .. } | Error::PartitionKeyLength { .. } => {
             Some("use --key or --key-field, or partition_key: null in the config for random keys".into())
         }
+        Error::Credentials { .. } => {
+            Some("set $AWS_PROFILE or $AWS_ACCESS_KEY_ID as for any AWS tool; 'triton doctor' checks".into())
+        }
+        Error::AccessDenied { .. } => Some("the caller needs that permission; 'triton doctor' shows what works".into()),
+        Error::Unavailable { .. } => Some("'triton doctor' shows what works".into()),
         Error::StreamNotFound { .. } => Some("'triton streams list' shows those that exist".into()),
         Error::PastRetention { .. } => Some("use --from all to go on with the oldest record that is kept".into()),
         _ => None,

@@ -25,6 +25,8 @@ pub(crate) fn start(global: &Global) -> Result<()> {
     let filter = match std::env::var("TRITON_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives)
             .with_context(|| format!("$TRITON_LOG is no log filter: '{}'", directives.escape_debug()))?,
+        // The SDK warns of each place where it looks for credentials in vain; what comes of it is in our own errors.
+        Err(_) if global.verbose < 2 => EnvFilter::new(format!("{level},aws_config=error")),
         Err(_) => EnvFilter::new(level),
     };
     let is_colored = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;

@@ -4,6 +4,7 @@
 
 mod args;
 mod backend;
+mod doctor;
 mod exit;
 mod get;
 mod init;
@@ -43,6 +44,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Get(args) => get::run(&cli.global, args).await,
             Command::Shards(args) => shards::run(&cli.global, args).await,
             Command::Streams(command) => streams::run(&cli.global, command).await,
+            Command::Doctor(args) => doctor::run(&cli.global, args).await,
             Command::Init => init::run(&cli.global),
         }
     });

@@ -34,7 +34,7 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
     let client: Arc<dyn StreamClient> = match args.dry_run {
         // Checked against the limits of a stream that holds nothing and is nowhere.
         true => Arc::new(Memory::new().stream(&config.name, 1)?),
-        false => backend::open(&config).await?,
+        false => backend::open(global, &config).await?,
     };
     let stream = Stream::new(&config, client);
     let limits = stream.producer().limits().await?;

@@ -17,7 +17,7 @@ const BAR_WIDTH: u128 = 32;
 
 pub(crate) async fn run(global: &Global, args: ShardsArgs) -> Result<()> {
     let config = backend::configure(global, &args.stream.stream)?;
-    let shards = backend::open(&config).await?.shards().await?;
+    let shards = backend::open(global, &config).await?.shards().await?;
     let is_shown = |shard: &Shard| shard.is_open() || !args.open;
     let text = match (args.tree, args.output) {
         (true, _) => tree(&shards, is_shown),

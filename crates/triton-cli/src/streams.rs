@@ -12,11 +12,13 @@ use crate::shards::{plain_table, render};
 
 pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> {
     match command {
-        StreamsCommand::Create { stream, shards, retention } => {
+        StreamsCommand::Create { stream, shards, on_demand, retention } => {
             let config = backend::configure(global, &stream.stream)?;
-            let options =
-                CreateOptions::default().with_shards(shards.unwrap_or(config.shards)).with_retention(retention);
-            backend::admin(&config)?.create(&config.name, options).await?;
+            let options = CreateOptions::default()
+                .with_shards(shards.unwrap_or(config.shards))
+                .with_on_demand(on_demand)
+                .with_retention(retention);
+            backend::admin(global, &config).await?.create(&config.name, options).await?;
         }
         StreamsCommand::Delete { stream, yes } => {
             let config = backend::configure(global, &stream.stream)?;
@@ -24,12 +26,12 @@ pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> 
                 let message = format!("'{}' would be removed with every record in it", config.name);
                 return Err(Failure::new(Code::Usage, message).with_help("add --yes to remove it").into());
             }
-            backend::admin(&config)?.delete(&config.name).await?;
+            backend::admin(global, &config).await?.delete(&config.name).await?;
         }
         StreamsCommand::List { output } => list(global, output).await?,
         StreamsCommand::Split { stream, shard, at } => {
             let config = backend::configure(global, &stream.stream)?;
-            let admin = backend::admin(&config)?;
+            let admin = backend::admin(global, &config).await?;
             let client = admin.open(&config.name).await?;
             let shards = client.shards().await?;
             let id = backend::shard_id(&*client, shard).await?;
@@ -40,7 +42,7 @@ pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> 
         }
         StreamsCommand::Merge { stream, shards } => {
             let config = backend::configure(global, &stream.stream)?;
-            let admin = backend::admin(&config)?;
+            let admin = backend::admin(global, &config).await?;
             let client = admin.open(&config.name).await?;
             let [first, second] = shards[..] else {
                 return Err(Failure::new(Code::Usage, "a merge takes two shards").into());
@@ -50,7 +52,7 @@ pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> 
         }
         StreamsCommand::Reshard { stream, shards } => {
             let config = backend::configure(global, &stream.stream)?;
-            backend::admin(&config)?.reshard(&config.name, shards).await?;
+            backend::admin(global, &config).await?.reshard(&config.name, shards).await?;
         }
     }
     Ok(())
@@ -66,13 +68,10 @@ struct Row {
 async fn list(global: &Global, output: TableOutput) -> Result<()> {
     let mut rows = Vec::new();
     for config in streams(global).await? {
-        let shards = match config.backend {
-            Backend::Local => open_shards(&config).await.unwrap_or_else(|error| {
-                exit::warn(&format!("'{}': {error:#}", config.logical_name));
-                None
-            }),
-            _ => None,
-        };
+        let shards = open_shards(global, &config).await.unwrap_or_else(|error| {
+            exit::warn(&format!("'{}': {error:#}", config.logical_name));
+            None
+        });
         rows.push(Row { config, shards });
     }
     let text = match output {
@@ -82,20 +81,28 @@ async fn list(global: &Global, output: TableOutput) -> Result<()> {
     printer::print_all(&text)
 }
 
-/// The streams of the config; without one, those of this machine.
+/// The streams of the config; without one, those of the AWS account that the user points to, or of this machine.
 async fn streams(global: &Global) -> Result<Vec<StreamConfig>> {
     if !global.local
         && let Some(config) = backend::find_config(global)?
     {
         return Ok(config.streams().cloned().collect());
     }
-    let place = StreamConfig::local("");
-    let names = backend::admin(&place)?.list().await?;
-    Ok(names.iter().map(|name| StreamConfig::local(name)).collect())
+    let mut place = StreamConfig::local("");
+    if !global.local && backend::points_to_aws(global).is_some() {
+        place.backend = Backend::Kinesis;
+    }
+    let names = backend::admin(global, &place).await?.list().await?;
+    let stream = |name: &String| {
+        let mut stream = StreamConfig::local(name);
+        stream.backend = place.backend;
+        stream
+    };
+    Ok(names.iter().map(stream).collect())
 }
 
-async fn open_shards(config: &StreamConfig) -> Result<Option<usize>> {
-    match backend::admin(config)?.open(&config.name).await {
+async fn open_shards(global: &Global, config: &StreamConfig) -> Result<Option<usize>> {
+    match backend::admin(global, config).await?.open(&config.name).await {
         Ok(client) => Ok(Some(client.shards().await?.iter().filter(|shard| shard.is_open()).count())),
         Err(Error::StreamNotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),

@@ -1,0 +1,204 @@
+//! `triton doctor`: whether config, credentials, streams and clocks are as they should be, one line a check.
+
+use std::collections::BTreeMap;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use triton_core::{Backend, Config, Error, ErrorKind, StreamConfig};
+use triton_kinesis::{Kinesis, Summary};
+
+use crate::args::{DoctorArgs, Global};
+use crate::backend;
+use crate::exit::{self, Code, Told};
+use crate::printer;
+
+/// Past this many milliseconds AWS refuses signed requests; half of it is worth a word.
+const SKEW_REFUSED: i64 = 5 * 60 * 1000;
+
+pub(crate) async fn run(global: &Global, args: DoctorArgs) -> Result<()> {
+    let mut report = Report::default();
+    if let Some(streams) = report.config(global, &args) {
+        let mut places = BTreeMap::new();
+        for stream in &streams {
+            match stream.backend {
+                Backend::Local => report.local(global, stream).await,
+                _ => report.kinesis(global, stream, &mut places).await,
+            }
+        }
+        for (place, kinesis) in &places {
+            if let Some(kinesis) = kinesis {
+                report.clock(place, kinesis);
+            }
+        }
+    }
+    let is_colored = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    match is_colored {
+        true => printer::print_all(&report.text)?,
+        false => printer::print_all(&anstream::adapter::strip_str(&report.text).to_string())?,
+    }
+    match report.failed {
+        Some(code) => Err(Told(code).into()),
+        None => Ok(()),
+    }
+}
+
+/// The lines so far, and the code of the first failure.
+#[derive(Default)]
+struct Report {
+    text: String,
+    failed: Option<Code>,
+}
+
+/// Connections by what they are to: `None` where there is none to be had.
+type Places = BTreeMap<String, Option<Kinesis>>;
+
+impl Report {
+    fn fine(&mut self, check: &str, words: &str) {
+        self.line("ok", AnsiColor::Green, check, words);
+    }
+
+    fn warn(&mut self, check: &str, words: &str) {
+        self.line("warn", AnsiColor::Yellow, check, words);
+    }
+
+    fn fail(&mut self, check: &str, error: &anyhow::Error) {
+        self.line("FAIL", AnsiColor::Red, check, &format!("{error:#}"));
+        if let Some(help) = exit::help(error) {
+            self.text.push_str(&format!("                   {}\n", exit::printable(&help)));
+        }
+        self.failed.get_or_insert(exit::code(error));
+    }
+
+    fn line(&mut self, mark: &str, color: AnsiColor, check: &str, words: &str) {
+        let style = Style::new().bold().fg_color(Some(color.into()));
+        self.text.push_str(&format!("{style}{mark:<4}{style:#}  {check:<11}  {}\n", exit::printable(words)));
+    }
+
+    /// The streams to look at; `None` where the config does not say.
+    fn config(&mut self, global: &Global, args: &DoctorArgs) -> Option<Vec<StreamConfig>> {
+        match find(global, args) {
+            Ok((Some(config), streams)) => {
+                let count = config.streams().count();
+                let streams_word = if count == 1 { "stream" } else { "streams" };
+                self.fine("config", &format!("{}: {count} {streams_word}", config.file().display()));
+                Some(streams)
+            }
+            Ok((None, streams)) => {
+                self.warn(
+                    "config",
+                    "none found (triton.yaml, $TRITON_CONFIG, /etc/triton.yaml); 'triton init' writes one",
+                );
+                Some(streams)
+            }
+            Err(error) => {
+                self.fail("config", &error);
+                None
+            }
+        }
+    }
+
+    async fn local(&mut self, global: &Global, stream: &StreamConfig) {
+        let name = &stream.logical_name;
+        match backend::open_existing(global, stream).await {
+            Ok(client) => match client.shards().await {
+                Ok(shards) => {
+                    let open = shards.iter().filter(|shard| shard.is_open()).count();
+                    self.fine("stream", &format!("'{name}' is local, {open} open shards"));
+                }
+                Err(error) => self.fail("stream", &error.into()),
+            },
+            Err(error) if exit::code(&error) == Code::NotFound => {
+                self.fine("stream", &format!("'{name}' is local, and made on first use"));
+            }
+            Err(error) => self.fail("stream", &error),
+        }
+    }
+
+    async fn kinesis(&mut self, global: &Global, stream: &StreamConfig, places: &mut Places) {
+        let connected = match backend::kinesis(global, stream).await {
+            Ok(kinesis) => kinesis,
+            Err(error) => return self.fail("region", &error),
+        };
+        let place = connected.place().to_owned();
+        if !places.contains_key(&place) {
+            let usable = self.place(&place, &connected).await;
+            places.insert(place.clone(), usable.then_some(connected));
+        }
+        // What keeps every stream of a place from being reached is said once.
+        let Some(Some(kinesis)) = places.get(&place) else { return };
+        self.stream(kinesis, stream).await;
+    }
+
+    /// Region and credentials; whether it makes sense to ask for streams there.
+    async fn place(&mut self, place: &str, kinesis: &Kinesis) -> bool {
+        match kinesis.has_default_region() {
+            true => self.warn("region", &format!("none is set: {place} is taken")),
+            false => self.fine("region", place),
+        }
+        match kinesis.check_credentials().await {
+            Ok(()) => self.fine("credentials", &format!("taken by Kinesis in {place}")),
+            Err(error) if error.kind() == ErrorKind::AccessDenied => {
+                self.fine("credentials", &format!("taken by Kinesis in {place}; they may not list streams"));
+            }
+            Err(error) => {
+                self.fail("credentials", &error.into());
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn stream(&mut self, kinesis: &Kinesis, stream: &StreamConfig) {
+        let name = &stream.logical_name;
+        let summary = match kinesis.stream(&stream.name) {
+            Ok(client) => client.summary().await,
+            Err(error) => Err(error),
+        };
+        match summary {
+            Ok(summary) if summary.is_active() => self.fine("stream", &describe(stream, &summary)),
+            Ok(summary) => self.warn("stream", &describe(stream, &summary)),
+            Err(error @ Error::AccessDenied { .. }) => {
+                self.warn("stream", &format!("'{name}' may not be described: {error}"));
+            }
+            Err(error) => self.fail("stream", &anyhow::Error::new(error).context(format!("'{name}'"))),
+        }
+    }
+
+    fn clock(&mut self, place: &str, kinesis: &Kinesis) {
+        let Some(ahead) = kinesis.clock_ahead_millis() else {
+            return self.warn("clock", &format!("{place} does not say what time it is"));
+        };
+        let words = match ahead {
+            -1_000..=2_000 => format!("as that of {place}, to a second"),
+            ahead if ahead > 0 => format!("{} s ahead of that of {place}", ahead / 1000),
+            ahead => format!("{} s behind that of {place}", -ahead / 1000),
+        };
+        match ahead.abs() < SKEW_REFUSED / 2 {
+            true => self.fine("clock", &words),
+            false => self.warn("clock", &format!("{words}; AWS refuses requests past 5 minutes")),
+        }
+    }
+}
+
+fn find(global: &Global, args: &DoctorArgs) -> Result<(Option<Config>, Vec<StreamConfig>)> {
+    let config = backend::find_config(global)?;
+    let streams = match (&args.stream, &config) {
+        (Some(name), _) => vec![backend::configure(global, name)?],
+        (None, Some(config)) => config.streams().cloned().collect(),
+        (None, None) => Vec::new(),
+    };
+    Ok((config, streams))
+}
+
+fn describe(stream: &StreamConfig, summary: &Summary) -> String {
+    let mode = if summary.is_on_demand { "on demand" } else { "provisioned" };
+    let keys = if summary.distributes_records { ", distributes records itself (no order per key)" } else { "" };
+    format!(
+        "'{}' is {}: {}, {} open shards, {mode}, keeps records {} h{keys}",
+        stream.logical_name,
+        stream.name,
+        summary.status,
+        summary.open_shards,
+        summary.retention.as_secs() / 3600
+    )
+}

@@ -1,0 +1,217 @@
+//! The command on a Kinesis server: what works on a local stream works here, and what goes wrong says so.
+
+use triton_test_server::{Fault, Operation, Server, ServerOptions};
+
+use crate::home::Home;
+
+const CONFIG: &str = "test_stream: {name: test_stream_v2, partition_key: null}\n";
+
+fn server() -> Server {
+    Server::start(ServerOptions::default()).unwrap()
+}
+
+fn with_stream(server: &Server) -> Home {
+    let home = Home::on_kinesis(CONFIG, server);
+    home.run(&["streams", "create", "-s", "test_stream", "--shards", "2"]).ok();
+    home
+}
+
+/// What older Tritons' users have in their scripts.
+#[test]
+fn the_demo_word_for_word() {
+    let server = server();
+    let endpoint = server.endpoint_url();
+    let home = with_stream(&server).with_variable("AWS_ENDPOINT_URL", None);
+    let tail = ["get", "-s", "test_stream", "--endpoint-url", &endpoint];
+    let mut tail = home.start(&tail);
+    crate::home::eventually("a tail has opened both shards", || server.faults().requests(Operation::GetRecords) >= 2);
+    let put = home.feed(&["put", "-s", "test_stream", "--endpoint-url", &endpoint], "hi\n").ok();
+    assert_eq!((put.stdout.as_str(), put.stderr.as_str()), ("", ""));
+    let header = tail.line();
+    let mut words = header.trim_end().trim_end_matches('>').split(' ');
+    assert_eq!(words.next(), Some("<Record"));
+    assert!(words.next().unwrap().starts_with("shardId-00000000000"), "{header}");
+    assert_eq!(words.next().unwrap().len(), 56, "a sequence number of Kinesis: {header}");
+    let record = tail.line();
+    assert!(record.starts_with("{'msg': 'hi\\n', 'ts': 1"), "{record}");
+    assert_eq!(tail.line(), "\n");
+    tail.signal("INT");
+    let (status, rest, stderr) = tail.end();
+    assert_eq!((status.code(), rest.as_str(), stderr.as_str()), (Some(0), "", ""));
+}
+
+#[test]
+fn deleting_one_line_takes_a_local_stream_to_kinesis() {
+    let server = server();
+    let home = Home::on_kinesis("clicks: {name: clicks, partition_key: null, backend: local}\n", &server);
+    home.feed(&["put", "-s", "clicks"], "here\n").ok();
+    assert_eq!(server.faults().requests(Operation::Any), 0);
+
+    home.write("triton.yaml", "clicks: {name: clicks, partition_key: null}\n");
+    home.run(&["streams", "create", "-s", "clicks"]).ok();
+    home.feed(&["put", "-s", "clicks"], "there\n").ok();
+    assert!(home.all("clicks", r"%s\n")[0].contains("there"));
+    assert!(home.run(&["get", "--local", "-q", "-s", "clicks", "--from", "all", "-e"]).ok().stdout.contains("here"));
+}
+
+#[test]
+fn streams_are_made_changed_listed_and_removed() {
+    let server = server();
+    let home = with_stream(&server);
+    let run = |arguments: &[&str]| home.run(arguments).ok().stdout;
+    run(&["streams", "split", "-s", "test_stream", "-d", "0"]);
+    run(&["streams", "merge", "-s", "test_stream", "-d", "3", "1"]);
+    insta::assert_snapshot!(run(&["shards", "-s", "test_stream", "--tree"]), @r"
+       0  shardId-000000000000      [################................]  closed
+       2    shardId-000000000002    [########........................]  open
+       3    shardId-000000000003    [........########................]  closed
+       4      shardId-000000000004  [........########################]  open  + 1
+       1  shardId-000000000001      [................################]  closed
+    ");
+    run(&["streams", "reshard", "-s", "test_stream", "--shards", "5"]);
+    insta::assert_snapshot!(run(&["streams", "list"]), @r"
+    STREAM       NAME            BACKEND  OPEN SHARDS
+    test_stream  test_stream_v2  kinesis  5
+    ");
+    insta::assert_snapshot!(home.run(&["streams", "create", "-s", "test_stream"]).mistake(), @r"
+    error: stream 'test_stream_v2' exists already in us-east-1 at [SERVER]
+    [1]
+    ");
+    insta::assert_snapshot!(home.run(&["streams", "create", "-s", "test_stream", "--retention", "2h"]).mistake(), @r"
+    error: Kinesis keeps records for whole hours, from 24h to 365d
+    [2]
+    ");
+    run(&["streams", "delete", "-s", "test_stream", "--yes"]);
+    assert!(run(&["streams", "list"]).contains("kinesis  -"));
+    // Without a config, but with an account, the account's streams are listed.
+    run(&["streams", "create", "-s", "test_stream", "--retention", "7d"]);
+    std::fs::remove_file(home.path().join("triton.yaml")).unwrap();
+    insta::assert_snapshot!(run(&["streams", "list"]), @r"
+    STREAM          NAME            BACKEND  OPEN SHARDS
+    test_stream_v2  test_stream_v2  kinesis  1
+    ");
+}
+
+#[test]
+fn doctor_says_what_is_right_and_what_is_not() {
+    let server = server();
+    let home = with_stream(&server);
+    insta::assert_snapshot!(home.run(&["doctor"]).ok().stdout, @r"
+    ok    config       triton.yaml: 1 stream
+    ok    region       us-east-1 at [SERVER]
+    ok    credentials  taken by Kinesis in us-east-1 at [SERVER]
+    ok    stream       'test_stream' is test_stream_v2: ACTIVE, 2 open shards, provisioned, keeps records 24 h
+    ok    clock        as that of us-east-1 at [SERVER], to a second
+    ");
+    home.write("triton.yaml", format!("{CONFIG}other: {{name: other, partition_key: null}}\nhere: {{name: here, partition_key: null, backend: local}}\n"));
+    let ran = home.run(&["doctor"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(5), ""));
+    assert!(ran.stdout.contains("FAIL  stream       'other': stream 'other' not found in us-east-1"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("ok    stream       'here' is local, and made on first use"), "{}", ran.stdout);
+    let ran = home.with_variable("AWS_ACCESS_KEY_ID", None).run(&["doctor", "-s", "test_stream"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(4), ""));
+    assert!(ran.stdout.contains("FAIL  credentials  no AWS credentials found"), "{}", ran.stdout);
+}
+
+#[test]
+fn without_credentials() {
+    let server = server();
+    let home = Home::on_kinesis(CONFIG, &server).with_variable("AWS_ACCESS_KEY_ID", None);
+    for command in ["put", "get", "shards"] {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(home.run(&[command, "-s", "test_stream"]).mistake(), @r"
+            error: no AWS credentials found (environment, profile 'default', instance role)
+              help: set $AWS_PROFILE or $AWS_ACCESS_KEY_ID as for any AWS tool; 'triton doctor' checks
+            [4]
+            ");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_not_there_or_not_in_that_region() {
+    let server = server();
+    let home = Home::on_kinesis(CONFIG, &server);
+    for command in ["put", "get", "shards"] {
+        let ran = home.run(&[command, "-s", "test_stream", "--region", "eu-west-1"]);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(ran.mistake(), @r"
+            error: stream 'test_stream_v2' not found in eu-west-1 at [SERVER]
+              help: 'triton streams list' shows those that exist
+            [5]
+            ");
+        }
+    }
+    insta::assert_snapshot!(home.run(&["get", "-s", "test_stream", "--region", "eu west"]).mistake(), @r"
+    error: 'eu west' is no AWS region
+    [3]
+    ");
+}
+
+#[test]
+fn without_a_region_there_is_a_default_and_a_note() {
+    let server = server();
+    let home = with_stream(&server).with_variable("AWS_REGION", None);
+    let ran = home.feed(&["put", "-s", "test_stream"], "hi\n").ok();
+    assert_eq!(ran.stderr, "note: no region is set: taking us-east-1\n");
+    // The config's region goes before the environment's.
+    home.write("triton.yaml", "test_stream: {name: gone, partition_key: null, region: ap-south-1}\n");
+    let ran = home.with_variable("AWS_REGION", Some("us-west-2")).run(&["shards", "-s", "test_stream"]);
+    assert_eq!(ran.code, Some(5));
+    assert!(ran.stderr.starts_with("error: stream 'gone' not found in ap-south-1"), "{ran:?}");
+}
+
+#[test]
+fn access_denied() {
+    let server = server();
+    let home = with_stream(&server);
+    server.faults().inject(Operation::PutRecords, Fault::AccessDenied, 1);
+    let ran = home.feed(&["put", "-s", "test_stream"], "hi\n");
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.stderr.starts_with("error: 1 of 1 records were not put\n  cause: access denied: "), "{ran:?}");
+    server.faults().inject(Operation::ListShards, Fault::AccessDenied, 9);
+    let ran = home.run(&["get", "-s", "test_stream"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.stderr.starts_with("error: access denied: "), "{ran:?}");
+}
+
+#[test]
+fn throttled_for_too_long() {
+    let server = server();
+    let home = with_stream(&server);
+    server.faults().inject(Operation::ListShards, Fault::LimitExceeded, 99);
+    let ran = home.run(&["shards", "-s", "test_stream"]);
+    assert_eq!(ran.code, Some(6), "{ran:?}");
+    assert!(ran.stderr.starts_with("error: throttled: "), "{ran:?}");
+    assert_eq!(server.faults().struck(Fault::LimitExceeded), 3, "after the retries");
+}
+
+#[test]
+fn a_server_that_cannot_be_reached() {
+    let server = server();
+    let home = Home::on_kinesis(CONFIG, &server);
+    drop(server);
+    insta::assert_snapshot!(home.run(&["get", "-s", "test_stream"]).mistake(), @r"
+    error: Kinesis in us-east-1 at [SERVER] cannot be reached
+      cause: Connection refused (os error 111)
+      help: 'triton doctor' shows what works
+    [6]
+    ");
+    let insecure = home.run(&["get", "-s", "test_stream", "--endpoint-url", "http://kinesis.example:4567"]);
+    insta::assert_snapshot!(insecure.mistake(), @r"
+    error: endpoint http://kinesis.example:4567 is plain HTTP to another machine, where anybody on the way reads along
+      help: use https, or --insecure-endpoint if that is what you want
+    [3]
+    ");
+}
+
+#[test]
+fn put_and_get_go_on_where_the_stream_may_not_be_described() {
+    let server = server();
+    let home = with_stream(&server);
+    server.faults().inject(Operation::DescribeStreamSummary, Fault::AccessDenied, 99);
+    let ran = home.feed(&["put", "-s", "test_stream"], "hi\n").ok();
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+    assert!(ran.stderr.contains("going on with Kinesis' default limits"), "{ran:?}");
+    assert!(home.run(&["get", "-s", "test_stream", "--from", "all", "-e"]).ok().stdout.contains("{'msg': 'hi\\n'"));
+}
