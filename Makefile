@@ -5,10 +5,14 @@ TARGET ?= $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 TRITON = $(TARGET)/debug/triton
 CARGO  ?= cargo
 
-.PHONY: help dev build demo shell test lint bench fuzz kill
+# Software that others wrote, for the tests that want it.
+VENV   = $(TARGET)/venv
+PYTHON = $(abspath $(VENV))/bin/python
+
+.PHONY: help dev build demo shell server test test-services lint bench fuzz kill
 
 help: ## What there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dev: ## Check the toolchain, build, and say what to do next
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs"; exit 1; }
@@ -27,6 +31,17 @@ shell: build ## A shell with the built command, a scratch config and a local str
 
 test: build ## All tests; needs nothing but Rust and a C compiler
 	$(CARGO) test --workspace
+
+test-services: build $(VENV)/installed ## Tests beside boto3, which is installed from PyPI first
+	TRITON_PYTHON=$(PYTHON) $(CARGO) test -p triton-tests --test services
+
+$(VENV)/installed: tests/services/requirements.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+server: ## A Kinesis server on this machine, to try the command against
+	$(CARGO) run -q -p triton-test-server
 
 lint: ## Formatting, clippy and documentation, without a warning
 	$(CARGO) fmt --all --check
