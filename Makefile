@@ -48,9 +48,9 @@ lint: ## Formatting, clippy and documentation, without a warning
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --all-features
 
-bench: ## Benchmarks, as ratios to a peer in the same run
+bench: $(VENV)/installed ## Benchmarks, as ratios to a peer in the same run
 	$(CARGO) build --release -p triton-cli
-	$(CARGO) bench -p triton-tests
+	TRITON_PYTHON=$(PYTHON) $(CARGO) bench -p triton-tests
 
 fuzz: ## The decoder's property for 10 minutes
 	TRITON_FUZZ_SECONDS=600 $(CARGO) test --release -p triton-core --lib no_payload_makes_the_decoder_panic

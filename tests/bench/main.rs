@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 mod job;
+mod kinesis;
 mod measure;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ use self::measure::{Measured, interleave, median};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
+    if let Some(outcome) = kinesis::child(&arguments) {
+        return outcome;
+    }
     if let [_, flag, job, folder] = &arguments[..]
         && flag == "--job"
     {
@@ -26,13 +30,14 @@ fn main() -> Result<()> {
     let runs = std::env::var("TRITON_BENCH_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5);
     let folder = tempfile::tempdir()?;
     let bench = Bench { triton: triton()?, folder: folder.path().to_owned(), runs };
-    println!("medians of {runs} runs each, taking turns; {RECORDS} records of 100 bytes\n");
-    println!("{:<42} {:>12} {:>12} {:>7} {:>7}  goal", "row", "triton", "peer", "rate", "cpu");
-    bench.put()?;
-    bench.get()?;
-    bench.command_put()?;
-    bench.command_get()?;
-    bench.latency()
+    let only = std::env::var("TRITON_BENCH_ONLY").unwrap_or_default();
+    if only != "kinesis" {
+        bench.local()?;
+    }
+    if only != "local" {
+        kinesis::bench(&bench.triton, runs)?;
+    }
+    Ok(())
 }
 
 /// The command that was built beside this program.
@@ -50,6 +55,17 @@ struct Bench {
 }
 
 impl Bench {
+    fn local(&self) -> Result<()> {
+        let runs = self.runs;
+        println!("medians of {runs} runs each, taking turns; {RECORDS} records of 100 bytes\n");
+        println!("{:<42} {:>12} {:>12} {:>7} {:>7}  goal", "row", "triton", "peer", "rate", "cpu");
+        self.put()?;
+        self.get()?;
+        self.command_put()?;
+        self.command_get()?;
+        self.latency()
+    }
+
     fn job(&self, job: Job) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--job", job.name()]).arg(&self.folder);

@@ -76,7 +76,8 @@ fn what_triton_puts_boto3_gets() {
     let got = parse(&python(&home, &server, &["get", "clicks_v2"], "").ok().stdout);
     assert_eq!(sorted(payloads(&got)), sorted(records()));
     let word = |line: &Value, field: &str| line[field].as_str().unwrap().to_owned();
-    let mut places: Vec<String> = got.iter().map(|line| format!("{} {}", word(line, "shard"), word(line, "seq"))).collect();
+    let mut places: Vec<String> =
+        got.iter().map(|line| format!("{} {}", word(line, "shard"), word(line, "seq"))).collect();
     let mut acknowledged: Vec<&str> = acks.lines().collect();
     places.sort();
     acknowledged.sort();

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Programs use a [`Stream`]; it is made of a [`StreamConfig`] and a [`StreamClient`], and knows no backend. A backend
-//! implements [`StreamClient`] and [`ShardReader`]: `triton-local` keeps streams in SQLite files, [`memory`] keeps them
-//! for tests. What every backend needs is written here once: [encoding](record), [putting](Producer) with retries and
+//! implements [`StreamClient`] and [`ShardReader`]: `triton-kinesis` reaches them on AWS, `triton-local` keeps them in
+//! SQLite files, [`memory`] for tests. What every backend needs is written here once: [encoding](record), [putting](Producer) with retries and
 //! order, [reading](Reader) through splits and merges.
 //!
 //! # Example

@@ -81,9 +81,8 @@ impl Producer {
                 backoff.reset();
             }
             if let Some(error) = last_error {
-                tracing::debug!(stream = self.client.name(), left = round.pending.len(), %error, "sending again");
                 round.give_up_after(self.options.retry.deadline, &error);
-                if !round.pending.is_empty() && !backoff.wait().await && !succeeded {
+                if !round.pending.is_empty() && !backoff.wait(&error).await && !succeeded {
                     round.give_up(&error);
                 }
             }

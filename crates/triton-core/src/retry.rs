@@ -6,6 +6,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
+use crate::error::Error;
+
 /// When a failed call is made again: after waits drawn between zero and a ceiling that doubles (full jitter), until
 /// the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,8 @@ impl RetryPolicy {
 
     /// Waits drawn from `seed`.
     pub(crate) fn backoff(self, seed: u64) -> Backoff {
-        Backoff { policy: self, ceiling: self.first, failing_since: None, random: StdRng::seed_from_u64(seed) }
+        let random = StdRng::seed_from_u64(seed);
+        Backoff { policy: self, ceiling: self.first, failing_since: None, is_told: false, random }
     }
 }
 
@@ -49,13 +52,22 @@ pub(crate) struct Backoff {
     policy: RetryPolicy,
     ceiling: Duration,
     failing_since: Option<Instant>,
+    is_told: bool,
     random: StdRng,
 }
 
+/// What fails for so long is worth a warning: nobody should wait for minutes and not know for what.
+const WORTH_A_WARNING: Duration = Duration::from_secs(2);
+
 impl Backoff {
-    /// Waits before the next try. Answers `false`, at once, when the wait would end past the deadline.
-    pub(crate) async fn wait(&mut self) -> bool {
+    /// Waits before the next try, after this error. Answers `false`, at once, when the wait would end past the deadline.
+    pub(crate) async fn wait(&mut self, error: &Error) -> bool {
         let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
+        tracing::debug!(%error, "trying again");
+        if failing_since.elapsed() >= WORTH_A_WARNING && !self.is_told {
+            self.is_told = true;
+            tracing::warn!("{error}; trying again for up to {} s", self.policy.deadline.as_secs());
+        }
         // At least a moment, so that a policy of zeros does not make a busy loop.
         let wait = self.ceiling.mul_f64(self.random.random()).max(Duration::from_millis(1));
         self.ceiling = self.ceiling.saturating_mul(2).min(self.policy.longest);
@@ -70,6 +82,7 @@ impl Backoff {
     pub(crate) fn reset(&mut self) {
         self.ceiling = self.policy.first;
         self.failing_since = None;
+        self.is_told = false;
     }
 }
 
@@ -81,8 +94,7 @@ where
     loop {
         match call().await {
             Err(error) if error.is_retryable() => {
-                tracing::debug!(%error, "trying again");
-                if !backoff.wait().await {
+                if !backoff.wait(&error).await {
                     return Err(error);
                 }
             }
@@ -94,7 +106,10 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
+
+    fn slow() -> Error {
+        Error::Throttled { problem: "slow".into() }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn waits_grow_to_the_longest_and_end_at_the_deadline() {
@@ -104,7 +119,7 @@ mod tests {
         let mut waits = Vec::new();
         loop {
             let before = Instant::now();
-            if !backoff.wait().await {
+            if !backoff.wait(&slow()).await {
                 break;
             }
             waits.push(before.elapsed());
@@ -120,11 +135,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn policies_at_the_edges_neither_panic_nor_spin() {
         let mut never = RetryPolicy::default().with_deadline(Duration::ZERO).backoff(1);
-        assert!(!never.wait().await);
+        assert!(!never.wait(&slow()).await);
         let mut forever = RetryPolicy::default().with_deadline(Duration::MAX).with_first(Duration::ZERO).backoff(1);
         let started = Instant::now();
         for _ in 0..10 {
-            assert!(forever.wait().await);
+            assert!(forever.wait(&slow()).await);
         }
         assert!(started.elapsed() >= Duration::from_millis(10));
     }
@@ -136,7 +151,7 @@ mod tests {
             let started = Instant::now();
             let mut backoff = RetryPolicy::default().backoff(seed);
             for _ in 0..5 {
-                backoff.wait().await;
+                backoff.wait(&slow()).await;
             }
             traces.push(started.elapsed());
         }
@@ -151,7 +166,7 @@ mod tests {
             calls += 1;
             let error = match calls {
                 3 => Error::Invalid { problem: "no".into() },
-                _ => Error::Throttled { problem: "slow".into() },
+                _ => slow(),
             };
             async move { Err(error) }
         })

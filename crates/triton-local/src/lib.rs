@@ -36,8 +36,3 @@ mod stream;
 mod writer;
 
 pub use self::folder::LocalStreams;
-
-/// The README's examples run as tests here, where every crate they use is at hand.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-pub struct Readme;

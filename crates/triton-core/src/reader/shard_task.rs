@@ -114,7 +114,6 @@ impl ShardTask {
             let error = Error::Shard { shard: self.shard.clone(), source: Box::new(error) };
             return self.hand_over(Err(error)).await.or(Some(Ended::Failed));
         }
-        tracing::debug!(shard = %self.shard, %error, "fetching again");
         if let Error::IteratorExpired { .. } = error
             && let Some(expired) = self.reader.take()
         {
@@ -124,7 +123,7 @@ impl ShardTask {
         let goes_on = tokio::select! {
             biased;
             () = stop.cancelled() => return Some(Ended::Stopped),
-            goes_on = self.backoff.wait() => goes_on,
+            goes_on = self.backoff.wait(&error) => goes_on,
         };
         if goes_on {
             return None;
