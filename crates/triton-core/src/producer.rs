@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -119,6 +120,11 @@ struct Round<'a> {
     poisoned: Vec<(PartitionKey, Error)>,
 }
 
+/// Which keys a call holds already. Asked, and never gone through, so that its order cannot matter; hashed by the same
+/// function in every run.
+#[expect(clippy::disallowed_types, reason = "a tree compares keys nine times for each of 500")]
+type KeysInCall<'a> = std::collections::HashSet<&'a PartitionKey, BuildHasherDefault<DefaultHasher>>;
+
 /// Which entries go into a call: their indexes, in order.
 struct Call(Vec<usize>);
 
@@ -151,7 +157,7 @@ impl<'a> Round<'a> {
     /// The next entries to send, in order and within the limits; `None` when every entry has its outcome.
     fn next_call(&mut self) -> Option<Call> {
         self.withhold();
-        let (mut bytes, mut keys) = (0, BTreeSet::new());
+        let (mut bytes, mut keys) = (0, KeysInCall::with_capacity_and_hasher(0, BuildHasherDefault::default()));
         let mut picked = Vec::with_capacity(self.pending.len().min(self.limits.max_entries));
         for &index in &self.pending {
             let entry = &self.entries[index];

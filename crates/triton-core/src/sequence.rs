@@ -86,6 +86,16 @@ impl TryFrom<SequenceNumber> for u64 {
     }
 }
 
+/// The value of eight ASCII digits, by adding up neighbours: digits to pairs, pairs to fours, fours to the whole. Every
+/// record that is read from Kinesis has a number of 56 digits, and one after the other they would cost more than its
+/// payload.
+fn eight_digits(digits: [u8; 8]) -> u64 {
+    let ones = u64::from_le_bytes(digits) & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
+}
+
 impl FromStr for SequenceNumber {
     type Err = crate::Error;
 
@@ -95,12 +105,16 @@ impl FromStr for SequenceNumber {
         };
         let digits = text.as_bytes();
         let canonical = text == "0" || digits.first().is_some_and(|&digit| digit != b'0');
-        if !canonical || digits.len() > MAX_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+        // Without an early end, which would keep the compiler from looking at many digits at once.
+        let are_digits = digits.iter().fold(true, |all, digit| all & digit.is_ascii_digit());
+        if !canonical || digits.len() > MAX_DIGITS || !are_digits {
             return Err(invalid());
         }
-        digits.chunks(GROUP_DIGITS).try_fold(Self::ZERO, |number, group| {
-            let value = group.iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
-            number.multiply_add(10u64.pow(group.len() as u32), value).ok_or_else(invalid)
+        let (start, groups) = digits.split_at(digits.len() % 8);
+        let start = start.iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+        groups.chunks_exact(8).try_fold(Self::from(start), |number, group| {
+            let group = group.try_into().map_or(0, eight_digits);
+            number.multiply_add(100_000_000, group).ok_or_else(invalid)
         })
     }
 }

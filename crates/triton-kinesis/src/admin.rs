@@ -17,7 +17,7 @@ use crate::summary::Summary;
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
 /// How long a change may take. Kinesis takes about half a minute for a split, and some for each shard of a reshard.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+const CHANGE_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Kinesis' retention, in hours.
@@ -43,7 +43,7 @@ impl Kinesis {
             if summary.is_active() {
                 return Ok(summary);
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > CHANGE_DEADLINE {
                 return Err(still(stream, &summary.status));
             }
             sleep(look).await;
@@ -57,7 +57,7 @@ impl Kinesis {
         loop {
             match stream.summary().await {
                 Err(Error::StreamNotFound { .. }) => return Ok(()),
-                Ok(summary) if started.elapsed() > PATIENCE => return Err(still(stream, &summary.status)),
+                Ok(summary) if started.elapsed() > CHANGE_DEADLINE => return Err(still(stream, &summary.status)),
                 Ok(_) => {}
                 Err(error) => return Err(error),
             }
@@ -82,7 +82,10 @@ impl Kinesis {
             .scaling_type(ScalingType::UniformScaling)
             .send()
             .await
-            .map_err(|error| self.writing(stream.name(), None).error(error))?;
+            .map_err(|error| match error.code() {
+                Some("LimitExceededException") => over_quota(&error),
+                _ => self.writing(stream.name(), None).error(error),
+            })?;
         self.ready(stream).await?;
         Ok(step == shards)
     }
@@ -115,6 +118,10 @@ impl StreamAdmin for Kinesis {
             return Err(Error::Invalid { problem: "a stream has 1 shard at least".into() });
         }
         let stream = self.stream(stream)?;
+        if stream.target().stream_arn().is_some() {
+            let problem = "a stream is made by its name, in the account of the credentials, and not by an ARN".into();
+            return Err(Error::Invalid { problem });
+        }
         let request = self.control().create_stream().stream_name(stream.name());
         let request = match options.on_demand {
             true => {
@@ -128,6 +135,7 @@ impl StreamAdmin for Kinesis {
                 Some("ResourceInUseException") => {
                     Error::StreamExists { stream: stream.name().into(), place: self.place().into() }
                 }
+                Some("LimitExceededException") => over_quota(&error),
                 _ => self.writing(stream.name(), None).error(error),
             });
         }
@@ -160,9 +168,9 @@ impl StreamAdmin for Kinesis {
                 .send()
                 .await
                 .map_err(|error| self.reading("", None).error(error))?;
-            let is_empty = page.stream_names.is_empty();
+            let goes_on = page.stream_names.last() > names.last();
             names.extend(page.stream_names);
-            if !page.has_more_streams || is_empty {
+            if !page.has_more_streams || !goes_on {
                 names.sort_unstable();
                 return Ok(names);
             }
@@ -241,6 +249,11 @@ fn retention_hours(retention: Duration) -> Result<u64> {
 
 fn to_count(shards: usize) -> Result<i32> {
     i32::try_from(shards).map_err(|_| Error::Invalid { problem: format!("{shards} shards are too many") })
+}
+
+/// The account's quota of shards or changes, which no waiting helps.
+fn over_quota(error: &impl aws_sdk_kinesis::error::ProvideErrorMetadata) -> Error {
+    Error::Invalid { problem: error.message().unwrap_or("the account's quota does not allow this").to_owned() }
 }
 
 fn still(stream: &KinesisStream, status: &str) -> Error {

@@ -14,6 +14,9 @@ use triton_core::Timestamp;
 /// After so long an answer's date is replaced, even by one that says less: two clocks drift apart.
 const OLDEST_ANCHOR: Duration = Duration::from_secs(60);
 
+/// How far our own clock may be ahead of the server's, where nothing is known of that.
+const OWN_CLOCK_MARGIN: Duration = Duration::from_secs(10);
+
 /// A lower bound of the server's time, never more than about a second low. HTTP dates count whole seconds, so the server
 /// stands at the date of an answer or later.
 #[derive(Debug, Default)]
@@ -30,13 +33,17 @@ struct Anchor {
 }
 
 impl ServerClock {
-    /// The server had at least this time at `instant`; `None` before any answer with a date.
-    pub(crate) fn at(&self, instant: Instant) -> Option<Timestamp> {
-        let anchor = (*self.lock())?;
-        Some(match instant.checked_duration_since(anchor.seen) {
-            Some(since) => anchor.date + since,
-            None => anchor.date - anchor.seen.duration_since(instant),
-        })
+    /// The server had at least this time at `instant`. Before any answer with a date, our own clock is asked, and not
+    /// quite believed.
+    pub(crate) fn at(&self, instant: Instant) -> Timestamp {
+        let anchor = *self.lock();
+        match anchor {
+            Some(anchor) => match instant.checked_duration_since(anchor.seen) {
+                Some(since) => anchor.date + since,
+                None => anchor.date - anchor.seen.duration_since(instant),
+            },
+            None => Timestamp::from(SystemTime::now()) - instant.elapsed() - OWN_CLOCK_MARGIN,
+        }
     }
 
     /// How far this machine's clock is ahead of the server's, in milliseconds, a second more or less; `None` before any
@@ -48,7 +55,7 @@ impl ServerClock {
     fn saw(&self, date: Timestamp) {
         let seen = Instant::now();
         let ahead_millis = Timestamp::from(SystemTime::now()).as_millis() - date.as_millis();
-        let says_more = self.at(seen).is_none_or(|known| date >= known);
+        let says_more = date >= self.at(seen);
         let mut anchor = self.lock();
         if says_more || anchor.is_none_or(|anchor| seen.duration_since(anchor.seen) > OLDEST_ANCHOR) {
             *anchor = Some(Anchor { date, seen, ahead_millis });
@@ -90,20 +97,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_bound_grows_with_time_and_never_passes_the_server() {
         let clock = ServerClock::default();
-        assert_eq!(clock.at(Instant::now()), None);
+        assert!(clock.at(Instant::now()) < Timestamp::from(SystemTime::now()));
         // The server stands at 10.9 s, and says 10.
         clock.saw(Timestamp::from_millis(10_000));
         let first = Instant::now();
         tokio::time::advance(Duration::from_millis(300)).await;
-        assert_eq!(clock.at(Instant::now()), Some(Timestamp::from_millis(10_300)));
-        assert_eq!(clock.at(first - Duration::from_millis(100)), Some(Timestamp::from_millis(9_900)));
+        assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(10_300));
+        assert_eq!(clock.at(first - Duration::from_millis(100)), Timestamp::from_millis(9_900));
         // It stands at 11.2 s and says 11, which is more than was known.
         clock.saw(Timestamp::from_millis(11_000));
-        assert_eq!(clock.at(Instant::now()), Some(Timestamp::from_millis(11_000)));
+        assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(11_000));
         tokio::time::advance(Duration::from_millis(700)).await;
         // At 11.9 s it says 11 again, which is less.
         clock.saw(Timestamp::from_millis(11_000));
-        assert_eq!(clock.at(Instant::now()), Some(Timestamp::from_millis(11_700)));
+        assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(11_700));
     }
 
     #[tokio::test(start_paused = true)]
@@ -112,6 +119,6 @@ mod tests {
         clock.saw(Timestamp::from_millis(10_000));
         tokio::time::advance(OLDEST_ANCHOR + Duration::from_millis(1)).await;
         clock.saw(Timestamp::from_millis(69_000));
-        assert_eq!(clock.at(Instant::now()), Some(Timestamp::from_millis(69_000)));
+        assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(69_000));
     }
 }

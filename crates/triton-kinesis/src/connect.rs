@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kinesis::Client;
@@ -12,6 +13,7 @@ use aws_sdk_kinesis::config::SharedHttpClient;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
 use aws_types::service_config::ServiceConfigKey;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use triton_core::{Error, Result, ShardId, StreamConfig};
 
 use crate::clock::{DateWatch, ServerClock};
@@ -115,11 +117,17 @@ struct Connection {
     endpoint_url: Option<String>,
     /// Where this is, for messages.
     place: String,
-    profile: String,
+    /// Where credentials are looked for, for messages.
+    credentials: String,
+    calls: Semaphore,
 }
 
+/// Calls that are under way at once: the readers of thousands of shards share so many connections.
+const MAX_CALLS: usize = 256;
+
 impl Kinesis {
-    /// Finds region, endpoint and credentials. Sends nothing to Kinesis, so that wrong credentials show in the first call.
+    /// Finds region, endpoint and credentials. Sends nothing to Kinesis, so that wrong credentials show in the first
+    /// call. A profile in the options goes before credentials in the environment.
     ///
     /// # Errors
     /// [`Error::Invalid`] for what is no region, for what is no URL, and for plain HTTP to another machine.
@@ -137,8 +145,10 @@ impl Kinesis {
             Some(region) => config.into_builder().region(Region::new(region.clone())).build(),
             None => config,
         };
-        let has_default_region = config.region().is_none();
-        let region = config.region().map_or(DEFAULT_REGION, |region| region.as_ref()).to_owned();
+        // A variable that is set to nothing says nothing.
+        let region = config.region().map(|region| region.as_ref().to_owned()).filter(|region| !region.is_empty());
+        let has_default_region = region.is_none();
+        let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
         check_region(&region)?;
         let endpoint_url = options.endpoint_url.clone().or_else(|| endpoint_url_of(&config));
         if let Some(url) = &endpoint_url {
@@ -164,7 +174,6 @@ impl Kinesis {
             builder.set_endpoint_url(endpoint_url.clone());
             Client::from_conf(builder.build())
         };
-        let profile = options.profile.or_else(|| std::env::var("AWS_PROFILE").ok()).unwrap_or_else(|| "default".into());
         Ok(Self(Arc::new(Connection {
             data: client(RetryConfig::disabled()),
             control: client(RetryConfig::standard()),
@@ -173,7 +182,8 @@ impl Kinesis {
             has_default_region,
             endpoint_url,
             place,
-            profile,
+            credentials: credentials_of(options.profile.as_deref()),
+            calls: Semaphore::new(MAX_CALLS),
         })))
     }
 
@@ -188,7 +198,8 @@ impl Kinesis {
             has_default_region: false,
             endpoint_url: None,
             place: DEFAULT_REGION.into(),
-            profile: "default".into(),
+            credentials: credentials_of(None),
+            calls: Semaphore::new(MAX_CALLS),
         }))
     }
 
@@ -240,6 +251,12 @@ impl Kinesis {
         &self.0.clock
     }
 
+    /// Waits for its turn to make a call, which lasts as long as the permit.
+    pub(crate) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.0.calls.acquire().await.ok()
+    }
+
     /// Where this is, for messages: the region, and the other server where there is one.
     pub fn place(&self) -> &str {
         &self.0.place
@@ -247,7 +264,7 @@ impl Kinesis {
 
     /// For the errors of a call that reads.
     pub(crate) fn reading<'a>(&'a self, stream: &'a str, shard: Option<&'a ShardId>) -> Context<'a> {
-        Context { place: self.place(), profile: &self.0.profile, stream, shard, writes: false }
+        Context { place: self.place(), credentials: &self.0.credentials, stream, shard, writes: false }
     }
 
     /// For the errors of a call that changes something.
@@ -268,7 +285,9 @@ async fn load(options: &ConnectOptions) -> SdkConfig {
         .timeout_config(timeouts(options))
         .http_client(http_client());
     if let Some(profile) = &options.profile {
-        loader = loader.profile_name(profile);
+        // A profile that was asked for goes before keys in the environment, as with the AWS command.
+        let provider = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
+        loader = loader.profile_name(profile).credentials_provider(provider);
     }
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));
@@ -295,7 +314,20 @@ fn timeouts(options: &ConnectOptions) -> TimeoutConfig {
 fn endpoint_url_of(config: &SdkConfig) -> Option<String> {
     let key = ServiceConfigKey::builder().service_id("Kinesis").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
     let of_kinesis = key.ok().and_then(|key| config.service_config()?.load_config(key));
-    of_kinesis.or_else(|| config.endpoint_url().map(str::to_owned))
+    let for_all = || config.endpoint_url().map(str::to_owned);
+    of_kinesis.filter(|url| !url.is_empty()).or_else(for_all).filter(|url| !url.is_empty())
+}
+
+/// Where credentials are looked for, in words.
+fn credentials_of(profile: Option<&str>) -> String {
+    let from_environment = || std::env::var("AWS_PROFILE").ok().filter(|profile| !profile.is_empty());
+    match profile {
+        Some(profile) => format!("profile '{profile}'"),
+        None => match from_environment() {
+            Some(profile) => format!("environment, profile '{profile}', instance role"),
+            None => "environment, profile 'default', instance role".to_owned(),
+        },
+    }
 }
 
 fn check_region(region: &str) -> Result<()> {

@@ -14,8 +14,8 @@ use triton_core::{Cause, Error, ShardId};
 pub(crate) struct Context<'a> {
     /// Where: the region, or another server's URL.
     pub(crate) place: &'a str,
-    /// The profile that credentials are looked for in.
-    pub(crate) profile: &'a str,
+    /// Where credentials are looked for.
+    pub(crate) credentials: &'a str,
     /// The stream's name; empty where the call is about none.
     pub(crate) stream: &'a str,
     /// The shard, where the call is about one.
@@ -30,21 +30,36 @@ impl Context<'_> {
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        let status = error.raw_response().map(|raw| raw.status().as_u16());
         match &error {
-            SdkError::ServiceError(service) => {
-                let (code, message) = (service.err().code(), service.err().message());
-                let status = service.raw().status().as_u16();
-                match code {
-                    Some(code) => self.refused(code, message.unwrap_or(code)),
-                    None => self.unanswered(format!("{} answered with HTTP status {status}", self.server()), None),
-                }
-            }
+            SdkError::ServiceError(service) => match service.err().code() {
+                Some(code) => match self.refused(code, service.err().message().unwrap_or(code)) {
+                    // A code that nobody knows: then the status says whose fault it was.
+                    Error::Invalid { problem } if status.is_some_and(|status| status >= 500) => {
+                        self.unanswered(problem, None)
+                    }
+                    refused => refused,
+                },
+                None => self.by_status(status, &error),
+            },
             SdkError::TimeoutError(_) => self.unanswered(format!("{} did not answer in time", self.server()), None),
             SdkError::DispatchFailure(failure) => self.undelivered(failure.as_connector_error(), &error),
-            SdkError::ResponseError(_) => {
-                self.unanswered(format!("the answer of {} cannot be read", self.server()), Some(innermost(&error)))
-            }
+            SdkError::ResponseError(_) => self.by_status(status, &error),
             _ => Error::Invalid { problem: format!("the request cannot be made: {}", innermost(&error)) },
+        }
+    }
+
+    /// What an answer means that is not one of Kinesis: that of a proxy, say, or half of one.
+    fn by_status(&self, status: Option<u16>, error: &(dyn StdError + 'static)) -> Error {
+        match status {
+            Some(429) => Error::Throttled { problem: format!("{} answered with HTTP status 429", self.server()) },
+            Some(status @ 400..500) if status != 408 => {
+                Error::Invalid { problem: format!("{} answered with HTTP status {status}", self.server()) }
+            }
+            Some(status @ 500..) => {
+                self.unanswered(format!("{} answered with HTTP status {status}", self.server()), None)
+            }
+            _ => self.unanswered(format!("the answer of {} cannot be read", self.server()), Some(innermost(error))),
         }
     }
 
@@ -77,7 +92,8 @@ impl Context<'_> {
             | "InvalidAccessKeyId"
             | "RequestExpired"
             | "RequestTimeTooSkewed" => {
-                let problem = format!("{} does not take the AWS credentials of {}", self.server(), self.profile());
+                let problem =
+                    format!("{} does not take the AWS credentials found ({})", self.server(), self.credentials);
                 Error::Credentials { problem, source: Some(Reason::cause(message)) }
             }
             "KMSDisabled" | "KMSInvalidState" | "KMSNotFound" | "KMSOptInRequired" => Error::EncryptionKey { problem },
@@ -133,24 +149,19 @@ impl Context<'_> {
 
     fn without_credentials(&self, error: &CredentialsError) -> Error {
         match error {
-            CredentialsError::CredentialsNotLoaded(_) => Error::Credentials {
-                problem: format!("no AWS credentials found (environment, {}, instance role)", self.profile()),
-                source: None,
-            },
+            CredentialsError::CredentialsNotLoaded(_) => {
+                Error::Credentials { problem: format!("no AWS credentials found ({})", self.credentials), source: None }
+            }
             CredentialsError::ProviderTimedOut(_) => Error::Unavailable {
                 problem: "the AWS credentials did not come in time".into(),
                 may_have_written: false,
                 source: Some(Arc::new(innermost(error))),
             },
             _ => Error::Credentials {
-                problem: format!("the AWS credentials of {} cannot be loaded", self.profile()),
+                problem: format!("AWS credentials cannot be loaded ({})", self.credentials),
                 source: Some(Arc::new(innermost(error))),
             },
         }
-    }
-
-    fn profile(&self) -> String {
-        format!("profile '{}'", self.profile)
     }
 
     fn server(&self) -> String {

@@ -26,8 +26,10 @@
 //!
 //! # Where a reader goes on
 //! An iterator that has expired is replaced where the reader stands: after the last record that it returned; where it
-//! returned none, at the server's time when it last saw the end of the shard, or at its start. The server's time is known
-//! from the dates of its answers, which count whole seconds, so that such a time is up to a second early and never late.
+//! returned none, ten seconds before the time up to which it had seen everything, or at its start, whichever is later.
+//! Such times are the server's, known from the dates of its answers: they count whole seconds, so that a start at the
+//! latest record may turn out a second early, and never late. Where answers have no dates, this machine's clock counts,
+//! ten seconds back.
 
 mod admin;
 mod clock;
@@ -35,7 +37,9 @@ mod connect;
 mod error;
 #[cfg(test)]
 mod mocked;
+mod page;
 mod reader;
+mod shard;
 mod stream;
 mod summary;
 mod target;

@@ -122,7 +122,10 @@ async fn credentials_that_expire_half_way_end_what_comes_after_and_say_so() {
     assert!(stream.put_batch(&[entry(1)]).await.expect("sent")[0].is_ok());
     let error = stream.put_batch(&[entry(1)]).await.expect_err("refused");
     assert_eq!((error.kind(), error.is_retryable(), error.may_have_written()), (ErrorKind::Credentials, false, false));
-    assert_eq!(error.to_string(), "Kinesis in us-east-1 does not take the AWS credentials of profile 'default'");
+    assert_eq!(
+        error.to_string(),
+        "Kinesis in us-east-1 does not take the AWS credentials found (environment, profile 'default', instance role)"
+    );
 }
 
 #[tokio::test]

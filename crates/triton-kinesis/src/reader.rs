@@ -1,25 +1,22 @@
-//! Reading a shard by GetRecords: iterators that expire, pages that are empty, and positions that retention has passed.
+//! Reading a shard by GetRecords: iterators that expire, pages that are empty, and records that were returned before.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
-use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::ShardIteratorType;
-use tokio::time::{Instant, sleep};
-use triton_core::{
-    Batch, Error, PartitionKey, Position, Record, Result, SequenceNumber, ShardId, ShardReader, StreamClient as _,
-    Timestamp,
-};
+use tokio::time::Instant;
+use triton_core::{Batch, Error, Position, Result, SequenceNumber, ShardId, ShardReader, Timestamp};
 
+use crate::page::records_of;
+use crate::shard::KinesisShard;
 use crate::stream::KinesisStream;
 
-/// GetRecords gives no more at once.
-const MAX_RECORDS: usize = 10_000;
-/// After so many empty pages a record that should be there is looked for.
-const PATIENCE: usize = 5;
-/// A shard takes five GetRecords a second.
-const BETWEEN_FETCHES: Duration = Duration::from_millis(200);
+/// Where a page does not say how far behind it is, so many empty ones are taken for the end.
+const SILENT_PAGES: usize = 3;
+/// After so many empty pages, a record that should be there is looked for.
+const PATIENT_PAGES: usize = 5;
+/// A record may be read a little after the time that it arrived at; a time to go on at lies so much earlier.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// Where a shard is read: what has been returned of it, and where it goes on.
 ///
@@ -28,330 +25,217 @@ const BETWEEN_FETCHES: Duration = Duration::from_millis(200);
 /// (an InvalidArgument, a silent jump to the oldest record, or empty pages).
 #[derive(Debug)]
 pub(crate) struct PollingReader {
-    stream: KinesisStream,
-    shard: ShardId,
+    shard: KinesisShard,
     /// `None` when the shard has ended.
     iterator: Option<String>,
     start: Position,
-    /// Every record up to this one was returned, or lies before the start.
-    passed: Option<Passed>,
-    /// The server's time at which there was no record after those.
-    caught_up_at: Option<Timestamp>,
-    /// What arrived earlier is left out.
+    /// What arrived before is not asked for; where the server would not take that time, it is left out here.
     not_before: Option<Timestamp>,
+    /// Every record up to this one was returned, or lies before the start.
+    passed: Option<SequenceNumber>,
+    /// Every record that the shard had at this time, the server's, was returned.
+    reached: Option<Timestamp>,
     /// The record that the next page has to start with, if nothing was lost.
     expected: Option<SequenceNumber>,
     empty_pages: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Passed {
-    number: SequenceNumber,
-    /// When it arrived; `None` for one that was not read here.
-    arrival: Option<Timestamp>,
-}
-
-/// What is to be thought of a page.
-enum Verdict {
-    Fine,
-    /// Retention has passed the position, and the server gives empty pages where it was.
-    LeadsNowhere(SequenceNumber),
-}
-
 impl PollingReader {
     pub(crate) async fn open(stream: KinesisStream, shard: ShardId, position: Position) -> Result<Self> {
         let opened = Instant::now();
-        let passed = match position {
-            Position::After(number) => Some(Passed { number, arrival: None }),
-            _ => None,
-        };
         let mut reader = Self {
-            stream,
-            shard,
+            shard: KinesisShard::new(stream, shard),
             iterator: None,
             start: position,
-            passed,
-            caught_up_at: None,
             not_before: None,
+            passed: None,
+            reached: None,
             expected: None,
             empty_pages: 0,
         };
+        if let Position::After(number) = position {
+            reader.passed = Some(number);
+        }
         reader.open_at(position).await?;
-        if let (Position::Latest, Some(now)) = (position, reader.stream.kinesis().clock().at(opened)) {
+        match position {
             // Another reader that goes on from here must not miss what comes in between.
-            reader.start = Position::AtTime(now);
+            Position::Latest => reader.start = Position::AtTime(reader.shard.server_time(opened)),
+            Position::AtTime(time) => reader.not_before = Some(time),
+            _ => {}
         }
         Ok(reader)
     }
 
     /// Gets an iterator for a position. When dropped, nothing has changed.
     async fn open_at(&mut self, position: Position) -> Result<()> {
-        match self.iterator_at(position).await {
+        let refused = match self.shard.iterator(position).await {
             Ok(iterator) => {
-                self.iterator = Some(iterator);
-                self.expected = named(position);
-                self.empty_pages = 0;
-                Ok(())
+                (self.iterator, self.expected, self.empty_pages) = (Some(iterator), named(position), 0);
+                return Ok(());
             }
-            Err(error @ Error::Invalid { .. }) => match named(position) {
-                // The number of another shard is a mistake, and nothing that was lost.
-                Some(number) if !error.to_string().contains("It encodes") && self.is_lost(number).await? => {
-                    self.after_loss(number).await
-                }
-                _ => self.open_at_a_time_to_come(position, error).await,
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Kinesis refuses a time that its own clock has not reached, be it by a millisecond. What comes from now on and
-    /// before that time is left out.
-    async fn open_at_a_time_to_come(&mut self, position: Position, error: Error) -> Result<()> {
-        match position {
-            Position::AtTime(time) if self.now().is_some_and(|now| now < time) => {
-                self.iterator = Some(self.iterator_at(Position::Latest).await?);
-                self.not_before = Some(time);
-                Ok(())
-            }
-            _ => Err(error),
-        }
-    }
-
-    /// A position that retention has passed: lost, unless all that there was had been read.
-    async fn after_loss(&mut self, position: SequenceNumber) -> Result<()> {
-        let Some(caught_up_at) = self.caught_up_in_retention().await else {
-            return Err(Error::PastRetention { shard: self.shard.clone(), position });
+            Err(refused @ Error::Invalid { .. }) => refused,
+            Err(error) => return Err(error),
         };
-        let iterator = self.iterator_at(Position::AtTime(caught_up_at)).await?;
-        self.iterator = Some(iterator);
+        match position {
+            // Another shard's number is a mistake, and no loss; Kinesis says so in these words.
+            Position::At(_) | Position::After(_) if refused.to_string().contains("It encodes shardId") => Err(refused),
+            Position::At(number) | Position::After(number) => match self.shard.is_lost(number).await? {
+                true => self.go_on_after(number).await,
+                false => Err(refused),
+            },
+            // Kinesis refuses a time that its own clock has not reached, be it by a millisecond.
+            Position::AtTime(time) if self.shard.server_time(Instant::now()) < time => {
+                self.iterator = Some(self.shard.iterator(Position::Latest).await?);
+                Ok(())
+            }
+            _ => Err(refused),
+        }
+    }
+
+    /// Retention has passed the position: an error, unless everything that it removed had been returned.
+    async fn go_on_after(&mut self, position: SequenceNumber) -> Result<()> {
+        let Some(reached) = self.reached.filter(|reached| self.shard.keeps(*reached)) else {
+            return Err(self.past_retention(position));
+        };
+        self.iterator = Some(self.shard.iterator(Position::AtTime(reached - MARGIN)).await?);
         self.expected = None;
         Ok(())
     }
 
-    /// When the reader had last seen all that there was, if retention has not passed that.
-    async fn caught_up_in_retention(&self) -> Option<Timestamp> {
-        let (retention, now) = (self.stream.retention().await?, self.now()?);
-        self.caught_up_at.filter(|caught_up_at| *caught_up_at > now - retention)
-    }
-
-    fn now(&self) -> Option<Timestamp> {
-        self.stream.kinesis().clock().at(Instant::now())
-    }
-
-    async fn iterator_at(&self, position: Position) -> Result<String> {
-        let (kind, number, time) = match position {
-            Position::Latest => (ShardIteratorType::Latest, None, None),
-            Position::TrimHorizon => (ShardIteratorType::TrimHorizon, None, None),
-            Position::At(number) | Position::After(number) => (ShardIteratorType::AtSequenceNumber, Some(number), None),
-            Position::AtTime(time) => (ShardIteratorType::AtTimestamp, None, Some(time)),
-        };
-        let (stream, kinesis) = (&self.stream, self.stream.kinesis());
-        let answer = kinesis
-            .control()
-            .get_shard_iterator()
-            .set_stream_name(stream.target().stream_name())
-            .set_stream_arn(stream.target().stream_arn())
-            .shard_id(self.shard.as_str())
-            .shard_iterator_type(kind)
-            .set_starting_sequence_number(number.map(|number| number.to_string()))
-            .set_timestamp(time.map(|time| DateTime::from_millis(time.as_millis())))
-            .send()
-            .await;
-        match answer {
-            Ok(answer) => {
-                let context = kinesis.reading(stream.name(), Some(&self.shard));
-                answer.shard_iterator.ok_or_else(|| context.empty_answer())
-            }
-            Err(error) => Err(self.told_apart(kinesis.reading(stream.name(), Some(&self.shard)).error(error)).await),
-        }
-    }
-
-    /// Kinesis says of a missing stream, too, that its shard does not exist.
-    async fn told_apart(&self, error: Error) -> Error {
-        match error {
-            Error::ShardNotFound { .. } => match self.stream.summary().await {
-                Err(missing @ Error::StreamNotFound { .. }) => missing,
-                _ => error,
-            },
-            // A shard's id that is not even one, such as an empty one.
-            Error::Invalid { .. } if self.shard.number().is_none() => {
-                Error::ShardNotFound { shard: self.shard.clone(), stream: self.stream.name().into() }
-            }
-            error => error,
-        }
-    }
-
-    async fn fetch(&self, iterator: &str, max_records: usize) -> Result<GetRecordsOutput> {
-        let (stream, kinesis) = (&self.stream, self.stream.kinesis());
-        let limit = i32::try_from(max_records.clamp(1, MAX_RECORDS)).unwrap_or(i32::MAX);
-        let answer = kinesis
-            .data()
-            .get_records()
-            .shard_iterator(iterator)
-            .limit(limit)
-            .set_stream_arn(stream.target().stream_arn())
-            .send()
-            .await;
-        match answer {
-            Ok(page) if page.next_shard_iterator.is_none() && page.millis_behind_latest.is_none() => {
-                Err(kinesis.reading(stream.name(), Some(&self.shard)).empty_answer())
-            }
-            Ok(page) => Ok(page),
-            Err(error) => Err(self.told_apart(kinesis.reading(stream.name(), Some(&self.shard)).error(error)).await),
-        }
+    fn past_retention(&self, position: SequenceNumber) -> Error {
+        Error::PastRetention { shard: self.shard.id().clone(), position }
     }
 
     /// Fetches a page; an iterator that has expired is replaced once.
     async fn page(&mut self, max_records: usize) -> Result<Option<(GetRecordsOutput, Instant)>> {
         let Some(iterator) = &self.iterator else { return Ok(None) };
         let sent = Instant::now();
-        match self.fetch(iterator, max_records).await {
+        match self.shard.fetch(iterator, max_records).await {
             Err(Error::IteratorExpired { .. }) => {
-                tracing::debug!(shard = %self.shard, "its iterator has expired");
+                tracing::debug!(shard = %self.shard.id(), "its iterator has expired");
                 self.open_at(self.position()).await?;
             }
             page => return page.map(|page| Some((page, sent))),
         }
         let Some(iterator) = &self.iterator else { return Ok(None) };
         let sent = Instant::now();
-        self.fetch(iterator, max_records).await.map(|page| Some((page, sent)))
+        self.shard.fetch(iterator, max_records).await.map(|page| Some((page, sent)))
     }
 
-    /// What a page shows of records that should have come before it.
-    async fn check(&self, page: &GetRecordsOutput, first: Option<SequenceNumber>) -> Result<Verdict> {
-        let position = match (self.expected, first) {
-            (Some(expected), Some(first)) if first > expected => expected,
-            (Some(expected), None) if is_at_the_end(page) || self.empty_pages >= PATIENCE => expected,
-            // So far behind that retention may have overtaken the reader between two pages.
-            (None, Some(_)) => match self.passed {
-                Some(passed) if self.is_overtaken(passed).await => passed.number,
-                _ => return Ok(Verdict::Fine),
-            },
-            _ => return Ok(Verdict::Fine),
-        };
-        if !self.is_lost(position).await? {
-            return Ok(Verdict::Fine);
-        }
-        match (first, self.caught_up_in_retention().await) {
-            (_, None) => Err(Error::PastRetention { shard: self.shard.clone(), position }),
-            // A jump over what was gone already, and had been read.
-            (Some(_), Some(_)) => Ok(Verdict::Fine),
-            (None, Some(_)) => Ok(Verdict::LeadsNowhere(position)),
+    /// The position that a page shows to be past retention, as far as the page alone can tell.
+    fn suspects(&self, page: &GetRecordsOutput, first: Option<SequenceNumber>) -> Option<SequenceNumber> {
+        let expected = self.expected?;
+        match first {
+            Some(first) => (first > expected).then_some(expected),
+            None => (self.is_at_the_end(page) || self.empty_pages >= PATIENT_PAGES).then_some(expected),
         }
     }
 
-    /// Whether what was read last is older than any record that is kept, and it was not the newest then.
-    async fn is_overtaken(&self, passed: Passed) -> bool {
-        let (Some(arrival), Some(now)) = (passed.arrival, self.now()) else { return false };
-        if self.caught_up_at.is_some_and(|caught_up_at| caught_up_at > arrival) {
-            return false;
-        }
-        self.stream.retention().await.is_some_and(|retention| arrival < now - retention)
+    fn is_at_the_end(&self, page: &GetRecordsOutput) -> bool {
+        self.millis_behind(page) == 0 || page.next_shard_iterator.as_deref().is_none_or(str::is_empty)
     }
 
-    /// Whether retention has passed a sequence number: no record of it or before it is kept, and the shard did not start
-    /// after it.
-    async fn is_lost(&self, position: SequenceNumber) -> Result<bool> {
-        if self.oldest().await?.is_some_and(|oldest| oldest <= position) {
-            return Ok(false);
+    /// How far behind the newest record a page is. A server that does not say so is believed to be at the end after
+    /// some empty pages.
+    fn millis_behind(&self, page: &GetRecordsOutput) -> u64 {
+        match page.millis_behind_latest {
+            Some(millis) => u64::try_from(millis).unwrap_or(0),
+            None => u64::from(!page.records.is_empty() || self.empty_pages < SILENT_PAGES),
         }
-        let shards = self.stream.shards().await?;
-        let starts_after =
-            |shard: &triton_core::Shard| shard.id == self.shard && position <= shard.first_sequence_number;
-        Ok(!shards.iter().any(starts_after))
-    }
-
-    /// The oldest record that the shard keeps; `None` where it keeps none.
-    async fn oldest(&self) -> Result<Option<SequenceNumber>> {
-        let mut iterator = self.iterator_at(Position::TrimHorizon).await?;
-        for _ in 0..=PATIENCE {
-            let page = self.fetch(&iterator, 1).await?;
-            if let Some(record) = page.records.first() {
-                return record.sequence_number.parse().map(Some);
-            }
-            if is_at_the_end(&page) {
-                return Ok(None);
-            }
-            iterator = page.next_shard_iterator.unwrap_or_default();
-            sleep(BETWEEN_FETCHES).await;
-        }
-        let problem = format!("{}: its oldest record is not found among empty pages", self.shard);
-        Err(Error::Unavailable { problem, may_have_written: false, source: None })
     }
 
     /// Takes a page in: from here on it counts as returned.
-    fn take(&mut self, page: GetRecordsOutput, sent: Instant) -> Result<Option<Batch>> {
-        let millis_behind = page.millis_behind_latest.map_or(0, |millis| u64::try_from(millis).unwrap_or(0));
-        let mut records = Vec::with_capacity(page.records.len());
+    fn take(&mut self, page: GetRecordsOutput, sent: Instant) -> Result<Taken> {
+        let millis_behind = self.millis_behind(&page);
+        let is_empty = page.records.is_empty();
+        let mut records = records_of(self.shard.id(), page.records)?;
         let mut passed = self.passed;
-        for record in page.records {
-            let record = self.record(record)?;
-            let is_early = self.not_before.is_some_and(|time| record.arrival < time);
-            if !is_early && passed.is_none_or(|passed| record.sequence_number > passed.number) {
-                let arrival = Some(record.arrival).filter(|arrival| arrival.as_millis() > 0);
-                passed = Some(Passed { number: record.sequence_number, arrival });
-                records.push(record);
+        records.retain(|record| {
+            let is_new = passed.is_none_or(|passed| record.sequence_number > passed)
+                && self.not_before.is_none_or(|time| record.arrival >= time);
+            if is_new {
+                passed = Some(record.sequence_number);
             }
-        }
+            is_new
+        });
         self.passed = passed;
+        self.expected = None;
+        self.empty_pages = if is_empty { self.empty_pages + 1 } else { 0 };
         self.iterator = page.next_shard_iterator.filter(|iterator| !iterator.is_empty());
         if records.is_empty() && self.iterator.is_none() {
-            return Ok(None);
+            return Ok(Taken::Batch(None));
         }
-        if millis_behind == 0 {
-            self.caught_up_at = self.caught_up_at.max(self.stream.kinesis().clock().at(sent));
+        let reached = self.shard.server_time(sent) - Duration::from_millis(millis_behind);
+        self.reached = self.reached.max(Some(reached));
+        match records.is_empty() && !is_empty {
+            true => Ok(Taken::NothingNew),
+            false => Ok(Taken::Batch(Some(Batch::new(records, millis_behind)))),
         }
-        Ok(Some(Batch::new(records, millis_behind)))
-    }
-
-    fn record(&self, record: aws_sdk_kinesis::types::Record) -> Result<Record> {
-        // Where a stream distributes its records itself, they may come without a key.
-        let key = PartitionKey::stored(record.partition_key.unwrap_or_default());
-        let arrival = record.approximate_arrival_timestamp.map_or(Timestamp::default(), to_timestamp);
-        let number = record.sequence_number.parse()?;
-        Ok(Record::new(self.shard.clone(), number, key, arrival, record.data.into_inner()))
     }
 }
 
 #[async_trait]
 impl ShardReader for PollingReader {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
-        loop {
-            let Some((page, sent)) = self.page(max_records).await? else { return Ok(None) };
-            let first = page.records.first().map(|record| record.sequence_number.parse()).transpose()?;
-            if let Verdict::LeadsNowhere(position) = self.check(&page, first).await? {
-                self.after_loss(position).await?;
-                continue;
-            }
-
-            // Nothing is awaited from here to the return, so that a dropped future has taken nothing.
-            match first {
-                Some(_) => (self.expected, self.empty_pages) = (None, 0),
-                None => self.empty_pages += 1,
-            }
-            match self.take(page, sent)? {
-                // The page held nothing but what had been returned before it was opened again.
-                Some(batch) if first.is_some() && batch.records.is_empty() => {}
-                batch => return Ok(batch),
-            }
+        match self.next_page(max_records).await? {
+            // Nothing but the record that it was opened at: what is wanted comes after it.
+            Taken::NothingNew => match self.next_page(max_records).await? {
+                Taken::NothingNew => Ok(Some(Batch::new(Vec::new(), 1))),
+                Taken::Batch(batch) => Ok(batch),
+            },
+            Taken::Batch(batch) => Ok(batch),
         }
     }
 
     fn position(&self) -> Position {
-        match (self.passed, self.caught_up_at) {
-            (Some(passed), _) => Position::After(passed.number),
-            (None, Some(caught_up_at)) => {
-                Position::AtTime(self.not_before.map_or(caught_up_at, |time| time.max(caught_up_at)))
-            }
-            (None, None) => self.start,
+        match (self.passed, self.reached, self.start) {
+            (Some(passed), _, _) => Position::After(passed),
+            // Nothing was returned, so that what is read once more is not returned twice.
+            (None, Some(reached), Position::AtTime(start)) => Position::AtTime(start.max(reached - MARGIN)),
+            (None, Some(reached), Position::TrimHorizon) => Position::AtTime(reached - MARGIN),
+            (None, _, start) => start,
         }
     }
 }
 
-/// Kinesis writes times as seconds with a fraction, which as a binary one may lie a little below the millisecond meant.
-fn to_timestamp(time: DateTime) -> Timestamp {
-    let fraction = i64::from(time.subsec_nanos()).saturating_add(500_000) / 1_000_000;
-    Timestamp::from_millis(time.secs().saturating_mul(1000).saturating_add(fraction))
+impl PollingReader {
+    /// Fetches a page and takes it in.
+    async fn next_page(&mut self, max_records: usize) -> Result<Taken> {
+        let Some((page, sent)) = self.page(max_records).await? else { return Ok(Taken::Batch(None)) };
+        let first = page.records.first().map(|record| record.sequence_number.parse()).transpose();
+        let first = first.map_err(|_| self.shard.broken("a record has a sequence number that is none"))?;
+        if let Some(position) = self.suspects(&page, first)
+            && self.shard.is_lost(position).await?
+        {
+            let had_been_read = self.reached.is_some_and(|reached| self.shard.keeps(reached));
+            match (had_been_read, first) {
+                (false, _) => return Err(self.past_retention(position)),
+                // A jump over what was gone already.
+                (true, Some(_)) => {}
+                // Empty pages where the position was; they may go on for ever.
+                (true, None) => {
+                    self.go_on_after(position).await?;
+                    return Ok(Taken::NothingNew);
+                }
+            }
+        }
+        if first.is_none() && self.expected.is_some() && !self.is_at_the_end(&page) {
+            // The record that is expected may still come; until then nobody knows what was reached.
+            let (expected, reached) = (self.expected, self.reached);
+            let taken = self.take(page, sent)?;
+            (self.expected, self.reached) = (expected, reached);
+            return Ok(taken);
+        }
+        // Nothing is awaited from here on, so that a dropped future has taken nothing.
+        self.take(page, sent)
+    }
+}
+
+/// What became of a page.
+enum Taken {
+    Batch(Option<Batch>),
+    /// It held nothing but what had been returned before.
+    NothingNew,
 }
 
 /// The record that a position names.
@@ -359,24 +243,5 @@ fn named(position: Position) -> Option<SequenceNumber> {
     match position {
         Position::At(number) | Position::After(number) => Some(number),
         Position::Latest | Position::TrimHorizon | Position::AtTime(_) => None,
-    }
-}
-
-/// Whether there is nothing after this page, for now or for ever.
-fn is_at_the_end(page: &GetRecordsOutput) -> bool {
-    page.millis_behind_latest.unwrap_or(0) == 0 || page.next_shard_iterator.as_deref().is_none_or(str::is_empty)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_keeps_its_millisecond_through_seconds_with_a_fraction() {
-        for millis in 1_795_443_162_000..1_795_443_163_000 {
-            let read = DateTime::from_secs_f64(millis as f64 / 1000.0);
-            assert_eq!(to_timestamp(read).as_millis(), millis);
-        }
-        assert_eq!(to_timestamp(DateTime::from_millis(-1)).as_millis(), -1);
     }
 }

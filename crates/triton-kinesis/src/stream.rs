@@ -70,9 +70,9 @@ impl KinesisStream {
         &self.0.target
     }
 
-    /// How long records are kept, as far as that is known.
-    pub(crate) async fn retention(&self) -> Option<Duration> {
-        self.facts().await.ok().and_then(|facts| facts.retention)
+    /// How long records are kept, as far as that is known by now.
+    pub(crate) fn retention(&self) -> Option<Duration> {
+        self.0.facts.get().and_then(|facts| facts.retention)
     }
 
     async fn facts(&self) -> Result<Facts> {
@@ -103,11 +103,11 @@ impl KinesisStream {
 
     /// All pages of a listing, or `None` where a page token expired on the way.
     async fn list(&self) -> Result<Option<Vec<Shard>>> {
-        let (mut shards, mut token) = (Vec::new(), None);
+        let (mut shards, mut token): (_, Option<String>) = (Vec::new(), None);
         loop {
             let request = self.kinesis().control().list_shards().max_results(PAGE);
             // A token stands for the stream as well; a request may not have both.
-            let request = match token {
+            let request = match token.clone() {
                 Some(token) => request.next_token(token),
                 None => request.set_stream_name(self.target().stream_name()).set_stream_arn(self.target().stream_arn()),
             };
@@ -122,7 +122,11 @@ impl KinesisStream {
             for shard in page_of_shards {
                 shards.push(to_shard(shard)?);
             }
-            token = page.next_token.filter(|token| !token.is_empty());
+            let next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_some() && next == token {
+                return Err(broken("ListShards goes round in a circle"));
+            }
+            token = next;
             if token.is_none() {
                 shards.sort_unstable_by(|a, b| a.id.cmp(&b.id));
                 return Ok(Some(shards));
@@ -145,7 +149,8 @@ impl KinesisStream {
             shards.insert(id.clone());
             id
         });
-        Ok(PutReceipt { shard_id, sequence_number: number.parse()? })
+        let sequence_number = number.parse().map_err(|_| broken("a result of PutRecords has no sequence number"))?;
+        Ok(PutReceipt { shard_id, sequence_number })
     }
 }
 
@@ -172,6 +177,7 @@ impl StreamClient for KinesisStream {
         }
         self.limits().await?.check(entries)?;
         let records = entries.iter().map(to_request).collect::<Result<Vec<_>>>()?;
+        let _permit = self.kinesis().permit().await;
         let answer = self
             .kinesis()
             .data()
@@ -208,7 +214,7 @@ impl fmt::Debug for KinesisStream {
     }
 }
 
-fn broken(problem: &str) -> Error {
+pub(crate) fn broken(problem: &str) -> Error {
     Error::Contract { backend: "Kinesis".into(), problem: problem.to_owned() }
 }
 
@@ -225,12 +231,16 @@ fn to_shard(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard> {
     let missing = |what| move || broken(&format!("a shard in the list has no {what}"));
     let keys = shard.hash_key_range.ok_or_else(missing("hash keys"))?;
     let numbers = shard.sequence_number_range.ok_or_else(missing("sequence numbers"))?;
+    let (first, last) = (numbers.starting_sequence_number, numbers.ending_sequence_number);
     Ok(Shard {
         id: ShardId::from(shard.shard_id.as_str()),
         parent: shard.parent_shard_id.as_deref().map(ShardId::from),
         adjacent_parent: shard.adjacent_parent_shard_id.as_deref().map(ShardId::from),
-        hash_key_range: HashKeyRange { first: keys.starting_hash_key.parse()?, last: keys.ending_hash_key.parse()? },
-        first_sequence_number: numbers.starting_sequence_number.parse()?,
-        last_sequence_number: numbers.ending_sequence_number.map(|number| number.parse()).transpose()?,
+        hash_key_range: HashKeyRange {
+            first: keys.starting_hash_key.parse().map_err(|_| missing("hash keys")())?,
+            last: keys.ending_hash_key.parse().map_err(|_| missing("hash keys")())?,
+        },
+        first_sequence_number: first.parse().map_err(|_| missing("sequence numbers")())?,
+        last_sequence_number: last.map(|last| last.parse().map_err(|_| missing("sequence numbers")())).transpose()?,
     })
 }

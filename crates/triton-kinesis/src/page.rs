@@ -1,0 +1,83 @@
+//! A page of GetRecords as records.
+
+use crate::stream::broken;
+use aws_sdk_kinesis::primitives::DateTime;
+use aws_sdk_kinesis::types::Record as SdkRecord;
+use bytes::Bytes;
+use bytestring::ByteString;
+use triton_core::{PartitionKey, Record, Result, ShardId, Timestamp};
+
+/// Payloads up to this size share a buffer; larger ones stay where the SDK has put them. The SDK allocates each key and
+/// payload by itself, and freeing those one by one on the thread that uses the records costs more than to copy them.
+const SMALL: usize = 512;
+
+/// The records of a page, which share buffers for what is small of them.
+pub(crate) fn records_of(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Record>> {
+    let key = |record: &SdkRecord| record.partition_key.as_ref().map_or(0, String::len);
+    let payload = |record: &SdkRecord| Some(record.data.as_ref().len()).filter(|size| *size <= SMALL).unwrap_or(0);
+    let mut keys = String::with_capacity(page.iter().map(key).sum());
+    let mut payloads = Vec::with_capacity(page.iter().map(payload).sum());
+    for record in &page {
+        // Where a stream distributes its records itself, they may come without a key.
+        keys.push_str(record.partition_key.as_deref().unwrap_or_default());
+        if record.data.as_ref().len() <= SMALL {
+            payloads.extend_from_slice(record.data.as_ref());
+        }
+    }
+    let (keys, payloads) = (ByteString::from(keys), Bytes::from(payloads));
+    let (mut key, mut payload) = (0, 0);
+    let record = |record: SdkRecord| {
+        let key_end = key + record.partition_key.as_ref().map_or(0, String::len);
+        let partition_key = PartitionKey::stored(keys.slice_ref(&keys[key..key_end]));
+        key = key_end;
+        let size = record.data.as_ref().len();
+        let data = match size <= SMALL {
+            true => {
+                payload += size;
+                payloads.slice(payload - size..payload)
+            }
+            false => Bytes::from(record.data.into_inner()),
+        };
+        let arrival = record.approximate_arrival_timestamp.map_or(Timestamp::default(), to_timestamp);
+        let number = record.sequence_number.parse();
+        let number = number.map_err(|_| broken("a record has a sequence number that is none"))?;
+        Ok(Record::new(shard.clone(), number, partition_key, arrival, data))
+    };
+    page.into_iter().map(record).collect()
+}
+
+/// Kinesis writes times as seconds with a fraction, which as a binary one may lie a little below the millisecond meant.
+fn to_timestamp(time: DateTime) -> Timestamp {
+    let fraction = i64::from(time.subsec_nanos()).saturating_add(500_000) / 1_000_000;
+    Timestamp::from_millis(time.secs().saturating_mul(1000).saturating_add(fraction))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_kinesis::primitives::Blob;
+
+    #[test]
+    fn each_record_has_its_own_key_and_payload_whatever_their_sizes() {
+        let texts = ["", "a", "日本語", &"x".repeat(SMALL), &"y".repeat(SMALL + 1), "z"];
+        let page = texts.iter().enumerate().map(|(number, text)| {
+            let key = (number % 3 != 1).then(|| format!("{text}-{number}"));
+            let record = SdkRecord::builder().sequence_number(number.to_string()).data(Blob::new(*text));
+            record.set_partition_key(key).build().unwrap()
+        });
+        let records = records_of(&ShardId::numbered(0), page.collect()).unwrap();
+        for (number, (record, text)) in records.iter().zip(texts).enumerate() {
+            let key = if number % 3 == 1 { String::new() } else { format!("{text}-{number}") };
+            assert_eq!((record.partition_key.as_str(), &record.data[..]), (key.as_str(), text.as_bytes()));
+            assert_eq!(record.sequence_number, (number as u64).into());
+        }
+    }
+    #[test]
+    fn a_time_keeps_its_millisecond_through_seconds_with_a_fraction() {
+        for millis in 1_795_443_162_000..1_795_443_163_000 {
+            let read = DateTime::from_secs_f64(millis as f64 / 1000.0);
+            assert_eq!(to_timestamp(read).as_millis(), millis);
+        }
+        assert_eq!(to_timestamp(DateTime::from_millis(-1)).as_millis(), -1);
+    }
+}

@@ -1,0 +1,172 @@
+//! What is asked of one shard: iterators, pages, and what retention has left of it.
+
+use std::time::Duration;
+
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::primitives::DateTime;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use tokio::time::{Instant, sleep};
+use triton_core::{Error, Position, Result, SequenceNumber, ShardId, StreamClient as _, Timestamp};
+
+use crate::stream::{KinesisStream, broken};
+
+/// GetRecords gives no more at once.
+const MAX_RECORDS: usize = 10_000;
+/// A shard takes five GetRecords a second.
+const BETWEEN_FETCHES: Duration = Duration::from_millis(200);
+/// So many empty pages the oldest record is looked for in: about five seconds.
+const OLDEST_PAGES: usize = 25;
+/// What every stream keeps at least.
+const LEAST_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One shard of a stream.
+#[derive(Debug)]
+pub(crate) struct KinesisShard {
+    stream: KinesisStream,
+    id: ShardId,
+}
+
+impl KinesisShard {
+    pub(crate) fn new(stream: KinesisStream, id: ShardId) -> Self {
+        Self { stream, id }
+    }
+
+    pub(crate) fn id(&self) -> &ShardId {
+        &self.id
+    }
+
+    /// The server's time, never later than it was.
+    pub(crate) fn server_time(&self, instant: Instant) -> Timestamp {
+        self.stream.kinesis().clock().at(instant)
+    }
+
+    /// Whether what arrived at this time, and later, is kept.
+    pub(crate) fn keeps(&self, arrival: Timestamp) -> bool {
+        arrival > self.server_time(Instant::now()) - self.stream.retention().unwrap_or(LEAST_RETENTION)
+    }
+
+    pub(crate) fn broken(&self, problem: &str) -> Error {
+        broken(&format!("{}: {problem}", self.id))
+    }
+
+    /// An iterator for a position.
+    pub(crate) async fn iterator(&self, position: Position) -> Result<String> {
+        let (kind, number, time) = match position {
+            Position::Latest => (ShardIteratorType::Latest, None, None),
+            Position::TrimHorizon => (ShardIteratorType::TrimHorizon, None, None),
+            Position::At(number) | Position::After(number) => (ShardIteratorType::AtSequenceNumber, Some(number), None),
+            Position::AtTime(time) => (ShardIteratorType::AtTimestamp, None, Some(time)),
+        };
+        let kinesis = self.stream.kinesis();
+        let context = kinesis.reading(self.stream.name(), Some(&self.id));
+        let _permit = kinesis.permit().await;
+        let answer = kinesis
+            .control()
+            .get_shard_iterator()
+            .set_stream_name(self.stream.target().stream_name())
+            .set_stream_arn(self.stream.target().stream_arn())
+            .shard_id(self.id.as_str())
+            .shard_iterator_type(kind)
+            .set_starting_sequence_number(number.map(|number| number.to_string()))
+            .set_timestamp(time.map(|time| DateTime::from_millis(time.as_millis())))
+            .send()
+            .await;
+        match answer {
+            Ok(answer) => answer.shard_iterator.ok_or_else(|| context.empty_answer()),
+            Err(error) => Err(self.told_apart(context.error(error)).await),
+        }
+    }
+
+    /// A page of at most so many records.
+    pub(crate) async fn fetch(&self, iterator: &str, max_records: usize) -> Result<GetRecordsOutput> {
+        let kinesis = self.stream.kinesis();
+        let context = kinesis.reading(self.stream.name(), Some(&self.id));
+        let limit = i32::try_from(max_records.clamp(1, MAX_RECORDS)).unwrap_or(i32::MAX);
+        let _permit = kinesis.permit().await;
+        let answer = kinesis
+            .data()
+            .get_records()
+            .shard_iterator(iterator)
+            .limit(limit)
+            .set_stream_arn(self.stream.target().stream_arn())
+            .send()
+            .await;
+        match answer {
+            Ok(page) if says_nothing(&page) => Err(context.empty_answer()),
+            Ok(page) => Ok(page),
+            Err(error) => Err(self.told_apart(context.error(error)).await),
+        }
+    }
+
+    /// Kinesis says of a missing stream, too, that its shard does not exist.
+    async fn told_apart(&self, error: Error) -> Error {
+        let not_found = || Error::ShardNotFound { shard: self.id.clone(), stream: self.stream.name().into() };
+        match error {
+            Error::ShardNotFound { .. } => match self.stream.summary().await {
+                Err(missing @ Error::StreamNotFound { .. }) => missing,
+                _ => error,
+            },
+            // An id that is not even one, such as an empty one.
+            Error::Invalid { .. } if self.id.number().is_none() => not_found(),
+            error => error,
+        }
+    }
+
+    /// Whether retention has passed a sequence number: no record of it or before it is kept, and the shard did not start
+    /// after it.
+    pub(crate) async fn is_lost(&self, position: SequenceNumber) -> Result<bool> {
+        match self.oldest().await? {
+            Oldest::Record(oldest) if oldest <= position => return Ok(false),
+            Oldest::Record(_) | Oldest::None => {}
+            Oldest::Unknown => {
+                tracing::warn!(
+                    "{}: its oldest record is not found among empty pages, so that nobody knows whether records after \
+                     {position} were lost",
+                    self.id
+                );
+                return Ok(false);
+            }
+        }
+        let shards = self.stream.shards().await?;
+        let is_inside = |shard: &triton_core::Shard| {
+            let ends_before = shard.last_sequence_number.is_some_and(|last| position > last);
+            shard.id == self.id && position > shard.first_sequence_number && !ends_before
+        };
+        Ok(shards.iter().any(is_inside))
+    }
+
+    async fn oldest(&self) -> Result<Oldest> {
+        let mut iterator = self.iterator(Position::TrimHorizon).await?;
+        for _ in 0..OLDEST_PAGES {
+            let page = self.fetch(&iterator, 1).await?;
+            if let Some(record) = page.records.first() {
+                let number = record.sequence_number.parse();
+                return number
+                    .map(Oldest::Record)
+                    .map_err(|_| self.broken("a record has a sequence number that is none"));
+            }
+            match page.next_shard_iterator {
+                Some(next) if page.millis_behind_latest != Some(0) => iterator = next,
+                _ => return Ok(Oldest::None),
+            }
+            sleep(BETWEEN_FETCHES).await;
+        }
+        Ok(Oldest::Unknown)
+    }
+}
+
+/// The oldest record that a shard keeps.
+enum Oldest {
+    Record(SequenceNumber),
+    None,
+    /// There were only empty pages so far.
+    Unknown,
+}
+
+/// An empty body, which the SDK takes for a page without records and without a next one: the end of the shard.
+fn says_nothing(page: &GetRecordsOutput) -> bool {
+    page.records.is_empty()
+        && page.next_shard_iterator.is_none()
+        && page.millis_behind_latest.is_none()
+        && page.child_shards.is_none()
+}
