@@ -85,6 +85,7 @@ fn streams_are_made_changed_listed_and_removed() {
     assert!(run(&["streams", "list"]).contains("kinesis  -"));
     // Without a config, but with an account, the account's streams are listed.
     run(&["streams", "create", "-s", "test_stream", "--retention", "7d"]);
+    assert!(run(&["doctor"]).contains("keeps records 168 h"));
     std::fs::remove_file(home.path().join("triton.yaml")).unwrap();
     insta::assert_snapshot!(run(&["streams", "list"]), @r"
     STREAM          NAME            BACKEND  OPEN SHARDS
@@ -212,6 +213,67 @@ fn put_and_get_go_on_where_the_stream_may_not_be_described() {
     server.faults().inject(Operation::DescribeStreamSummary, Fault::AccessDenied, 99);
     let ran = home.feed(&["put", "-s", "test_stream"], "hi\n").ok();
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
-    assert!(ran.stderr.contains("going on with Kinesis' default limits"), "{ran:?}");
+    assert!(ran.stderr.starts_with("warn: stream 'test_stream_v2': going on with Kinesis' default limits"), "{ran:?}");
     assert!(home.run(&["get", "-s", "test_stream", "--from", "all", "-e"]).ok().stdout.contains("{'msg': 'hi\\n'"));
+}
+
+#[test]
+fn a_signal_ends_what_waits_for_a_server_that_says_nothing() {
+    let server = server();
+    let home = with_stream(&server);
+    for command in ["put", "get"] {
+        server.faults().inject(Operation::DescribeStreamSummary, Fault::SilenceBefore, 9);
+        let before = server.faults().struck(Fault::SilenceBefore);
+        let waiting = home.start(&[command, "-s", "test_stream"]);
+        crate::home::eventually("a request is out", || server.faults().struck(Fault::SilenceBefore) > before);
+        waiting.signal("INT");
+        let (status, stdout, stderr) = waiting.end();
+        assert_eq!((status.code(), stdout.as_str(), stderr.as_str()), (Some(0), "", ""), "{command}");
+        server.faults().clear();
+    }
+}
+
+#[test]
+fn a_profile_that_is_asked_for_goes_before_keys_in_the_environment() {
+    let server = server();
+    let home = with_stream(&server);
+    // The profile has no keys, so that it would show if others were taken.
+    home.write(".aws/config", "[profile prod]\nregion = eu-west-1\n");
+    let ran = home.run(&["shards", "-s", "test_stream", "--profile", "prod"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.stderr.contains("(profile 'prod')"), "{ran:?}");
+    home.write(".aws/credentials", "[prod]\naws_access_key_id = a\naws_secret_access_key = b\n");
+    home.run(&["shards", "-s", "test_stream", "--profile", "prod"]).ok();
+    let missing = home.run(&["shards", "-s", "test_stream", "--profile", "nope"]);
+    assert_eq!(missing.code, Some(4), "{missing:?}");
+    assert!(missing.stderr.contains("(profile 'nope')"), "{missing:?}");
+}
+
+#[test]
+fn endpoints_of_the_environment_count_the_one_for_kinesis_first() {
+    let server = server();
+    let home = with_stream(&server)
+        .with_variable("AWS_ENDPOINT_URL", Some("http://127.0.0.1:9"))
+        .with_variable("AWS_ENDPOINT_URL_KINESIS", Some(&server.endpoint_url()));
+    home.run(&["shards", "-s", "test_stream"]).ok();
+    // Set to nothing, a variable says nothing.
+    let home = home
+        .with_variable("AWS_ENDPOINT_URL", Some(&server.endpoint_url()))
+        .with_variable("AWS_ENDPOINT_URL_KINESIS", Some(""))
+        .with_variable("AWS_REGION", Some(""));
+    let ran = home.run(&["shards", "-s", "test_stream"]).ok();
+    assert_eq!(ran.stderr, "note: no region is set: taking us-east-1\n");
+}
+
+#[test]
+fn a_stream_that_is_deleted_ends_a_tail_of_many_shards_with_one_message() {
+    let server = server();
+    let home = Home::on_kinesis(CONFIG, &server);
+    home.run(&["streams", "create", "-s", "test_stream", "--shards", "40"]).ok();
+    let tail = home.start(&["get", "-s", "test_stream"]);
+    crate::home::eventually("the tail has opened its shards", || server.faults().requests(Operation::GetRecords) >= 40);
+    home.run(&["streams", "delete", "-s", "test_stream", "--yes"]).ok();
+    let (status, _, stderr) = tail.end();
+    assert_eq!(status.code(), Some(5), "{stderr}");
+    assert_eq!(stderr.matches("error:").count(), 1, "{stderr}");
 }

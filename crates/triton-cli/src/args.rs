@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use triton_core::{HashKey, SequenceNumber, Timestamp};
 
+use crate::backend::Connections;
 use crate::output::Output;
 
 /// Put records in one end of a stream, read them at the other.
@@ -40,6 +41,9 @@ pub(crate) struct Global {
     /// Talk plain HTTP to an endpoint on another machine
     #[arg(long, global = true)]
     pub(crate) insecure_endpoint: bool,
+    /// Connections to Kinesis that this run has made.
+    #[arg(skip)]
+    pub(crate) connections: Connections,
     /// Use a local stream (a SQLite file), whatever the config says
     #[arg(long, global = true)]
     pub(crate) local: bool,

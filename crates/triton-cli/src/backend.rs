@@ -119,12 +119,21 @@ pub(crate) async fn kinesis(global: &Global, config: &StreamConfig) -> Result<Ki
         options.endpoint_url.clone_from(&global.endpoint_url);
     }
     options.allow_insecure_endpoint = global.insecure_endpoint;
-    let kinesis = Kinesis::connect(options).await.map_err(as_config)?;
+    let mut connections = global.connections.0.lock().await;
+    if let Some((_, kinesis)) = connections.iter().find(|(known, _)| *known == options) {
+        return Ok(kinesis.clone());
+    }
+    let kinesis = Kinesis::connect(options.clone()).await.map_err(as_config)?;
+    connections.push((options, kinesis.clone()));
     if kinesis.has_default_region() && !global.quiet {
         exit::note(&format!("no region is set: taking {}", kinesis.region()));
     }
     Ok(kinesis)
 }
+
+/// Connections by what they were made from: streams of one place share one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connections(Arc<tokio::sync::Mutex<Vec<(ConnectOptions, Kinesis)>>>);
 
 /// What is wrong with a region, an endpoint or an ARN is wrong in the config, or in a flag that stands for it.
 fn as_config(error: Error) -> Failure {

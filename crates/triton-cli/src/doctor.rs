@@ -18,17 +18,18 @@ const SKEW_REFUSED: i64 = 5 * 60 * 1000;
 pub(crate) async fn run(global: &Global, args: DoctorArgs) -> Result<()> {
     let mut report = Report::default();
     if let Some(streams) = report.config(global, &args) {
-        let mut places = BTreeMap::new();
+        let mut places = Places::new();
         for stream in &streams {
             match stream.backend {
                 Backend::Local => report.local(global, stream).await,
                 _ => report.kinesis(global, stream, &mut places).await,
             }
         }
-        for (place, kinesis) in &places {
-            if let Some(kinesis) = kinesis {
-                report.clock(place, kinesis);
-            }
+        if streams.is_empty() && backend::points_to_aws(global).is_some() {
+            report.account(global, &mut places).await;
+        }
+        for (place, (kinesis, _)) in &places {
+            report.clock(place, kinesis);
         }
     }
     let is_colored = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
@@ -49,8 +50,8 @@ struct Report {
     failed: Option<Code>,
 }
 
-/// Connections by what they are to: `None` where there is none to be had.
-type Places = BTreeMap<String, Option<Kinesis>>;
+/// Connections by where they lead, and whether it makes sense to ask for streams there.
+type Places = BTreeMap<String, (Kinesis, bool)>;
 
 impl Report {
     fn fine(&mut self, check: &str, words: &str) {
@@ -63,9 +64,6 @@ impl Report {
 
     fn fail(&mut self, check: &str, error: &anyhow::Error) {
         self.line("FAIL", AnsiColor::Red, check, &format!("{error:#}"));
-        if let Some(help) = exit::help(error) {
-            self.text.push_str(&format!("                   {}\n", exit::printable(&help)));
-        }
         self.failed.get_or_insert(exit::code(error));
     }
 
@@ -119,33 +117,46 @@ impl Report {
             Ok(kinesis) => kinesis,
             Err(error) => return self.fail("region", &error),
         };
-        let place = connected.place().to_owned();
-        if !places.contains_key(&place) {
-            let usable = self.place(&place, &connected).await;
-            places.insert(place.clone(), usable.then_some(connected));
-        }
         // What keeps every stream of a place from being reached is said once.
-        let Some(Some(kinesis)) = places.get(&place) else { return };
-        self.stream(kinesis, stream).await;
+        if self.place(&connected, places).await {
+            self.stream(&connected, stream).await;
+        }
     }
 
-    /// Region and credentials; whether it makes sense to ask for streams there.
-    async fn place(&mut self, place: &str, kinesis: &Kinesis) -> bool {
+    /// Where the environment or the flags lead, where there is no config.
+    async fn account(&mut self, global: &Global, places: &mut Places) {
+        let mut stream = StreamConfig::local("");
+        stream.backend = Backend::Kinesis;
+        match backend::kinesis(global, &stream).await {
+            Ok(connected) => drop(self.place(&connected, places).await),
+            Err(error) => self.fail("region", &error),
+        }
+    }
+
+    /// Region and credentials of a place, looked at once; whether it makes sense to ask for streams there.
+    async fn place(&mut self, kinesis: &Kinesis, places: &mut Places) -> bool {
+        let place = kinesis.place();
+        if let Some((_, is_usable)) = places.get(place) {
+            return *is_usable;
+        }
         match kinesis.has_default_region() {
             true => self.warn("region", &format!("none is set: {place} is taken")),
             false => self.fine("region", place),
         }
-        match kinesis.check_credentials().await {
+        let answer = kinesis.check_credentials().await;
+        let is_usable = matches!(answer, Ok(()) | Err(Error::AccessDenied { .. }));
+        match answer {
             Ok(()) => self.fine("credentials", &format!("taken by Kinesis in {place}")),
-            Err(error) if error.kind() == ErrorKind::AccessDenied => {
-                self.fine("credentials", &format!("taken by Kinesis in {place}; they may not list streams"));
-            }
-            Err(error) => {
-                self.fail("credentials", &error.into());
-                return false;
-            }
+            Err(error) => match error.kind() {
+                ErrorKind::AccessDenied => {
+                    self.fine("credentials", &format!("taken by Kinesis in {place}; they may not list streams"));
+                }
+                ErrorKind::Credentials => self.fail("credentials", &error.into()),
+                _ => self.fail("server", &error.into()),
+            },
         }
-        true
+        places.insert(place.to_owned(), (kinesis.clone(), is_usable));
+        is_usable
     }
 
     async fn stream(&mut self, kinesis: &Kinesis, stream: &StreamConfig) {
@@ -165,9 +176,8 @@ impl Report {
     }
 
     fn clock(&mut self, place: &str, kinesis: &Kinesis) {
-        let Some(ahead) = kinesis.clock_ahead_millis() else {
-            return self.warn("clock", &format!("{place} does not say what time it is"));
-        };
+        // Where nobody answered there is no clock to compare with.
+        let Some(ahead) = kinesis.clock_ahead_millis() else { return };
         let words = match ahead {
             -1_000..=2_000 => format!("as that of {place}, to a second"),
             ahead if ahead > 0 => format!("{} s ahead of that of {place}", ahead / 1000),

@@ -87,7 +87,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(Told(code)) = error.downcast_ref() {
         return ExitCode::from(*code as u8);
     }
-    say("error", AnsiColor::Red, &error.to_string());
+    self::error(&error.to_string());
     for cause in error.chain().skip(1) {
         indent("cause", &cause.to_string());
     }
@@ -101,6 +101,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn at(place: &str, error: anyhow::Error) -> anyhow::Error {
     let failure = Failure { message: format!("{place}: {error}"), help: help(&error), code: code(&error) };
     failure.into()
+}
+
+/// A line on stderr about something that failed and was gone on without.
+pub(crate) fn error(message: &str) {
+    say("error", AnsiColor::Red, message);
 }
 
 /// A line on stderr about something that is no failure.
@@ -147,7 +152,7 @@ pub(crate) fn code(error: &anyhow::Error) -> Code {
     }
 }
 
-pub(crate) fn help(error: &anyhow::Error) -> Option<String> {
+fn help(error: &anyhow::Error) -> Option<String> {
     if let Some(failure) = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
         return failure.help.clone();
     }

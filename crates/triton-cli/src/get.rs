@@ -25,7 +25,12 @@ pub(crate) async fn run(global: &Global, args: GetArgs) -> Result<()> {
 }
 
 async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()> {
-    let stream = backend::stream(global, &args.stream.stream).await?;
+    let stream = tokio::select! {
+        biased;
+        // Nothing was fetched yet.
+        () = signals.first() => return Ok(()),
+        stream = backend::stream(global, &args.stream.stream) => stream?,
+    };
     let mut options = ReaderOptions::default().with_until_caught_up(args.until_caught_up);
     options.shards.clone_from(&args.shards);
     let start = start(&stream, &args).await?;
@@ -117,7 +122,10 @@ async fn follow(
                 }
             }
             Some(Err(error)) => {
-                let gives_up = error.is_retryable();
+                // What is gone is gone for every shard, and told once.
+                let is_gone =
+                    matches!(&error, Error::Shard { source, .. } if matches!(**source, Error::StreamNotFound { .. }));
+                let gives_up = is_gone || error.is_retryable();
                 let error = explain(error);
                 exit::report(&error);
                 failed.get_or_insert(exit::code(&error));

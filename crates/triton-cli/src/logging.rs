@@ -1,11 +1,35 @@
 //! What the command says of its work: tracing on stderr, by `$TRITON_LOG`, `-v` and `-q`.
 
-use std::io;
+use std::{fmt, io};
 
 use anyhow::{Context as _, Result};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::args::{Color, Global};
+use crate::exit;
+
+/// `warn: …`, as the command's own lines.
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, _: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        context.format_fields(Writer::new(&mut line), event)?;
+        match *event.metadata().level() {
+            Level::ERROR => exit::error(&line),
+            _ => exit::warn(&line),
+        }
+        Ok(())
+    }
+}
 
 /// Decides colours and starts logging.
 pub(crate) fn start(global: &Global) -> Result<()> {
@@ -29,6 +53,11 @@ pub(crate) fn start(global: &Global) -> Result<()> {
         Err(_) if global.verbose < 2 => EnvFilter::new(format!("{level},aws_config=error")),
         Err(_) => EnvFilter::new(level),
     };
+    if global.verbose == 0 && std::env::var_os("TRITON_LOG").is_none() {
+        // Without being asked for more, a warning looks like every other line of the command.
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).event_format(Plain).init();
+        return Ok(());
+    }
     let is_colored = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use triton_core::memory::Memory;
-use triton_core::{Error, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig};
+use triton_core::{Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig};
 
 use crate::args::{Global, PutArgs};
 use crate::backend;
@@ -29,15 +29,15 @@ use self::progress::Progress;
 const WAITING_CHUNKS: usize = 1;
 
 pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let config = with_key_field(backend::configure(global, &args.stream.stream)?, args.key_field.as_deref());
-    let client: Arc<dyn StreamClient> = match args.dry_run {
-        // Checked against the limits of a stream that holds nothing and is nowhere.
-        true => Arc::new(Memory::new().stream(&config.name, 1)?),
-        false => backend::open(global, &config).await?,
+    let opening = open(global, &config, args.dry_run);
+    let (stream, limits) = tokio::select! {
+        biased;
+        // Nothing was read yet.
+        () = signals.first() => return Ok(()),
+        opened = opening => opened?,
     };
-    let stream = Stream::new(&config, client);
-    let limits = stream.producer().limits().await?;
     let encoder = LineEncoder::new(&args, &config, limits)?;
     let failed = Failed::new(&args)?;
 
@@ -71,6 +71,17 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
         }
         (refused, read) => refused.and(read),
     }
+}
+
+async fn open(global: &Global, config: &StreamConfig, is_dry_run: bool) -> Result<(Stream, Limits)> {
+    let client: Arc<dyn StreamClient> = match is_dry_run {
+        // Checked against the limits of a stream that holds nothing and is nowhere.
+        true => Arc::new(Memory::new().stream(&config.name, 1)?),
+        false => backend::open(global, config).await?,
+    };
+    let stream = Stream::new(config, client);
+    let limits = stream.producer().limits().await?;
+    Ok((stream, limits))
 }
 
 fn with_key_field(config: StreamConfig, field: Option<&str>) -> StreamConfig {

@@ -1,19 +1,23 @@
 //! Tests of what no test server shows, over SDK clients that answer as they are told.
 
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::ErrorMetadata;
 use aws_sdk_kinesis::operation::describe_stream_summary::DescribeStreamSummaryOutput;
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::operation::get_records::builders::GetRecordsOutputBuilder;
 use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorOutput;
+use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
 use aws_sdk_kinesis::operation::put_records::{PutRecordsError, PutRecordsOutput};
 use aws_sdk_kinesis::primitives::{Blob, DateTime};
 use aws_sdk_kinesis::types::builders::StreamDescriptionSummaryBuilder;
 use aws_sdk_kinesis::types::error::{KmsAccessDeniedException, KmsThrottlingException};
 use aws_sdk_kinesis::types::{
-    PutRecordsResultEntry, Record, RecordDistributionStrategy, StreamDescriptionSummary, StreamMode, StreamModeDetails,
-    StreamStatus,
+    HashKeyRange, PutRecordsResultEntry, Record, RecordDistributionStrategy, SequenceNumberRange, Shard,
+    ShardIteratorType, StreamDescriptionSummary, StreamMode, StreamModeDetails, StreamStatus,
 };
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use aws_smithy_types::body::SdkBody;
 use triton_core::{Error, ErrorKind, PartitionKey, Position, PutEntry, ShardId, StreamClient as _};
 
 use crate::connect::Kinesis;
@@ -140,6 +144,184 @@ async fn an_entrys_own_code_decides_what_it_failed_of() {
     let results = stream(&[&described, &put]).put_batch(&vec![entry(1); 4]).await.expect("an answer");
     let kinds: Vec<_> = results.iter().map(|result| result.as_ref().expect_err("failed").kind()).collect();
     assert_eq!(kinds, [ErrorKind::Throttled, ErrorKind::Unavailable, ErrorKind::EncryptionKey, ErrorKind::Contract]);
+}
+
+fn page() -> GetRecordsOutputBuilder {
+    GetRecordsOutput::builder().set_records(Some(Vec::new())).next_shard_iterator("next")
+}
+
+fn record(number: &str) -> Record {
+    Record::builder().sequence_number(number).partition_key("k").data(Blob::new(number)).build().expect("a record")
+}
+
+fn opened() -> Rule {
+    mock!(Client::get_shard_iterator)
+        .then_output(|| GetShardIteratorOutput::builder().shard_iterator("iterator").build())
+}
+
+/// The shard, which holds sequence numbers from 1 on.
+fn listed() -> Rule {
+    mock!(Client::list_shards).then_output(|| ListShardsOutput::builder().shards(shard("shardId-000000000000")).build())
+}
+
+fn shard(id: &str) -> Shard {
+    let keys = HashKeyRange::builder().starting_hash_key("0").ending_hash_key("9").build().expect("a range");
+    let numbers = SequenceNumberRange::builder().starting_sequence_number("1").build().expect("a range");
+    Shard::builder().shard_id(id).hash_key_range(keys).sequence_number_range(numbers).build().expect("a shard")
+}
+
+#[tokio::test]
+async fn a_position_that_leads_to_empty_pages_for_ever_is_past_retention() {
+    // At the trim horizon there is a record, and where the position was there is nothing, and always more to come.
+    let at_trim_horizon = mock!(Client::get_shard_iterator)
+        .match_requests(|request| request.shard_iterator_type() == Some(&ShardIteratorType::TrimHorizon))
+        .then_output(|| GetShardIteratorOutput::builder().shard_iterator("oldest").build());
+    let oldest = mock!(Client::get_records)
+        .match_requests(|request| request.shard_iterator() == Some("oldest"))
+        .then_output(|| page().records(record("70")).millis_behind_latest(5).build().expect("a page"));
+    let empty = mock!(Client::get_records).then_output(|| page().millis_behind_latest(5).build().expect("a page"));
+    let (opened, listed) = (opened(), listed());
+    let stream = stream(&[&at_trim_horizon, &opened, &oldest, &empty, &listed]);
+    let mut reader = stream.open_shard(&ShardId::numbered(0), Position::After(50.into())).await.expect("open");
+    let mut fetches = 0;
+    let error = loop {
+        match reader.next_batch(10).await {
+            Ok(page) => assert!(!page.expect("no end").is_caught_up()),
+            Err(error) => break error,
+        }
+        fetches += 1;
+        assert!(fetches < 20, "it is never told");
+    };
+    assert!(matches!(error, Error::PastRetention { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_old_record_is_no_sign_of_a_loss() {
+    let old = || record("10").clone();
+    let fetched = mock!(Client::get_records)
+        .sequence()
+        .output(move || page().records(old()).millis_behind_latest(5).build().expect("a page"))
+        .output(|| page().records(record("11")).millis_behind_latest(0).build().expect("a page"))
+        .build();
+    let opened = opened();
+    let stream = stream(&[&opened, &fetched]);
+    let mut reader = stream.open_shard(&ShardId::numbered(0), Position::TrimHorizon).await.expect("open");
+    for number in [10, 11] {
+        let batch = reader.next_batch(10).await.expect("nothing is lost").expect("no end");
+        assert_eq!(batch.records[0].sequence_number, number.into());
+    }
+}
+
+#[tokio::test]
+async fn servers_that_do_not_say_how_far_behind_they_are_are_read_to_their_end() {
+    let fetched = mock!(Client::get_records)
+        .sequence()
+        .output(|| page().build().expect("a page"))
+        .output(|| page().records(record("1")).build().expect("a page"))
+        .output(|| page().build().expect("a page"))
+        .times(9)
+        .build();
+    let opened = opened();
+    let stream = stream(&[&opened, &fetched]);
+    let mut reader = stream.open_shard(&ShardId::numbered(0), Position::TrimHorizon).await.expect("open");
+    let mut numbers = Vec::new();
+    loop {
+        let batch = reader.next_batch(10).await.expect("fetch").expect("no end");
+        if batch.is_caught_up() {
+            break;
+        }
+        numbers.extend(batch.records.iter().map(|record| record.sequence_number));
+    }
+    assert_eq!(numbers, [1.into()]);
+}
+
+#[tokio::test]
+async fn a_last_page_may_be_brief() {
+    let fetched = mock!(Client::get_records)
+        .then_output(|| GetRecordsOutput::builder().records(record("1")).build().expect("a page"));
+    let opened = opened();
+    let stream = stream(&[&opened, &fetched]);
+    let mut reader = stream.open_shard(&ShardId::numbered(0), Position::TrimHorizon).await.expect("open");
+    assert_eq!(reader.next_batch(10).await.expect("fetch").expect("a record").records.len(), 1);
+    assert_eq!(reader.next_batch(10).await.expect("fetch"), None);
+}
+
+#[tokio::test]
+async fn pages_in_any_order_become_a_list_in_order_and_a_circle_ends() {
+    let pages = mock!(Client::list_shards)
+        .sequence()
+        .output(|| ListShardsOutput::builder().shards(shard("shardId-000000000002")).next_token("a").build())
+        .output(|| ListShardsOutput::builder().shards(shard("shardId-000000000001")).build())
+        .build();
+    let ids: Vec<String> =
+        stream(&[&pages]).shards().await.expect("shards").iter().map(|shard| shard.id.to_string()).collect();
+    assert_eq!(ids, ["shardId-000000000001", "shardId-000000000002"]);
+
+    let circle = mock!(Client::list_shards)
+        .then_output(|| ListShardsOutput::builder().shards(shard("shardId-000000000000")).next_token("again").build());
+    let error = stream(&[&circle]).shards().await.expect_err("no end");
+    assert!(matches!(error, Error::Contract { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn another_accounts_stream_is_named_by_its_arn_in_every_request() {
+    const ARN: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/theirs";
+    let opened = mock!(Client::get_shard_iterator)
+        .match_requests(|request| request.stream_arn() == Some(ARN) && request.stream_name().is_none())
+        .then_output(|| GetShardIteratorOutput::builder().shard_iterator("iterator").build());
+    let fetched = mock!(Client::get_records)
+        .match_requests(|request| request.stream_arn() == Some(ARN))
+        .then_output(|| page().millis_behind_latest(0).build().expect("a page"));
+    let put = mock!(Client::put_records)
+        .match_requests(|request| request.stream_arn() == Some(ARN) && request.stream_name().is_none())
+        .then_output(|| PutRecordsOutput::builder().records(taken("1")).build().expect("an answer"));
+    let summary = summary().build().expect("a summary");
+    let described =
+        mock!(Client::describe_stream_summary).match_requests(|request| request.stream_arn() == Some(ARN)).then_output(
+            move || DescribeStreamSummaryOutput::builder().stream_description_summary(summary.clone()).build(),
+        );
+    let listed = mock!(Client::list_shards)
+        .match_requests(|request| request.stream_arn() == Some(ARN))
+        .then_output(|| ListShardsOutput::builder().shards(shard("shardId-000000000000")).build());
+    let client = mock_client!(aws_sdk_kinesis, RuleMode::MatchAny, [&opened, &fetched, &put, &described, &listed]);
+    let stream = Kinesis::of_client(client).stream(ARN).expect("an ARN");
+    let mut reader = stream.open_shard(&ShardId::numbered(0), Position::Latest).await.expect("open");
+    assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
+    assert!(stream.put_batch(&[entry(1)]).await.expect("sent")[0].is_ok());
+    assert_eq!(stream.shards().await.expect("shards").len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_kinesis_is_judged_by_its_status() {
+    for (status, kind, may_have_written) in
+        [(413, ErrorKind::Invalid, false), (429, ErrorKind::Throttled, false), (502, ErrorKind::Unavailable, true)]
+    {
+        let described = described(summary());
+        let put = mock!(Client::put_records).then_http_response(move || {
+            HttpResponse::new(status.try_into().expect("a status"), SdkBody::from("<html>a proxy</html>"))
+        });
+        let error = stream(&[&described, &put]).put_batch(&[entry(1)]).await.expect_err("refused");
+        assert_eq!((error.kind(), error.may_have_written()), (kind, may_have_written), "{status}: {error:?}");
+        assert!(error.to_string().contains(&status.to_string()), "{error}");
+    }
+    // A code that nobody knows says less than the status.
+    let described = described(summary());
+    let put = mock!(Client::put_records).then_http_response(|| {
+        let body = r#"{"__type": "MysteryException", "message": "hm"}"#;
+        HttpResponse::new(500.try_into().expect("a status"), SdkBody::from(body))
+    });
+    let error = stream(&[&described, &put]).put_batch(&[entry(1)]).await.expect_err("refused");
+    assert!(error.is_retryable() && error.may_have_written(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_receipt_that_cannot_be_read_says_nothing_of_the_record() {
+    let described = described(summary());
+    let put = mock!(Client::put_records)
+        .then_output(|| PutRecordsOutput::builder().records(taken("0x7")).build().expect("an answer"));
+    let error =
+        stream(&[&described, &put]).put_batch(&[entry(1)]).await.expect("an answer").remove(0).expect_err("unread");
+    assert!(matches!(error, Error::Contract { .. }) && error.may_have_written(), "{error:?}");
 }
 
 fn code(code: &str) -> ErrorMetadata {

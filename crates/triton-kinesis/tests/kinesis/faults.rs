@@ -324,3 +324,65 @@ async fn a_server_that_is_not_there_has_written_nothing() {
     assert!(error.is_retryable() && !error.may_have_written(), "{error:?}");
     assert!(error.to_string().contains("cannot be reached"), "{error}");
 }
+
+#[tokio::test]
+async fn what_is_asked_beside_puts_and_fetches_is_asked_again_at_once() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    let shard = only_shard(&*client).await;
+    for operation in [Operation::ListShards, Operation::GetShardIterator, Operation::DescribeStreamSummary] {
+        place.server.faults().inject(operation, Fault::InternalErrorBefore, 1);
+    }
+    assert_eq!(client.shards().await.expect("asked again").len(), 1);
+    assert!(client.open_shard(&shard, Position::TrimHorizon).await.is_ok());
+    assert!(place.kinesis.stream("clicks").expect("a name").summary().await.is_ok());
+    assert_eq!(place.server.faults().struck(Fault::InternalErrorBefore), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    let shard = only_shard(&*client).await;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    place.server.faults().inject(Operation::Any, Fault::SilenceBefore, 99);
+    let started = std::time::Instant::now();
+    let error = reader.next_batch(1).await.expect_err("silence");
+    assert!(error.to_string().ends_with("did not answer in time"), "{error}");
+    assert!(started.elapsed() < 3 * crate::place::REQUEST_TIMEOUT, "one attempt");
+    let error = client.shards().await.expect_err("silence");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn every_stream_of_an_account_is_listed() {
+    let place = Place::new().await;
+    for number in 0..25 {
+        let name = format!("stream-{number:02}");
+        place.kinesis.create(&name, triton_core::CreateOptions::default()).await.expect("create");
+    }
+    let names = place.kinesis.list().await.expect("list");
+    assert_eq!(names.len(), 25, "{names:?}");
+    assert!(names.is_sorted());
+}
+
+#[tokio::test]
+async fn a_reshard_to_the_same_number_makes_uneven_shards_even() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    let shard = only_shard(&*client).await;
+    place.kinesis.split("clicks", &shard, triton_core::HashKey(1 << 100)).await.expect("split");
+    place.kinesis.reshard("clicks", 3).await.expect("reshard");
+    let asked = place.server.faults().requests(Operation::Any);
+    place.kinesis.reshard("clicks", 3).await.expect("nothing to do");
+    assert!(place.server.faults().requests(Operation::Any) - asked <= 3, "a look, and no change");
+}
+
+#[tokio::test]
+async fn a_stream_is_not_made_by_an_arn() {
+    let place = Place::new().await;
+    let arn = "arn:aws:kinesis:us-east-1:123456789012:stream/theirs";
+    let made = place.kinesis.create(arn, triton_core::CreateOptions::default()).await;
+    assert!(matches!(made, Err(Error::Invalid { .. })), "{made:?}");
+    assert!(place.kinesis.list().await.expect("list").is_empty());
+}

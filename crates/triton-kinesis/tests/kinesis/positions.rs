@@ -164,3 +164,47 @@ async fn a_stream_named_by_its_arn_is_the_same_stream() {
     let elsewhere = place.kinesis.open("arn:aws:kinesis:eu-west-1:000000000000:stream/clicks").await;
     assert!(matches!(elsewhere, Err(Error::Invalid { .. })), "{elsewhere:?}");
 }
+
+#[tokio::test]
+async fn a_time_to_come_is_where_records_of_then_will_be() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    put(&*client, &["now"]).await;
+    let shard = only_shard(&*client).await;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    let now = reader.next_batch(1).await.expect("fetch").expect("no end").records[0].arrival;
+    let time = now + Duration::from_millis(1_500);
+    let mut reader = client.open_shard(&shard, Position::AtTime(time)).await.expect("open");
+    put(&*client, &["too early"]).await;
+    place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+    assert!(read(&mut *reader).await.expect("read").is_empty());
+    assert_eq!(reader.position(), Position::AtTime(time), "never further back");
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    put(&*client, &["then"]).await;
+    let mut records = Vec::new();
+    while records.is_empty() {
+        records = reader.next_batch(10).await.expect("fetch").expect("no end").records;
+    }
+    assert_eq!(texts(&records), ["then"]);
+}
+
+#[tokio::test]
+async fn a_sequence_number_before_a_shards_first_is_its_start() {
+    let place = Place::new().await;
+    let client = place.stream(1).await;
+    put(&*client, &["0"]).await;
+    let shard = client.shards().await.expect("shards").remove(0);
+    let from_the_first = Position::At(shard.first_sequence_number);
+    assert_eq!(read_from(&*client, &shard.id, from_the_first).await.expect("nothing is lost"), ["0"]);
+}
+
+#[tokio::test]
+async fn another_shards_number_is_a_mistake_in_an_empty_shard_too() {
+    let place = Place::new().await;
+    let client = place.stream(2).await;
+    let receipt = put(&*client, &["x"]).await.remove(0);
+    let shards = client.shards().await.expect("shards");
+    let empty = shards.iter().find(|shard| shard.id != receipt.shard_id).expect("two shards");
+    let opened = read_from(&*client, &empty.id, Position::After(receipt.sequence_number)).await;
+    assert!(matches!(opened, Err(Error::Invalid { .. })), "{opened:?}");
+}
