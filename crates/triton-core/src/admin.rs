@@ -81,7 +81,7 @@ impl CreateOptions {
     /// How many shards, for a backend that does not decide that itself.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) where it was to decide.
+    /// [`Error::Invalid`] where it was to decide.
     pub fn fixed_shards(self) -> Result<usize> {
         match self.on_demand {
             true => {

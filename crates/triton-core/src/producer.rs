@@ -125,15 +125,22 @@ struct Round<'a> {
 #[expect(clippy::disallowed_types, reason = "a tree compares keys nine times for each of 500")]
 type KeysInCall<'a> = std::collections::HashSet<&'a PartitionKey, BuildHasherDefault<DefaultHasher>>;
 
-/// Which entries go into a call: their indexes, in order.
-struct Call(Vec<usize>);
+/// Which entries go into a call.
+struct Call {
+    /// Their indexes, in order.
+    picked: Vec<usize>,
+    /// How many of those pending were looked at for it.
+    seen: usize,
+}
 
 impl Call {
     /// The entries themselves: a slice where they are neighbours, as they are unless some were sent before.
     fn entries<'e>(&self, entries: &'e [PutEntry]) -> Cow<'e, [PutEntry]> {
-        match (self.0.first(), self.0.last()) {
-            (Some(&first), Some(&last)) if last - first + 1 == self.0.len() => Cow::Borrowed(&entries[first..=last]),
-            _ => self.0.iter().map(|&index| entries[index].clone()).collect(),
+        match (self.picked.first(), self.picked.last()) {
+            (Some(&first), Some(&last)) if last - first + 1 == self.picked.len() => {
+                Cow::Borrowed(&entries[first..=last])
+            }
+            _ => self.picked.iter().map(|&index| entries[index].clone()).collect(),
         }
     }
 }
@@ -157,24 +164,27 @@ impl<'a> Round<'a> {
     /// The next entries to send, in order and within the limits; `None` when every entry has its outcome.
     fn next_call(&mut self) -> Option<Call> {
         self.withhold();
-        let (mut bytes, mut keys) = (0, KeysInCall::with_capacity_and_hasher(0, BuildHasherDefault::default()));
-        let mut picked = Vec::with_capacity(self.pending.len().min(self.limits.max_entries));
+        let most = self.pending.len().min(self.limits.max_entries);
+        let keyed = if self.limits.keeps_order { 0 } else { most };
+        let mut keys = KeysInCall::with_capacity_and_hasher(keyed, BuildHasherDefault::default());
+        let (mut bytes, mut seen, mut picked) = (0, 0, Vec::with_capacity(most));
         for &index in &self.pending {
             let entry = &self.entries[index];
             if picked.len() == self.limits.max_entries || bytes + entry.size() > self.limits.max_call_bytes {
                 break;
             }
+            seen += 1;
             if self.limits.keeps_order || keys.insert(&entry.partition_key) {
                 bytes += entry.size();
                 picked.push(index);
             }
         }
-        (!picked.is_empty()).then_some(Call(picked))
+        (!picked.is_empty()).then_some(Call { picked, seen })
     }
 
     /// Takes a call's answer. Tells whether any entry was written, and the last error after which some are sent again.
     fn record(&mut self, call: &Call, answer: Result<Vec<Result<PutReceipt>>>, stream: &str) -> (bool, Option<Error>) {
-        let count = call.0.len();
+        let count = call.picked.len();
         let answers = match answer {
             Ok(answers) if answers.len() == count => answers,
             Ok(answers) => {
@@ -184,7 +194,7 @@ impl<'a> Round<'a> {
             Err(error) => vec![Err(error); count],
         };
         let (mut succeeded, mut last_error) = (false, None);
-        for (&index, answer) in call.0.iter().zip(answers) {
+        for (&index, answer) in call.picked.iter().zip(answers) {
             match answer {
                 Ok(receipt) => {
                     succeeded = true;
@@ -203,8 +213,11 @@ impl<'a> Round<'a> {
                 }
             }
         }
-        let outcomes = &self.outcomes;
-        self.pending.retain(|&index| outcomes[index].is_none());
+        let (outcomes, mut place) = (&self.outcomes, 0);
+        self.pending.retain(|&index| {
+            place += 1;
+            place > call.seen || outcomes[index].is_none()
+        });
         (succeeded, last_error)
     }
 

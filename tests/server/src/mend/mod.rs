@@ -39,7 +39,14 @@ pub(crate) struct Mended {
 impl Mended {
     pub(crate) fn new(inner: Inner, options: &ServerOptions, faults: Arc<Faults>) -> Self {
         let resharding = Arc::new(Resharding::new(inner.clone(), options.shard_limit));
-        Self { inner, faults, arrivals: Mutex::default(), long_keys: LongKeys::default(), resharding, iterator_ttl: options.iterator_ttl }
+        Self {
+            inner,
+            faults,
+            arrivals: Mutex::default(),
+            long_keys: LongKeys::default(),
+            resharding,
+            iterator_ttl: options.iterator_ttl,
+        }
     }
 
     /// Answers a request; `body` is that of a JSON request.
