@@ -37,8 +37,8 @@ struct Load {
     bytes: usize,
 }
 
-const SMALL: Load = Load { name: "100 B", records: 200_000, bytes: 100 };
-const LARGE: Load = Load { name: "1 KiB", records: 50_000, bytes: 1024 };
+const SMALL: Load = Load { name: "100 B", records: 400_000, bytes: 100 };
+const LARGE: Load = Load { name: "1 KiB", records: 150_000, bytes: 1024 };
 
 #[derive(Deserialize, Serialize)]
 struct Event<'a> {

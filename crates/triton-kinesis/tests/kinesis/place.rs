@@ -13,7 +13,7 @@ use triton_kinesis::{ConnectOptions, Kinesis};
 use triton_test_server::{Server, ServerOptions};
 
 /// A request that is not answered by then is lost.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(800);
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(800);
 
 pub(crate) struct Place {
     pub(crate) server: Server,
