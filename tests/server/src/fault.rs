@@ -16,7 +16,7 @@ const READS: usize = 5;
 /// An operation of the Kinesis API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the names are AWS's")]
+#[expect(missing_docs, reason = "the names are AWS's")]
 pub enum Operation {
     CreateStream,
     DeleteStream,
