@@ -136,9 +136,12 @@ impl Context<'_> {
             return Error::Invalid { problem: format!("the request cannot be made: {}", innermost(error)) };
         }
         let never_sent = find::<hyper_util::client::legacy::Error>(error).is_some_and(|error| error.is_connect());
-        let problem = match never_sent {
-            true => format!("{} cannot be reached", self.server()),
-            false => format!("the connection to {} was lost", self.server()),
+        let timed_out = connector.is_some_and(ConnectorError::is_timeout);
+        let problem = match (never_sent, timed_out) {
+            (true, _) => format!("{} cannot be reached", self.server()),
+            // The connection's own wait, which is as long as that for the whole attempt.
+            (false, true) => format!("{} did not answer in time", self.server()),
+            (false, false) => format!("the connection to {} was lost", self.server()),
         };
         Error::Unavailable {
             problem,

@@ -236,6 +236,18 @@ async fn servers_that_do_not_say_how_far_behind_they_are_are_read_to_their_end()
 }
 
 #[tokio::test]
+async fn a_page_that_says_nothing_of_time_does_not_move_the_place_to_go_on_at() {
+    let fetched = mock!(Client::get_records).then_output(|| page().build().expect("a page"));
+    let opened = opened();
+    let stream = stream(&[&opened, &fetched]);
+    let mut reader = stream.open_shard(&ShardId::numbered(0), Position::TrimHorizon).await.expect("open");
+    for _ in 0..9 {
+        reader.next_batch(10).await.expect("fetch");
+        assert_eq!(reader.position(), Position::TrimHorizon);
+    }
+}
+
+#[tokio::test]
 async fn a_last_page_may_be_brief() {
     let fetched = mock!(Client::get_records)
         .then_output(|| GetRecordsOutput::builder().records(record("1")).build().expect("a page"));

@@ -1,11 +1,12 @@
 //! A page of GetRecords as records.
 
-use crate::stream::broken;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::Record as SdkRecord;
 use bytes::Bytes;
 use bytestring::ByteString;
 use triton_core::{PartitionKey, Record, Result, ShardId, Timestamp};
+
+use crate::stream::broken;
 
 /// Payloads up to this size share a buffer; larger ones stay where the SDK has put them. The SDK allocates each key and
 /// payload by itself, and freeing those one by one on the thread that uses the records costs more than to copy them.

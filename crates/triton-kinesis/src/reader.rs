@@ -147,7 +147,7 @@ impl PollingReader {
     /// Takes a page in: from here on it counts as returned.
     fn take(&mut self, page: GetRecordsOutput, sent: Instant) -> Result<Taken> {
         let millis_behind = self.millis_behind(&page);
-        let is_empty = page.records.is_empty();
+        let (is_empty, says_latest) = (page.records.is_empty(), page.millis_behind_latest == Some(0));
         let mut records = records_of(self.shard.id(), page.records)?;
         let mut passed = self.passed;
         records.retain(|record| {
@@ -165,8 +165,10 @@ impl PollingReader {
         if records.is_empty() && self.iterator.is_none() {
             return Ok(Taken::Batch(None));
         }
-        let reached = self.shard.server_time(sent) - Duration::from_millis(millis_behind);
-        self.reached = self.reached.max(Some(reached));
+        // Only what the server says itself: a page that does not say how far behind it is proves nothing.
+        if says_latest {
+            self.reached = self.reached.max(Some(self.shard.server_time(sent)));
+        }
         match records.is_empty() && !is_empty {
             true => Ok(Taken::NothingNew),
             false => Ok(Taken::Batch(Some(Batch::new(records, millis_behind)))),

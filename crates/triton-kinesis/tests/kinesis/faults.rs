@@ -25,7 +25,7 @@ const fn lost_put(fault: Fault, was_written: bool) -> Put {
     Put { fault, kind: ErrorKind::Unavailable, may_have_written: true, was_written }
 }
 
-const PUTS_THAT_MAY_SUCCEED_LATER: [Put; 12] = [
+const PUTS_THAT_MAY_SUCCEED_LATER: [Put; 13] = [
     Put { fault: Fault::ThrottleCall, kind: ErrorKind::Throttled, may_have_written: false, was_written: false },
     Put { fault: Fault::ResourceInUse, kind: ErrorKind::Unavailable, may_have_written: false, was_written: false },
     Put { fault: Fault::LimitExceeded, kind: ErrorKind::Throttled, may_have_written: false, was_written: false },
@@ -38,6 +38,7 @@ const PUTS_THAT_MAY_SUCCEED_LATER: [Put; 12] = [
     lost_put(Fault::ResetAfter, true),
     lost_put(Fault::TruncatedAfter, true),
     lost_put(Fault::EmptyAfter, true),
+    lost_put(Fault::GarbageAfter, true),
 ];
 
 const CALLS_THAT_ARE_REFUSED: [(Fault, ErrorKind); 5] = [
@@ -371,9 +372,14 @@ async fn a_reshard_to_the_same_number_makes_uneven_shards_even() {
     let client = place.stream(1).await;
     let shard = only_shard(&*client).await;
     place.kinesis.split("clicks", &shard, triton_core::HashKey(1 << 100)).await.expect("split");
-    place.kinesis.reshard("clicks", 3).await.expect("reshard");
+    place.kinesis.reshard("clicks", 2).await.expect("reshard");
+    let shards = client.shards().await.expect("shards");
+    let mut starts: Vec<u128> =
+        shards.iter().filter(|shard| shard.is_open()).map(|shard| shard.hash_key_range.first.0).collect();
+    starts.sort_unstable();
+    assert_eq!(starts, [0, 1 << 127]);
     let asked = place.server.faults().requests(Operation::Any);
-    place.kinesis.reshard("clicks", 3).await.expect("nothing to do");
+    place.kinesis.reshard("clicks", 2).await.expect("nothing to do");
     assert!(place.server.faults().requests(Operation::Any) - asked <= 3, "a look, and no change");
 }
 
