@@ -4,6 +4,7 @@
 //! `Deserialize` type, or into a dynamic value. What other Triton writers have put is readable: both today's
 //! MessagePack and the old form, in which text and bytes alike were "raw strings".
 
+pub mod aggregate;
 mod decode;
 mod encode;
 mod key;
@@ -19,7 +20,7 @@ pub use self::msgpack::{DecodeError, DecodeErrorKind};
 
 use crate::error::Result;
 use crate::sequence::SequenceNumber;
-use crate::shard::ShardId;
+use crate::shard::{HashKey, ShardId};
 use crate::timestamp::Timestamp;
 
 /// A record on its way into a stream: an encoded payload and the key that chooses its shard.
@@ -28,6 +29,8 @@ use crate::timestamp::Timestamp;
 pub struct PutEntry {
     /// Chooses the shard; 1 to 256 characters.
     pub partition_key: PartitionKey,
+    /// Chooses the shard in the partition key's place, where it is given.
+    pub explicit_hash_key: Option<HashKey>,
     /// The payload, stored as it is.
     pub data: Bytes,
 }
@@ -35,7 +38,17 @@ pub struct PutEntry {
 impl PutEntry {
     /// An entry with a payload that is encoded already.
     pub fn new(partition_key: PartitionKey, data: impl Into<Bytes>) -> Self {
-        Self { partition_key, data: data.into() }
+        Self { partition_key, explicit_hash_key: None, data: data.into() }
+    }
+
+    /// This entry, for the shard that holds this hash key, whatever its partition key.
+    pub fn with_explicit_hash_key(self, hash_key: HashKey) -> Self {
+        Self { explicit_hash_key: Some(hash_key), ..self }
+    }
+
+    /// The hash key that chooses the shard: the explicit one, else the partition key's.
+    pub fn hash_key(&self) -> HashKey {
+        self.explicit_hash_key.unwrap_or_else(|| self.partition_key.hash_key())
     }
 
     /// What the entry counts against a stream's limits: the bytes of its payload and its key.
@@ -61,6 +74,9 @@ pub struct Record {
     pub shard_id: ShardId,
     /// Its place in that shard.
     pub sequence_number: SequenceNumber,
+    /// Its place in the aggregate that it was packed into, counted from 0, all of which have one sequence number; `None`
+    /// for a record of its own.
+    pub sub_sequence_number: Option<u32>,
     /// The key that it was put with; empty where the stream keeps none.
     pub partition_key: PartitionKey,
     /// When it arrived, by the stream's clock.
@@ -78,7 +94,7 @@ impl Record {
         arrival: Timestamp,
         data: impl Into<Bytes>,
     ) -> Self {
-        Self { shard_id, sequence_number, partition_key, arrival, data: data.into() }
+        Self { shard_id, sequence_number, sub_sequence_number: None, partition_key, arrival, data: data.into() }
     }
 
     /// The payload as a `T`, which may borrow text and bytes from the record.

@@ -182,7 +182,8 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "bounds the run by wall time")]
         let started = std::time::Instant::now();
         let mut tried = 0u64;
-        while started.elapsed().as_secs() < fuzz_seconds() {
+        // A slow machine tries as many as a fast one at least.
+        while started.elapsed().as_secs() < fuzz_seconds() || tried <= 1000 {
             for _ in 0..256 {
                 let payload = strategy.new_tree(&mut runner).unwrap().current();
                 let checked = check(&payload);
@@ -196,6 +197,5 @@ mod tests {
                 tried += 1;
             }
         }
-        assert!(tried > 1000, "only {tried} payloads were tried");
     }
 }
