@@ -9,6 +9,7 @@
 //!   shards: 4                # optional: how many, when a local stream is first used
 //!   path: /var/lib/triton    # optional: the folder of local streams; relative to the config file's
 //!   endpoint_url: http://…   # optional: another Kinesis-compatible server
+//!   aggregate: true          # optional: pack records together, as the Kinesis Producer Library does
 //! ```
 //!
 //! Keys that belong to the other backend may stay, so that going live is deleting one line.
@@ -64,6 +65,8 @@ pub struct StreamConfig {
     pub path: Option<PathBuf>,
     /// How many shards a local stream gets when it is first used.
     pub shards: usize,
+    /// Whether records of one shard are put in aggregates, in the Kinesis Producer Library's format.
+    pub aggregate: bool,
 }
 
 /// A system that holds streams.
@@ -113,6 +116,7 @@ impl StreamConfig {
             endpoint_url: None,
             path: None,
             shards: 1,
+            aggregate: false,
         }
     }
 }
@@ -211,6 +215,8 @@ struct Entry {
     endpoint_url: Option<String>,
     path: Option<PathBuf>,
     shards: Option<usize>,
+    #[serde(default)]
+    aggregate: bool,
 }
 
 impl Entry {
@@ -235,6 +241,7 @@ impl Entry {
             endpoint_url: self.endpoint_url,
             path: self.path.map(|path| folder.join(path)),
             shards: self.shards.unwrap_or(1),
+            aggregate: self.aggregate,
         }
     }
 }

@@ -228,6 +228,13 @@ pub enum Error {
         problem: String,
     },
 
+    /// The producer was closed or dropped before the record was acknowledged.
+    #[error("the producer was closed before the record was acknowledged")]
+    Closed {
+        /// Whether it may be in the stream all the same.
+        may_have_written: bool,
+    },
+
     /// A backend broke its contract.
     #[error("{backend} broke its contract: {problem}")]
     Contract {
@@ -282,6 +289,8 @@ pub enum ErrorKind {
     Storage,
     /// What was to be made is there already.
     Exists,
+    /// The producer was closed.
+    Closed,
     /// The request makes no sense.
     Invalid,
     /// A backend broke its contract.
@@ -311,6 +320,7 @@ impl Error {
             Error::Unavailable { .. } => ErrorKind::Unavailable,
             Error::Storage { .. } => ErrorKind::Storage,
             Error::StreamExists { .. } => ErrorKind::Exists,
+            Error::Closed { .. } => ErrorKind::Closed,
             Error::Invalid { .. } | Error::CallTooLarge { .. } => ErrorKind::Invalid,
             Error::Contract { .. } => ErrorKind::Contract,
             Error::Shard { source, .. } | Error::Withheld { source } => source.kind(),
@@ -329,7 +339,9 @@ impl Error {
     /// Whether what was put may be in the stream although the call failed.
     pub fn may_have_written(&self) -> bool {
         match self {
-            Error::Unavailable { may_have_written, .. } | Error::Storage { may_have_written, .. } => *may_have_written,
+            Error::Unavailable { may_have_written, .. }
+            | Error::Storage { may_have_written, .. }
+            | Error::Closed { may_have_written } => *may_have_written,
             // The answer is unusable, so nothing is known of the entries.
             Error::Contract { .. } => true,
             _ => false,

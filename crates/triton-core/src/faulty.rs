@@ -128,7 +128,7 @@ impl Strikes {
 /// let producer = Producer::new(std::sync::Arc::new(client), ProducerOptions::default().with_seed(1));
 /// let entries = vec![PutEntry::new(PartitionKey::new("user-1")?, "hi"); 100];
 /// // The producer sends again what was throttled.
-/// assert!(producer.put_all(&entries).await.iter().all(Result::is_ok));
+/// assert!(producer.put_all(entries).await.iter().all(Result::is_ok));
 /// # Ok(())
 /// # }
 /// ```

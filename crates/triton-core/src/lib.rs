@@ -11,7 +11,7 @@
 //! Programs use a [`Stream`]; it is made of a [`StreamConfig`] and a [`StreamClient`], and knows no backend. A backend
 //! implements [`StreamClient`] and [`ShardReader`]: `triton-kinesis` reaches them on AWS, `triton-local` keeps them in
 //! SQLite files, [`memory`] for tests. What every backend needs is written here once: [encoding](record), [putting](Producer) with retries and
-//! order, [reading](Reader) through splits and merges.
+//! order, [reading](Reader) through splits and merges. What is counted meanwhile is listed in [`metric`].
 //!
 //! # Example
 //! ```
@@ -37,8 +37,10 @@
 //! # Features
 //! - `mock`: mocks of the traits for your unit tests; see the `mock` module.
 //! - `conformance`: the suite that a backend runs in its own tests.
+//! - `planted`: for the simulation of this workspace alone.
 
 pub mod admin;
+mod budget;
 mod chance;
 pub mod client;
 pub mod config;
@@ -48,8 +50,29 @@ pub mod conformance;
 mod error;
 pub mod faulty;
 pub mod memory;
+pub mod metric;
 #[cfg(feature = "mock")]
 pub mod mock;
+mod pace;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted {
+    //! No bug is planted, and asking costs nothing.
+
+    pub(crate) enum Bug {
+        NoOrderOnRetry,
+        WholeBatchAgain,
+        RewindOnExpiredIterator,
+        ChildBeforeParent,
+        WrongEntry,
+        StopDropsFetched,
+    }
+
+    pub(crate) const fn is(_: Bug) -> bool {
+        false
+    }
+}
 mod producer;
 mod reader;
 pub mod record;
@@ -61,11 +84,12 @@ mod stream;
 mod timestamp;
 
 pub use self::admin::{CreateOptions, StreamAdmin};
-pub use self::client::{Batch, Limits, Position, ShardReader, StreamClient};
+pub use self::budget::Budget;
+pub use self::client::{Batch, Limits, Position, Quota, ShardReader, StreamClient};
 pub use self::config::{Backend, Config, ConfigError, StreamConfig};
 pub use self::error::{Cause, Error, ErrorKind, Result, Size};
-pub use self::producer::{Producer, ProducerOptions};
-pub use self::reader::{Reader, ReaderOptions, Start, StopHandle};
+pub use self::producer::{Closed, FailedHook, FailedPut, KeyOrder, Producer, ProducerOptions, Ticket, TryPutError};
+pub use self::reader::{Reader, ReaderOptions, Start, StopHandle, Typed, TypedReader};
 pub use self::record::{PartitionKey, PutEntry, PutReceipt, Record};
 pub use self::retry::RetryPolicy;
 pub use self::sequence::SequenceNumber;

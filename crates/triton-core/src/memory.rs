@@ -19,7 +19,11 @@ use crate::shard_map::ShardMap;
 use crate::timestamp::Timestamp;
 
 /// What memory streams take: calls like Kinesis', but in order and polled every 5 ms.
-const LIMITS: Limits = Limits { idle_poll: Duration::from_millis(5), keeps_order: true, ..Limits::KINESIS };
+const LIMITS: Limits = Limits::KINESIS
+    .with_idle_poll(Duration::from_millis(5))
+    .with_keeps_order(true)
+    .with_write_quota(None)
+    .with_read_quota(None);
 
 /// The date at which the clock of a [`Memory`] starts: 2015-06-10 20:47:56 UTC.
 const EPOCH_MILLIS: i64 = 1_433_969_276_000;
@@ -156,7 +160,7 @@ impl Content {
     }
 
     fn put(&mut self, entry: &PutEntry, now: Timestamp) -> Result<PutReceipt> {
-        let hash_key = entry.partition_key.hash_key();
+        let hash_key = entry.hash_key();
         let uncovered = || Error::Contract { backend: PLACE.into(), problem: format!("no shard for {hash_key}") };
         let shard_id =
             self.map.open().find(|shard| shard.hash_key_range.contains(hash_key)).ok_or_else(uncovered)?.id.clone();

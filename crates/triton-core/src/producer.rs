@@ -1,30 +1,101 @@
 //! Putting records so that each ends exactly once: acknowledged, or failed to its caller.
+//!
+//! ```text
+//! put ──► budget ──► inbox ──► chains ──► lanes ──► calls ──► StreamClient
+//!  │                        (one of a   (a shard,            │
+//!  ticket ◄── outcome ◄───── key each)   its pace) ◄─ again ─┘
+//! ```
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex, PoisonError};
+mod call;
+mod chain;
+mod driver;
+mod inbox;
+mod lane;
+mod ticket;
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use tokio::sync::OnceCell;
-use tokio::time::Instant;
-
-use crate::chance;
+use crate::budget::{Budget, RECORD_OVERHEAD, Reservation};
 use crate::client::{Limits, StreamClient};
 use crate::error::{Error, Result};
-use crate::record::{PartitionKey, PutEntry, PutReceipt};
-use crate::retry::{Backoff, RetryPolicy, until_done};
+use crate::record::{PutEntry, PutReceipt};
+use crate::retry::RetryPolicy;
+
+use self::inbox::Shared;
+pub use self::ticket::Ticket;
+use self::ticket::{Places, SHARED};
+
+/// The bytes that a producer's records take at most, where it is given no budget.
+const DEFAULT_BUDGET: usize = 64 << 20;
+
+/// How long a record waits for others to share a call with, where nothing else is said.
+const DEFAULT_LINGER: Duration = Duration::from_millis(50);
+
+/// What order records are read in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyOrder {
+    /// Records of one partition key in the order of their puts. Where a backend may store the records of a call in any
+    /// order, as Kinesis does, a key then has one record on its way at a time, or a shard one aggregate.
+    #[default]
+    PerKey,
+    /// Any order. Faster where few keys have many records.
+    Relaxed,
+}
 
 /// How a [`Producer`] works.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ProducerOptions {
     /// When what failed is sent again, and when it is given up.
     pub retry: RetryPolicy,
+    /// How long a record waits for others to share a call with; 50 ms. [`Producer::put_all`] and
+    /// [`Stream::put`](crate::Stream::put) do not wait, and nothing does on a backend that [keeps the order of a
+    /// call](Limits::keeps_order), where one call is made at a time and the records of the next wait for its answer anyway.
+    pub linger: Duration,
+    /// What bounds the memory of the records without an outcome; 64 MiB of the producer's own.
+    pub budget: Budget,
+    /// What order records are read in.
+    pub ordering: KeyOrder,
+    /// Whether records of one shard are packed together, in the Kinesis Producer Library's format. Only readers that
+    /// know it can read them.
+    pub aggregation: bool,
+    /// Whether the records behind one of their key that failed and may be written late fail with it, since it could
+    /// overtake them. True unless told otherwise.
+    pub withholds: bool,
+    /// Receives what could not be put, beside its ticket; of what a dropped producer loses, only the tickets tell.
+    pub on_failed: Option<FailedHook>,
     /// Decides the waits; from the operating system if `None`.
     pub seed: Option<u64>,
+}
+
+/// What is called with each record that could not be put. It must not block: it is called where records are put.
+pub type FailedHook = Arc<dyn Fn(FailedPut) + Send + Sync>;
+
+/// A record that could not be put.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FailedPut {
+    /// The record.
+    pub entry: PutEntry,
+    /// Why.
+    pub error: Error,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self {
+            retry: RetryPolicy::default(),
+            linger: DEFAULT_LINGER,
+            budget: Budget::new(DEFAULT_BUDGET),
+            ordering: KeyOrder::default(),
+            aggregation: false,
+            withholds: true,
+            on_failed: None,
+            seed: None,
+        }
+    }
 }
 
 impl ProducerOptions {
@@ -33,62 +104,218 @@ impl ProducerOptions {
         Self { retry, ..self }
     }
 
+    /// With another wait for company.
+    pub fn with_linger(self, linger: Duration) -> Self {
+        Self { linger, ..self }
+    }
+
+    /// With a budget, which others may share.
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// In another order.
+    pub fn with_ordering(self, ordering: KeyOrder) -> Self {
+        Self { ordering, ..self }
+    }
+
+    /// With or without aggregation.
+    pub fn with_aggregation(self, aggregation: bool) -> Self {
+        Self { aggregation, ..self }
+    }
+
+    /// Whether records fail with an earlier one of their key that may be written late.
+    pub fn with_withholds(self, withholds: bool) -> Self {
+        Self { withholds, ..self }
+    }
+
+    /// With a hook for what could not be put.
+    pub fn with_on_failed(self, hook: impl Fn(FailedPut) + Send + Sync + 'static) -> Self {
+        Self { on_failed: Some(Arc::new(hook)), ..self }
+    }
+
     /// With a seed, so that a test replays.
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed: Some(seed), ..self }
     }
 }
 
-/// Puts entries into one stream: splits them into calls, sends again what failed, and keeps each key's order.
+impl fmt::Debug for ProducerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerOptions")
+            .field("retry", &self.retry)
+            .field("linger", &self.linger)
+            .field("budget", &self.budget)
+            .field("ordering", &self.ordering)
+            .field("aggregation", &self.aggregation)
+            .field("withholds", &self.withholds)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts entries into one stream: batches them by shard, paces each shard, sends again what failed, and keeps each key's
+/// order.
 ///
-/// Records of one partition key that are given in one call, or in calls that wait for each other, are read in that order,
-/// retries included; calls made at once have no order among them. After a lost reply a record may be there twice; first occurrences are in order. For that, a key has at most one record in a call unless
-/// the backend [keeps the order of a call](Limits::keeps_order).
-#[derive(Debug)]
-pub struct Producer {
-    client: Arc<dyn StreamClient>,
-    options: ProducerOptions,
-    random: Mutex<StdRng>,
-    limits: OnceCell<Limits>,
+/// Records of one partition key are read in the order in which they were accepted, retries and splits included; puts made
+/// at once have no order among them. After a lost reply a record may be there twice; first occurrences are in order.
+///
+/// A shard's quota is kept to, so that little is refused, and what other producers take of it is learned. A shard that
+/// has no room keeps the records of other shards from nothing but the budget.
+///
+/// It works in a task of its own, in the tokio runtime of the first put, which has to go on running.
+///
+/// ```
+/// use triton_core::memory::Memory;
+/// use triton_core::{PartitionKey, Producer, ProducerOptions, PutEntry};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> triton_core::Result<()> {
+/// let client = Memory::new().stream("clicks", 4)?;
+/// let producer = Producer::new(std::sync::Arc::new(client), ProducerOptions::default());
+/// // Waits for room in the budget, not for the stream.
+/// let ticket = producer.put(PutEntry::new(PartitionKey::new("user-1")?, "hi")).await?;
+/// println!("stored as {}", ticket.await?.sequence_number);
+///
+/// let closed = producer.close().await;
+/// assert_eq!((closed.sent, closed.failed), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Producer(Arc<Shared>);
+
+/// What a producer did in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// Records that were acknowledged.
+    pub sent: u64,
+    /// Records that failed to their callers.
+    pub failed: u64,
+}
+
+/// Why [`Producer::try_put`] did not accept an entry.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TryPutError {
+    /// The budget is used up; the entry comes back.
+    #[error("the producer's budget is used up")]
+    Full(Box<PutEntry>),
+    /// It never will be.
+    #[error(transparent)]
+    Refused(Error),
 }
 
 impl Producer {
     /// A producer for this stream.
     pub fn new(client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
-        let random = Mutex::new(StdRng::seed_from_u64(options.seed.unwrap_or_else(chance::seed)));
-        Self { client, options, random, limits: OnceCell::new() }
+        Self(Arc::new(Shared::new(client, options)))
     }
 
-    /// Puts every entry and answers with one result each, in their order, when all are decided.
+    /// Accepts an entry when the budget has room for it. The ticket tells what becomes of it.
     ///
-    /// An entry that fails in a way that may pass is sent again until the [`RetryPolicy`]'s deadline after its first
-    /// failure; all that are left are given up when none has succeeded for that long.
+    /// While it waits, nothing of this producer lingers. Others that share the budget may: give those a short linger.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::Invalid`] outside a tokio runtime.
+    ///
+    /// Cancel safe: an entry that was not accepted is not put.
+    pub async fn put(&self, entry: PutEntry) -> Result<Ticket> {
+        let reserved = self.reserve(cost(&entry)).await;
+        self.0.accept(entry, reserved)
+    }
+
+    async fn reserve(&self, bytes: usize) -> Reservation {
+        let budget = &self.0.options.budget;
+        match budget.try_reserve(bytes) {
+            Some(reserved) => reserved,
+            None => {
+                // Nobody lingers while another waits for room.
+                self.0.hurry();
+                budget.reserve(bytes).await
+            }
+        }
+    }
+
+    /// Accepts an entry if the budget has room for it now.
+    ///
+    /// # Errors
+    /// [`TryPutError::Full`] gives it back; [`TryPutError::Refused`] as [`put`](Self::put).
+    pub fn try_put(&self, entry: PutEntry) -> Result<Ticket, TryPutError> {
+        match self.0.options.budget.try_reserve(cost(&entry)) {
+            Some(reserved) => self.0.accept(entry, reserved).map_err(TryPutError::Refused),
+            None => {
+                self.0.hurry();
+                Err(TryPutError::Full(Box::new(entry)))
+            }
+        }
+    }
+
+    /// Puts every entry, without lingering, and answers with one result each, in their order, when all are decided.
     ///
     /// One entry's failure does not keep the others from being put, except that entries are
     /// [withheld](Error::Withheld) if an earlier one of their key failed and may be written late.
     ///
     /// Dropping the future leaves open which entries are written.
-    pub async fn put_all(&self, entries: &[PutEntry]) -> Vec<Result<PutReceipt>> {
-        let limits = match self.limits().await {
-            Ok(limits) => limits,
-            Err(error) => return entries.iter().map(|_| Err(error.clone())).collect(),
-        };
-        let mut round = Round::new(entries, limits);
-        let mut backoff = self.backoff();
-        while let Some(call) = round.next_call() {
-            let answer = self.client.put_batch(&call.entries(entries)).await;
-            let (succeeded, last_error) = round.record(&call, answer, self.client.name());
-            if succeeded {
-                backoff.reset();
+    pub async fn put_all<I>(&self, entries: I) -> Vec<Result<PutReceipt>>
+    where
+        I: IntoIterator<Item = PutEntry>,
+        I::IntoIter: Send,
+    {
+        let mut entries = entries.into_iter();
+        let mut outcomes = Vec::with_capacity(entries.size_hint().0);
+        let mut waiting = Vec::new();
+        loop {
+            // A part of the budget at a time, so that what is larger than all of it finds its way too.
+            let part = self.0.options.budget.bytes() / 8;
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            while some.len() < SHARED
+                && bytes < part.max(1)
+                && let Some(entry) = entries.next()
+            {
+                bytes += cost(&entry);
+                some.push(entry);
             }
-            if let Some(error) = last_error {
-                round.give_up_after(self.options.retry.deadline, &error);
-                if !round.pending.is_empty() && !backoff.wait(&error).await && !succeeded {
-                    round.give_up(&error);
-                }
+            if some.is_empty() {
+                break;
+            }
+            let count = some.len();
+            let reserved = self.reserve(bytes).await;
+            let mut places = Places::of(count);
+            match self.0.accept_all(some, &mut places, reserved) {
+                Ok(()) => waiting.push(Ok(places.whole())),
+                Err(error) => waiting.push(Err((error, count))),
             }
         }
-        round.outcomes()
+        for some in waiting {
+            match some {
+                Ok(some) => some.all(&mut outcomes).await,
+                Err((error, count)) => outcomes.extend((0..count).map(|_| Err(error.clone()))),
+            }
+        }
+        outcomes
+    }
+
+    /// Waits until everything that was accepted so far has its outcome, without lingering.
+    ///
+    /// Cancel safe: what was accepted is put all the same.
+    pub async fn flush(&self) {
+        // The sender is dropped when it is so, and never sends.
+        drop(self.0.fence().await);
+    }
+
+    /// Accepts nothing more, and waits until everything has its outcome.
+    ///
+    /// Dropping the future drops the producer.
+    pub async fn close(self) -> Closed {
+        self.0.refuse();
+        self.flush().await;
+        if let Some(driver) = self.0.take_driver() {
+            // It ends now. Were it to panic, each ticket would say so.
+            drop(driver.await);
+        }
+        let (sent, failed, _) = self.0.counts();
+        Closed { sent, failed }
     }
 
     /// The stream's limits, asked for once.
@@ -96,190 +323,47 @@ impl Producer {
     /// # Errors
     /// As [`StreamClient::limits`], after the retries.
     pub async fn limits(&self) -> Result<Limits> {
-        self.limits.get_or_try_init(|| until_done(self.backoff(), || self.client.limits())).await.copied()
+        self.0.limits().await
     }
 
-    fn backoff(&self) -> Backoff {
-        let seed = self.random.lock().unwrap_or_else(PoisonError::into_inner).random();
-        self.options.retry.backoff(seed)
+    /// What bounds its memory.
+    pub fn budget(&self) -> &Budget {
+        &self.0.options.budget
     }
 }
 
-/// The entries of one call to [`Producer::put_all`] on their way to an outcome each.
-struct Round<'a> {
-    entries: &'a [PutEntry],
-    limits: Limits,
-    /// Indexes of entries without an outcome, in order.
-    pending: Vec<usize>,
-    outcomes: Vec<Option<Result<PutReceipt>>>,
-    /// When an entry that is pending failed first.
-    failing_since: BTreeMap<usize, Instant>,
-    /// Indexes of entries of which an earlier try may have been written.
-    uncertain: BTreeSet<usize>,
-    /// Keys of which a record failed that may still be written, and how it failed.
-    poisoned: Vec<(PartitionKey, Error)>,
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, failed, pending) = self.0.counts();
+        f.debug_struct("Producer")
+            .field("stream", &self.0.client.name())
+            .field("sent", &sent)
+            .field("failed", &failed)
+            .field("pending", &pending)
+            .finish_non_exhaustive()
+    }
 }
 
-/// Which keys a call holds already. Asked, and never gone through, so that its order cannot matter; hashed by the same
-/// function in every run.
-#[expect(clippy::disallowed_types, reason = "a tree compares keys nine times for each of 500")]
-type KeysInCall<'a> = std::collections::HashSet<&'a PartitionKey, BuildHasherDefault<DefaultHasher>>;
-
-/// Which entries go into a call.
-struct Call {
-    /// Their indexes, in order.
-    picked: Vec<usize>,
-    /// How many of those pending were looked at for it.
-    seen: usize,
-}
-
-impl Call {
-    /// The entries themselves: a slice where they are neighbours, as they are unless some were sent before.
-    fn entries<'e>(&self, entries: &'e [PutEntry]) -> Cow<'e, [PutEntry]> {
-        match (self.picked.first(), self.picked.last()) {
-            (Some(&first), Some(&last)) if last - first + 1 == self.picked.len() => {
-                Cow::Borrowed(&entries[first..=last])
+impl Drop for Producer {
+    /// What has no outcome is lost, and said so: to each ticket, and in one warning.
+    fn drop(&mut self) {
+        self.0.refuse();
+        if let Some(driver) = self.0.take_driver() {
+            driver.abort();
+            let (_, _, pending) = self.0.counts();
+            if pending > 0 {
+                tracing::warn!(
+                    "a producer of '{}' was dropped with {pending} records that were not acknowledged; close() waits for them",
+                    self.0.client.name()
+                );
             }
-            _ => self.picked.iter().map(|&index| entries[index].clone()).collect(),
         }
     }
 }
 
-impl<'a> Round<'a> {
-    fn new(entries: &'a [PutEntry], limits: Limits) -> Self {
-        let mut outcomes: Vec<Option<Result<PutReceipt>>> = Vec::with_capacity(entries.len());
-        outcomes.extend(entries.iter().map(|entry| limits.check_record(entry).err().map(Err)));
-        let pending = (0..entries.len()).filter(|&index| outcomes[index].is_none()).collect();
-        Self {
-            entries,
-            limits,
-            pending,
-            outcomes,
-            failing_since: BTreeMap::new(),
-            uncertain: BTreeSet::new(),
-            poisoned: Vec::new(),
-        }
-    }
-
-    /// The next entries to send, in order and within the limits; `None` when every entry has its outcome.
-    fn next_call(&mut self) -> Option<Call> {
-        self.withhold();
-        let most = self.pending.len().min(self.limits.max_entries);
-        let keyed = if self.limits.keeps_order { 0 } else { most };
-        let mut keys = KeysInCall::with_capacity_and_hasher(keyed, BuildHasherDefault::default());
-        let (mut bytes, mut seen, mut picked) = (0, 0, Vec::with_capacity(most));
-        for &index in &self.pending {
-            let entry = &self.entries[index];
-            if picked.len() == self.limits.max_entries || bytes + entry.size() > self.limits.max_call_bytes {
-                break;
-            }
-            seen += 1;
-            if self.limits.keeps_order || keys.insert(&entry.partition_key) {
-                bytes += entry.size();
-                picked.push(index);
-            }
-        }
-        (!picked.is_empty()).then_some(Call { picked, seen })
-    }
-
-    /// Takes a call's answer. Tells whether any entry was written, and the last error after which some are sent again.
-    fn record(&mut self, call: &Call, answer: Result<Vec<Result<PutReceipt>>>, stream: &str) -> (bool, Option<Error>) {
-        let count = call.picked.len();
-        let answers = match answer {
-            Ok(answers) if answers.len() == count => answers,
-            Ok(answers) => {
-                let problem = format!("{} results for {count} entries", answers.len());
-                vec![Err(Error::Contract { backend: stream.into(), problem }); count]
-            }
-            Err(error) => vec![Err(error); count],
-        };
-        let (mut succeeded, mut last_error) = (false, None);
-        for (&index, answer) in call.picked.iter().zip(answers) {
-            match answer {
-                Ok(receipt) => {
-                    succeeded = true;
-                    self.outcomes[index] = Some(Ok(receipt));
-                }
-                Err(error) => {
-                    if error.may_have_written() {
-                        self.uncertain.insert(index);
-                    }
-                    if error.is_retryable() {
-                        self.failing_since.entry(index).or_insert_with(Instant::now);
-                        last_error = Some(error);
-                    } else {
-                        self.fail(index, error);
-                    }
-                }
-            }
-        }
-        let (outcomes, mut place) = (&self.outcomes, 0);
-        self.pending.retain(|&index| {
-            place += 1;
-            place > call.seen || outcomes[index].is_none()
-        });
-        (succeeded, last_error)
-    }
-
-    fn fail(&mut self, index: usize, error: Error) {
-        if self.uncertain.contains(&index) {
-            self.poisoned.push((self.entries[index].partition_key.clone(), error.clone()));
-        }
-        self.outcomes[index] = Some(Err(self.with_certainty(index, error)));
-    }
-
-    /// An error says that the entry may have been written if any of its own tries may have, and only then.
-    fn with_certainty(&self, index: usize, error: Error) -> Error {
-        match (self.uncertain.contains(&index), error.may_have_written()) {
-            (true, false) => {
-                let problem = "an earlier try had no answer, the last one failed".to_owned();
-                Error::Unavailable { problem, may_have_written: true, source: Some(Arc::new(error)) }
-            }
-            (false, true) => {
-                let problem = "not sent: the stream took nothing for too long".to_owned();
-                Error::Unavailable { problem, may_have_written: false, source: Some(Arc::new(error)) }
-            }
-            _ => error,
-        }
-    }
-
-    /// Fails what is pending behind a record of the same key that may still be written: it could overtake it.
-    fn withhold(&mut self) {
-        if self.poisoned.is_empty() {
-            return;
-        }
-        for index in std::mem::take(&mut self.pending) {
-            let key = &self.entries[index].partition_key;
-            match self.poisoned.iter().find(|(poisoned, _)| poisoned == key) {
-                Some((_, error)) => {
-                    self.outcomes[index] = Some(Err(Error::Withheld { source: Box::new(error.clone()) }));
-                }
-                None => self.pending.push(index),
-            }
-        }
-    }
-
-    /// Fails the entries that have been failing for so long.
-    fn give_up_after(&mut self, deadline: Duration, error: &Error) {
-        for index in std::mem::take(&mut self.pending) {
-            match self.failing_since.get(&index) {
-                Some(since) if since.elapsed() >= deadline => self.fail(index, error.clone()),
-                _ => self.pending.push(index),
-            }
-        }
-    }
-
-    fn give_up(&mut self, error: &Error) {
-        for index in std::mem::take(&mut self.pending) {
-            self.outcomes[index] = Some(Err(self.with_certainty(index, error.clone())));
-        }
-    }
-
-    fn outcomes(self) -> Vec<Result<PutReceipt>> {
-        let unanswered =
-            || Error::Contract { backend: "the producer".into(), problem: "an entry has no outcome".into() };
-        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(unanswered()))).collect()
-    }
+/// What an entry counts against the budget.
+fn cost(entry: &PutEntry) -> usize {
+    entry.size() + RECORD_OVERHEAD
 }
 
 #[cfg(test)]

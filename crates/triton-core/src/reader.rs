@@ -2,21 +2,30 @@
 
 mod follow;
 mod lineage;
+mod merge;
+mod meter;
+mod pacing;
+mod prefetch;
 mod shard_task;
+mod typed;
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream as FuturesStream;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::chance;
 use crate::client::StreamClient;
 use crate::error::Result;
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::retry::{RetryPolicy, until_done};
 use crate::sequence::SequenceNumber;
@@ -24,6 +33,11 @@ use crate::timestamp::Timestamp;
 
 use self::follow::Follower;
 use self::lineage::Lineage;
+use self::merge::{Merged, merged};
+use self::prefetch::Room;
+use self::shard_task::Delivery;
+
+pub use self::typed::{Typed, TypedReader};
 
 /// Where a [`Reader`] starts.
 ///
@@ -65,6 +79,12 @@ pub struct ReaderOptions {
     pub until_caught_up: bool,
     /// The most records in one fetch; 0 counts as 1.
     pub max_records: usize,
+    /// What bounds the memory of records that were fetched and not yet taken; 64 MiB of its own for each reader if `None`.
+    pub budget: Option<Budget>,
+    /// How often a shard is asked that has caught up, on a stream that does not tell of new records by itself (Kinesis by
+    /// polling); the stream's own [`idle_poll`](crate::Limits::idle_poll) if `None`. Not more often than the shard's read
+    /// quota allows, which is 200 ms on Kinesis for all that read it.
+    pub poll_interval: Option<Duration>,
     /// When a fetch that failed is made again, and when the failure is reported.
     pub retry: RetryPolicy,
     /// Decides the waits; from the operating system if `None`.
@@ -74,7 +94,15 @@ pub struct ReaderOptions {
 impl Default for ReaderOptions {
     /// All shards, without an end, 10,000 records a fetch: as many as Kinesis gives; backends bound the bytes.
     fn default() -> Self {
-        Self { shards: None, until_caught_up: false, max_records: 10_000, retry: RetryPolicy::default(), seed: None }
+        Self {
+            shards: None,
+            until_caught_up: false,
+            max_records: 10_000,
+            budget: None,
+            poll_interval: None,
+            retry: RetryPolicy::default(),
+            seed: None,
+        }
     }
 }
 
@@ -94,6 +122,16 @@ impl ReaderOptions {
         Self { max_records, ..self }
     }
 
+    /// Within this budget, which may be shared with other readers.
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget: Some(budget), ..self }
+    }
+
+    /// Asks a shard that has caught up so often.
+    pub fn with_poll_interval(self, interval: Duration) -> Self {
+        Self { poll_interval: Some(interval), ..self }
+    }
+
     /// With another retry policy.
     pub fn with_retry(self, retry: RetryPolicy) -> Self {
         Self { retry, ..self }
@@ -107,19 +145,37 @@ impl ReaderOptions {
 
 /// The records of a stream, shard by shard in order, as a [`futures::Stream`](FuturesStream).
 ///
-/// Each shard's records come in the order of their sequence numbers; shards take turns. A shard that comes from a split
-/// or merge is read once all its parents are read to their end.
+/// Each shard's records come in the order of their sequence numbers. Shards take turns, a fetch each, so that one with much
+/// does not keep the others waiting. A shard that comes from a split or merge is read once all its parents are read to
+/// their end.
 ///
-/// One fetch of each shard and two more may wait for a slow caller; then nothing is fetched.
+/// # Memory
+/// What was fetched waits for a slow caller, within a [`Budget`]: a fetch reserves what the shard's fetches have been
+/// costing before it is made, and gives that back when its records were handed over. When the budget is used up, or three
+/// fetches of a shard wait, nothing more is fetched until some are taken.
 ///
+/// Two things may go beyond the budget. At most 64 fetches are under way at once, and what one of them turns out to be
+/// larger than was reserved is there all the same; it then counts as under way until it was taken. And a shard of a
+/// stream that tells of new records by itself (a local one) may bring up to 16 records that nothing was reserved for.
+///
+/// Readers that share a budget wait for each other's callers; who reads two streams in turns wants two.
+///
+/// # Pace
+/// A shard that is behind is read as fast as its [read quota](crate::Limits::read_quota) allows; where others read it too
+/// and calls are throttled, as fast as is left. One that has caught up is asked every
+/// [`poll_interval`](ReaderOptions::poll_interval), each shard at another time.
+///
+/// # Errors
 /// An item may be an error. Where it [may pass](crate::Error::is_retryable), it was tried for as long as the
 /// [`RetryPolicy`] says, and reading goes on by itself; otherwise that one shard is not read on, and the others are.
 ///
 /// Dropping the reader ends its tasks.
 #[derive(Debug)]
 pub struct Reader {
-    batches: mpsc::Receiver<Result<Vec<Record>>>,
+    deliveries: Merged<Delivery>,
     current: std::vec::IntoIter<Record>,
+    /// What the current records take.
+    room: Option<Room>,
     stop: StopHandle,
     follower: OwnedTask,
 }
@@ -135,9 +191,6 @@ impl StopHandle {
     }
 }
 
-/// Batches that wait between the shards' tasks and the caller.
-const WAITING_BATCHES: usize = 2;
-
 impl Reader {
     /// Starts reading. Records are fetched from now on; [`Start::Latest`] means now.
     ///
@@ -151,16 +204,16 @@ impl Reader {
         let limits = until_done(options.retry.backoff(seed), || client.limits()).await?;
         let shards = until_done(options.retry.backoff(seed), || client.shards()).await?;
         let lineage = Lineage::new(client.name(), &shards, start, options.shards.as_deref())?;
-        let (sender, batches) = mpsc::channel(WAITING_BATCHES);
+        let (deliveries, lane) = merged();
         let stop = StopHandle(CancellationToken::new());
-        let follower = Follower::new(client, lineage, options, limits, seed, sender, stop.0.clone());
+        let follower = Follower::new(client, lineage, options, limits, seed, lane, stop.0.clone());
         let (opening, mut opened) = mpsc::channel(1);
         let follower = OwnedTask(tokio::spawn(follower.run(shards, opening)));
         // The latest position is a promise about now, so the shards are opened before this returns.
         if let Some(error) = opened.recv().await {
             return Err(error);
         }
-        Ok(Self { batches, current: Vec::new().into_iter(), stop, follower })
+        Ok(Self { deliveries, current: Vec::new().into_iter(), room: None, stop, follower })
     }
 
     /// The handle that stops this reader.
@@ -180,28 +233,43 @@ impl Reader {
     /// Cheaper than [`next`](Self::next) for who can take many at once. Cancel safe.
     pub async fn next_batch(&mut self) -> Option<Result<Vec<Record>>> {
         if self.current.len() > 0 {
+            self.room = None;
             return Some(Ok(std::mem::take(&mut self.current).collect()));
         }
-        std::future::poll_fn(|context| self.poll_batch(context)).await
+        let delivery = std::future::poll_fn(|context| self.poll_delivery(context)).await?;
+        Some(delivery.outcome)
+    }
+
+    /// This reader's records with their payloads as values of a type.
+    pub fn typed<T: DeserializeOwned>(self) -> TypedReader<T> {
+        TypedReader::new(self)
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Record>>> {
         loop {
             if let Some(record) = self.current.next() {
+                if self.current.len() == 0 {
+                    self.room = None;
+                }
                 return Poll::Ready(Some(Ok(record)));
             }
-            match ready!(self.poll_batch(context)) {
-                Some(Ok(records)) => self.current = records.into_iter(),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            match ready!(self.poll_delivery(context)) {
+                Some(Delivery { outcome: Ok(records), room }) => {
+                    (self.current, self.room) = (records.into_iter(), room)
+                }
+                Some(Delivery { outcome: Err(error), .. }) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }
         }
     }
 
-    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Vec<Record>>>> {
-        match ready!(self.batches.poll_recv(context)) {
-            Some(batch) => Poll::Ready(Some(batch)),
-            // The channel closes when the tasks are done with it; the end waits until they are gone as well.
+    fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        if planted::is(Bug::StopDropsFetched) && self.stop.0.is_cancelled() {
+            return Poll::Ready(None);
+        }
+        match ready!(self.deliveries.poll_next(context)) {
+            Some(delivery) => Poll::Ready(Some(delivery)),
+            // The lanes close when the tasks are done with them; the end waits until they are gone as well.
             None => self.follower.poll_end(context).map(|()| None),
         }
     }

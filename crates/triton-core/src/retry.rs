@@ -1,5 +1,7 @@
 //! Trying again: how long, how often, and when to give up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -42,9 +44,13 @@ impl RetryPolicy {
     /// Waits drawn from `seed`.
     pub(crate) fn backoff(self, seed: u64) -> Backoff {
         let random = StdRng::seed_from_u64(seed);
-        Backoff { policy: self, ceiling: self.first, failing_since: None, is_told: false, random }
+        let trouble = Trouble::default();
+        Backoff { policy: self, ceiling: self.first, failing_since: None, is_counted: false, trouble, random }
     }
 }
+
+/// No wait is longer, whatever the policy: times have an end.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The waits of one thing that is tried until it succeeds.
 #[derive(Debug)]
@@ -52,25 +58,37 @@ pub(crate) struct Backoff {
     policy: RetryPolicy,
     ceiling: Duration,
     failing_since: Option<Instant>,
-    is_told: bool,
+    /// Whether this is one of those that the trouble counts.
+    is_counted: bool,
+    trouble: Trouble,
     random: StdRng,
 }
+
+/// What several things that are tried may fail of together: it is told once, by the first of them, until none fails.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble(Arc<AtomicUsize>);
 
 /// What fails for so long is worth a warning: nobody should wait for minutes and not know for what.
 const WORTH_A_WARNING: Duration = Duration::from_secs(2);
 
 impl Backoff {
+    /// Shares a trouble with others.
+    pub(crate) fn with_trouble(mut self, trouble: &Trouble) -> Self {
+        self.trouble = trouble.clone();
+        self
+    }
+
     /// Waits before the next try, after this error. Answers `false`, at once, when the wait would end past the deadline.
     pub(crate) async fn wait(&mut self, error: &Error) -> bool {
         let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
         tracing::debug!(%error, "trying again");
-        if failing_since.elapsed() >= WORTH_A_WARNING && !self.is_told {
-            self.is_told = true;
-            tracing::warn!("{error}; trying again for up to {} s", self.policy.deadline.as_secs());
+        if failing_since.elapsed() >= WORTH_A_WARNING && !self.is_counted {
+            self.is_counted = true;
+            if self.trouble.0.fetch_add(1, Ordering::Relaxed) == 0 {
+                tracing::warn!("{error}; trying again for up to {} s", self.policy.deadline.as_secs());
+            }
         }
-        // At least a moment, so that a policy of zeros does not make a busy loop.
-        let wait = self.ceiling.mul_f64(self.random.random()).max(Duration::from_millis(1));
-        self.ceiling = self.ceiling.saturating_mul(2).min(self.policy.longest);
+        let wait = self.draw();
         if failing_since.elapsed().saturating_add(wait) >= self.policy.deadline {
             return false;
         }
@@ -78,11 +96,31 @@ impl Backoff {
         true
     }
 
+    /// How long to wait before the next try; the ceiling of the one after that is twice as high.
+    pub(crate) fn draw(&mut self) -> Duration {
+        // At least a moment, so that a policy of zeros does not make a busy loop.
+        let wait = self.ceiling.min(LONGEST).mul_f64(self.random.random()).max(Duration::from_millis(1));
+        self.ceiling = self.ceiling.saturating_mul(2).min(self.policy.longest);
+        wait
+    }
+
     /// After a success: the next failure is a first one.
     pub(crate) fn reset(&mut self) {
         self.ceiling = self.policy.first;
         self.failing_since = None;
-        self.is_told = false;
+        self.leave_trouble();
+    }
+
+    fn leave_trouble(&mut self) {
+        if std::mem::take(&mut self.is_counted) {
+            self.trouble.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Backoff {
+    fn drop(&mut self) {
+        self.leave_trouble();
     }
 }
 

@@ -8,7 +8,7 @@ use crate::chance;
 use crate::client::StreamClient;
 use crate::config::StreamConfig;
 use crate::error::{Error, Result};
-use crate::producer::{Producer, ProducerOptions};
+use crate::producer::{Closed, Producer, ProducerOptions};
 use crate::reader::{Reader, ReaderOptions, Start};
 use crate::record::{Encoder, PutEntry, PutReceipt};
 use crate::sequence::SequenceNumber;
@@ -87,7 +87,7 @@ impl Chunk {
 impl Stream {
     /// The stream that the config describes, over the client that holds it.
     pub fn new(config: &StreamConfig, client: Arc<dyn StreamClient>) -> Self {
-        Self::with_options(config, client, ProducerOptions::default())
+        Self::with_options(config, client, ProducerOptions::default().with_aggregation(config.aggregate))
     }
 
     /// As [`new`](Self::new), with options for the producer; its seed also decides random partition keys.
@@ -126,7 +126,7 @@ impl Stream {
     /// Dropping the future leaves open whether the record is written.
     pub async fn put<T: Serialize + ?Sized>(&self, record: &T) -> Result<PutReceipt> {
         let entry = self.encode(record)?;
-        let outcome = self.producer.put_all(std::slice::from_ref(&entry)).await.pop();
+        let outcome = self.producer.put_all([entry]).await.pop();
         outcome.unwrap_or_else(|| {
             let problem = "no outcome for a record".into();
             Err(Error::Contract { backend: self.client.name().into(), problem })
@@ -150,8 +150,9 @@ impl Stream {
         let mut chunk = self.encode_chunk(&mut records);
         while !chunk.is_empty() {
             // Polled in this order: the calls are under way before the next records are encoded.
-            let (put, next) =
-                tokio::join!(self.producer.put_all(&chunk.entries), async { self.encode_chunk(&mut records) });
+            let (put, next) = tokio::join!(self.producer.put_all(std::mem::take(&mut chunk.entries)), async {
+                self.encode_chunk(&mut records)
+            });
             chunk.settle(put, &mut outcomes);
             chunk = next;
         }
@@ -183,6 +184,11 @@ impl Stream {
     /// As [`Encoder::encode`].
     pub fn encode<T: Serialize + ?Sized>(&self, record: &T) -> Result<PutEntry> {
         self.encoder.lock().unwrap_or_else(PoisonError::into_inner).encode(record)
+    }
+
+    /// Puts nothing more, and waits until everything that the producer has accepted has its outcome.
+    pub async fn close(self) -> Closed {
+        self.producer.close().await
     }
 
     /// Reads every shard from now on.

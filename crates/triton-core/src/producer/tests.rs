@@ -1,7 +1,15 @@
 //! Faults that no server shows on demand, by a client that answers from a script.
 
+mod intake;
+mod shards;
+
+use std::sync::Mutex;
+
+use tokio::time::Instant;
+
 use super::*;
 use crate::client::{Position, ShardReader};
+use crate::record::PartitionKey;
 use crate::shard::{Shard, ShardId};
 
 /// What a call is answered, by its number from 1 and its entries.
@@ -20,6 +28,18 @@ impl std::fmt::Debug for Scripted {
     }
 }
 
+impl Scripted {
+    /// A producer over a script, and the script to be asked.
+    fn shared(limits: Limits, answer: Answer, options: ProducerOptions) -> (Producer, Arc<Self>) {
+        let scripted = Arc::new(Self { limits, answer, calls: Mutex::default() });
+        (Producer::new(Arc::clone(&scripted) as Arc<dyn StreamClient>, options.with_seed(1)), scripted)
+    }
+
+    fn calls(&self) -> Vec<Vec<String>> {
+        self.calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
 #[async_trait::async_trait]
 impl StreamClient for Scripted {
     fn name(&self) -> &str {
@@ -31,9 +51,12 @@ impl StreamClient for Scripted {
     }
 
     async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
-        let mut calls = self.calls.lock().unwrap();
-        calls.push(entries.iter().map(|entry| String::from_utf8(entry.data.to_vec()).unwrap()).collect());
-        (self.answer)(calls.len(), entries)
+        let count = {
+            let mut calls = self.calls.lock().unwrap();
+            calls.push(entries.iter().map(|entry| String::from_utf8(entry.data.to_vec()).unwrap()).collect());
+            calls.len()
+        };
+        (self.answer)(count, entries)
     }
 
     async fn open_shard(&self, shard: &ShardId, _: Position) -> Result<Box<dyn ShardReader>> {
@@ -52,12 +75,9 @@ struct Ran {
 }
 
 async fn run(limits: Limits, texts: &[&str], answer: Answer) -> Ran {
-    let scripted = Arc::new(Scripted { limits, answer, calls: Mutex::default() });
-    let producer =
-        Producer::new(Arc::clone(&scripted) as Arc<dyn StreamClient>, ProducerOptions::default().with_seed(1));
-    let outcomes = producer.put_all(&texts.iter().map(|text| entry(text)).collect::<Vec<_>>()).await;
-    let calls = scripted.calls.lock().unwrap().clone();
-    Ran { calls, outcomes }
+    let (producer, scripted) = Scripted::shared(limits, answer, ProducerOptions::default());
+    let outcomes = producer.put_all(texts.iter().map(|text| entry(text)).collect::<Vec<_>>()).await;
+    Ran { calls: scripted.calls(), outcomes }
 }
 
 /// `k/1` is record 1 of key k.
@@ -160,15 +180,16 @@ async fn a_record_that_is_refused_for_long_fails_even_while_others_are_taken() {
     let answer = |_, entries: &[PutEntry]| {
         Ok(entries.iter().map(|entry| if entry.data == "hot/1" { Err(throttled()) } else { stored() }).collect())
     };
-    let others: Vec<String> = (0..8000).map(|n| format!("k{n}/1")).collect();
-    let texts: Vec<&str> = std::iter::once("hot/1").chain(others.iter().map(String::as_str)).collect();
+    let (producer, _) = Scripted::shared(Limits::KINESIS, Box::new(answer), ProducerOptions::default());
     let started = Instant::now();
-    let ran = run(Limits::KINESIS.with_max_entries(2), &texts, Box::new(answer)).await;
-    // Each call waits for it, so the others alone would take longer than it is tried.
-    assert!((110..=121).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
-    assert!(ran.outcomes[0].is_err() && ran.outcomes[1..].iter().all(Result::is_ok));
-    let last_try = ran.calls.iter().rposition(|call| call.contains(&"hot/1".to_owned())).unwrap();
-    assert!(last_try < ran.calls.len() - 1, "it was given up before the others were through");
+    let hot = tokio::spawn(producer.put(entry("hot/1")).await.unwrap());
+    for second in 0..150 {
+        producer.put_all([entry(&format!("k{second}/1"))]).await.remove(0).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let is_over = (110..=121).contains(&started.elapsed().as_secs());
+        assert!(is_over || hot.is_finished() == (started.elapsed().as_secs() > 121), "after {second} s");
+    }
+    assert!(matches!(hot.await.unwrap(), Err(Error::Throttled { .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,15 +244,10 @@ async fn with_no_time_for_retries_each_record_is_still_sent_once() {
     let answer = |_, entries: &[PutEntry]| {
         Ok(entries.iter().map(|entry| if entry.data == "b/1" { Err(throttled()) } else { stored() }).collect())
     };
-    let scripted = Arc::new(Scripted {
-        limits: in_order().with_max_entries(2),
-        answer: Box::new(answer),
-        calls: Mutex::default(),
-    });
     let retry = RetryPolicy::default().with_deadline(Duration::ZERO);
-    let options = ProducerOptions::default().with_seed(1).with_retry(retry);
-    let producer = Producer::new(Arc::clone(&scripted) as Arc<dyn StreamClient>, options);
-    let outcomes = producer.put_all(&["a/1", "b/1", "c/1", "d/1"].map(entry)).await;
+    let options = ProducerOptions::default().with_retry(retry);
+    let (producer, _) = Scripted::shared(in_order().with_max_entries(2), Box::new(answer), options);
+    let outcomes = producer.put_all(["a/1", "b/1", "c/1", "d/1"].map(entry)).await;
     assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true]);
 }
 
@@ -255,10 +271,40 @@ async fn no_entries_make_no_call() {
 #[tokio::test(start_paused = true)]
 async fn limits_that_cannot_be_had_fail_every_entry() {
     let mut client = crate::client::MockStreamClient::new();
+    client.expect_name().return_const("mock".to_owned());
     client.expect_limits().returning(|| Err(lost()));
     let retry = RetryPolicy::default().with_deadline(Duration::from_secs(1));
     let producer = Producer::new(Arc::new(client), ProducerOptions::default().with_retry(retry).with_seed(1));
-    let outcomes = producer.put_all(&[entry("a/1"), entry("b/1")]).await;
+    let outcomes = producer.put_all([entry("a/1"), entry("b/1")]).await;
     assert_eq!(outcomes.len(), 2);
     assert!(outcomes.iter().all(Result::is_err));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_stays_within_its_budget_whether_tickets_are_awaited_or_dropped() {
+    const RECORDS: usize = 200_000;
+    for awaits in [true, false] {
+        let answer = |_, entries: &[PutEntry]| Ok(entries.iter().map(|_| stored()).collect());
+        let options = ProducerOptions::default().with_budget(Budget::new(1 << 20));
+        let (producer, _) = Scripted::shared(Limits::KINESIS.with_write_quota(None), Box::new(answer), options);
+        let mut held = std::collections::VecDeque::new();
+        for number in 0..RECORDS {
+            let ticket = producer.put(entry(&format!("k{}/1", number % 1_000))).await.unwrap();
+            if awaits {
+                held.push_back(ticket);
+            }
+            if held.len() > 10_000 {
+                held.pop_front().unwrap().await.unwrap();
+            }
+        }
+        let budget = producer.budget().clone();
+        let closed = producer.close().await;
+        assert_eq!((closed.sent, closed.failed), (RECORDS as u64, 0));
+        for ticket in held {
+            ticket.await.unwrap();
+        }
+        assert!(budget.peak() <= budget.bytes(), "{} of {}", budget.peak(), budget.bytes());
+        assert!(budget.peak() > budget.bytes() / 2, "the budget was not what bounded it: {}", budget.peak());
+        assert_eq!(budget.used(), 0);
+    }
 }

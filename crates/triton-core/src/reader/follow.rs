@@ -5,24 +5,29 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::client::{Limits, StreamClient};
-use crate::error::{Error, Result};
-use crate::record::Record;
-use crate::retry::until_done;
+use crate::error::Error;
+use crate::retry::{Trouble, until_done};
 use crate::shard::{Shard, ShardId};
 
 use super::ReaderOptions;
 use super::lineage::Lineage;
-use super::shard_task::{Ended, Opening, ShardTask, Shared};
+use super::merge::Lane;
+use super::meter;
+use super::prefetch::Prefetch;
+use super::shard_task::{Delivery, Ended, Opening, ShardTask, Shared};
 
 #[derive(Debug)]
 pub(super) struct Follower {
     shared: Shared,
     lineage: Lineage,
+    /// What is told that belongs to no shard's task; every shard's lane is opened beside it.
+    lane: Lane<Delivery>,
     random: StdRng,
 }
 
@@ -33,11 +38,20 @@ impl Follower {
         options: ReaderOptions,
         limits: Limits,
         seed: u64,
-        batches: mpsc::Sender<Result<Vec<Record>>>,
+        lane: Lane<Delivery>,
         stop: CancellationToken,
     ) -> Self {
-        let shared = Shared { client, options: Arc::new(options), limits, batches, stop };
-        Self { shared, lineage, random: StdRng::seed_from_u64(seed) }
+        let prefetch = Prefetch::new(options.budget.clone(), meter::budget_used(client.name()));
+        let shared = Shared {
+            client,
+            options: Arc::new(options),
+            limits,
+            prefetch,
+            stop,
+            trouble: Trouble::default(),
+            started: Instant::now(),
+        };
+        Self { shared, lineage, lane, random: StdRng::seed_from_u64(seed) }
     }
 
     /// A task for each shard of the listing that may be read.
@@ -46,7 +60,8 @@ impl Follower {
         ready
             .into_iter()
             .map(|(shard, position)| {
-                ShardTask::new(self.shared.clone(), shard, position, self.random.random(), opening.cloned())
+                let (shared, lane, seed) = (self.shared.clone(), self.lane.beside(), self.random.random());
+                ShardTask::new(shared, lane, shard, position, seed, opening.cloned())
             })
             .collect()
     }
@@ -55,28 +70,23 @@ impl Follower {
     pub(super) async fn run(mut self, shards: Vec<Shard>, opening: Opening) {
         let mut tasks = JoinSet::new();
         for task in self.tasks(&shards, Some(&opening)) {
-            tasks.spawn(task.run());
+            start(&mut tasks, task);
         }
         drop((shards, opening));
         while let Some(ended) = tasks.join_next().await {
             match ended {
                 Ok((shard, Ended::Drained)) => {
                     for child in self.children_of(&shard).await {
-                        tasks.spawn(child.run());
+                        start(&mut tasks, child);
                     }
                 }
                 Ok((_, Ended::CaughtUp | Ended::Stopped | Ended::Failed)) => {}
                 Err(panic) => {
                     let problem = format!("a shard's reader panicked ({panic})");
-                    self.report(Error::Contract { backend: self.shared.client.name().into(), problem }).await;
+                    self.lane.put(Error::Contract { backend: self.shared.client.name().into(), problem }.into());
                 }
             }
         }
-    }
-
-    /// Hands an error over. The receiver is gone only with the reader itself, which ends this task too.
-    async fn report(&self, error: Error) {
-        drop(self.shared.batches.send(Err(error)).await);
     }
 
     /// The tasks of a drained shard's children. A listing that fails is told, and made again until it succeeds.
@@ -92,13 +102,24 @@ impl Follower {
             match listing {
                 Ok(shards) => return self.tasks(&shards, None),
                 Err(source) => {
-                    let goes_on = source.is_retryable() && !self.shared.batches.is_closed();
-                    self.report(Error::Shard { shard: shard.clone(), source: Box::new(source) }).await;
-                    if !goes_on {
+                    let is_retryable = source.is_retryable();
+                    let is_taken =
+                        self.lane.put(Error::Shard { shard: shard.clone(), source: Box::new(source) }.into());
+                    if !is_retryable || !is_taken {
                         return Vec::new();
+                    }
+                    tokio::select! {
+                        biased;
+                        () = self.shared.stop.cancelled() => return Vec::new(),
+                        () = self.lane.emptied() => {}
                     }
                 }
             }
         }
     }
+}
+
+fn start(tasks: &mut JoinSet<(ShardId, Ended)>, task: ShardTask) {
+    let span = task.span();
+    tasks.spawn(task.run().instrument(span));
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::Position;
 use crate::error::{Error, Result};
+use crate::planted::{self, Bug};
 use crate::shard::{Shard, ShardId};
 
 use super::Start;
@@ -139,6 +140,7 @@ impl Lineage {
 
     fn is_out_of_the_way(&self, parent: &ShardId) -> bool {
         matches!(self.known.get(parent), None | Some(State::NotHeld | State::Done))
+            || planted::is(Bug::ChildBeforeParent)
     }
 }
 

@@ -1,19 +1,25 @@
-//! Reading one shard: fetch, hand over, wait when caught up, and go on after what may pass.
+//! Reading one shard: fetch when it is due and there is room, hand over, and go on after what may pass.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::RECORD_OVERHEAD;
 use crate::client::{Batch, Limits, Position, ShardReader, StreamClient};
 use crate::error::{Error, Result};
+use crate::planted::{self, Bug};
 use crate::record::Record;
-use crate::retry::Backoff;
+use crate::record::aggregate::unpack_all;
+use crate::retry::{Backoff, Trouble};
 use crate::shard::ShardId;
 
 use super::ReaderOptions;
+use super::merge::Lane;
+use super::meter::Meter;
+use super::pacing::Pacing;
+use super::prefetch::{PAGES_AHEAD, PUSHED_RECORDS, PageSize, Prefetch, Room};
 
 /// What the shards' tasks share.
 #[derive(Clone, Debug)]
@@ -21,14 +27,31 @@ pub(super) struct Shared {
     pub(super) client: Arc<dyn StreamClient>,
     pub(super) options: Arc<ReaderOptions>,
     pub(super) limits: Limits,
-    pub(super) batches: mpsc::Sender<Result<Vec<Record>>>,
+    pub(super) prefetch: Prefetch,
     pub(super) stop: CancellationToken,
+    /// What fails for many shards at once is told once.
+    pub(super) trouble: Trouble,
+    pub(super) started: Instant,
+}
+
+/// What a shard's task hands over.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) outcome: Result<Vec<Record>>,
+    /// What the records take, until they were handed to the caller.
+    pub(super) room: Option<Room>,
+}
+
+impl From<Error> for Delivery {
+    fn from(error: Error) -> Self {
+        Self { outcome: Err(error), room: None }
+    }
 }
 
 /// How the reading of a shard ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// The shard is closed and every record of it was handed over.
+    /// The shard is closed and every record of it was taken.
     Drained,
     /// The newest record was handed over, and the reader was told to end there.
     CaughtUp,
@@ -44,7 +67,11 @@ pub(super) struct ShardTask {
     shard: ShardId,
     position: Position,
     reader: Option<Box<dyn ShardReader>>,
+    lane: Lane<Delivery>,
+    pacing: Pacing,
+    page_size: PageSize,
     backoff: Backoff,
+    meter: Meter,
     /// Held until the shard is open, or has failed to open: the reader's start waits for that.
     opening: Option<Opening>,
 }
@@ -53,79 +80,131 @@ pub(super) struct ShardTask {
 pub(super) type Opening = mpsc::Sender<Error>;
 
 impl ShardTask {
-    pub(super) fn new(shared: Shared, shard: ShardId, position: Position, seed: u64, opening: Option<Opening>) -> Self {
-        let backoff = shared.options.retry.backoff(seed);
-        Self { shared, shard, position, reader: None, backoff, opening }
-    }
-
-    pub(super) async fn run(mut self) -> (ShardId, Ended) {
-        let ended = loop {
-            if let Some(ended) = self.step().await {
-                break ended;
-            }
-        };
-        tracing::debug!(shard = %self.shard, ?ended, "shard");
-        (self.shard, ended)
-    }
-
-    async fn step(&mut self) -> Option<Ended> {
-        let stop = self.shared.stop.clone();
-        let fetched = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Some(Ended::Stopped),
-            fetched = self.fetch() => fetched,
-        };
-        match fetched {
-            Ok(Some(batch)) => {
-                self.backoff.reset();
-                self.take(batch).await
-            }
-            Ok(None) => Some(Ended::Drained),
-            Err(error) => self.recover(error).await,
+    pub(super) fn new(
+        shared: Shared,
+        lane: Lane<Delivery>,
+        shard: ShardId,
+        position: Position,
+        seed: u64,
+        opening: Option<Opening>,
+    ) -> Self {
+        Self {
+            reader: None,
+            lane,
+            pacing: Pacing::new(&shared.limits, &shared.options, position, shared.started, seed),
+            page_size: PageSize::default(),
+            backoff: shared.options.retry.backoff(seed).with_trouble(&shared.trouble),
+            meter: Meter::new(shared.client.name(), &shard),
+            opening,
+            shared,
+            shard,
+            position,
         }
     }
 
-    async fn fetch(&mut self) -> Result<Option<Batch>> {
+    /// What is logged of this shard belongs to this.
+    pub(super) fn span(&self) -> tracing::Span {
+        tracing::info_span!("shard", stream = self.shared.client.name(), shard = %self.shard)
+    }
+
+    pub(super) async fn run(mut self) -> (ShardId, Ended) {
+        let stop = self.shared.stop.clone();
+        let ended = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ended::Stopped,
+            ended = self.read() => ended,
+        };
+        tracing::debug!(?ended, "no longer read");
+        (self.shard, ended)
+    }
+
+    /// Reads until it ends. May be dropped at every await: what was fetched has been handed over by then.
+    async fn read(&mut self) -> Ended {
+        loop {
+            // A page that is there at once leaves no other moment to see it.
+            if self.shared.stop.is_cancelled() {
+                return Ended::Stopped;
+            }
+            let ended = match self.fetch().await {
+                Ok(Some((batch, room))) => self.take(batch, room).await,
+                Ok(None) => {
+                    // Its children's records wait in lanes of their own, and would overtake what is left in this one.
+                    self.lane.emptied().await;
+                    Some(Ended::Drained)
+                }
+                Err(error) => self.recover(error).await,
+            };
+            if let Some(ended) = ended {
+                return ended;
+            }
+        }
+    }
+
+    /// The next page, when it is due and there is room for it.
+    async fn fetch(&mut self) -> Result<Option<(Batch, Room)>> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => none.insert(self.shared.client.open_shard(&self.shard, self.position).await?),
         };
         self.opening = None;
-        reader.next_batch(self.shared.options.max_records).await
+        self.pacing.until_due().await;
+        let (room, max_records) = match self.pacing.waits_inside() {
+            true => (self.shared.prefetch.nothing(), self.shared.options.max_records.min(PUSHED_RECORDS)),
+            false => (self.shared.prefetch.room(self.page_size.bytes()).await, self.shared.options.max_records),
+        };
+        self.pacing.sent();
+        self.meter.fetches.increment(1);
+        let fetched = reader.next_batch(max_records).await;
+        if let Err(Error::Throttled { .. }) = fetched {
+            self.meter.throttles.increment(1);
+            self.pacing.refused();
+        }
+        Ok(fetched?.map(|batch| (batch, room)))
     }
 
-    async fn take(&mut self, batch: Batch) -> Option<Ended> {
-        if batch.is_caught_up() {
-            if self.shared.options.until_caught_up {
-                return Some(Ended::CaughtUp);
-            }
-            return self.pause(self.shared.limits.idle_poll).await;
+    /// Hands a page over. Nothing is awaited before that, so that what was fetched is delivered, stopped or not.
+    async fn take(&mut self, batch: Batch, mut room: Room) -> Option<Ended> {
+        self.backoff.reset();
+        let (is_caught_up, is_empty) = (batch.is_caught_up(), batch.records.is_empty());
+        let bytes = batch.records.iter().map(size).sum();
+        self.pacing.answered(bytes, is_empty, batch.millis_behind);
+        self.meter.millis_behind.set(batch.millis_behind as f64);
+        if is_caught_up && self.shared.options.until_caught_up {
+            return Some(Ended::CaughtUp);
         }
-        if batch.records.is_empty() {
-            // Behind, on a page without records: ask again soon, but never in a busy loop.
-            return self.pause(self.shared.limits.idle_poll / 5).await;
+        let records = unpack_all(batch.records);
+        // Records of an aggregate are parts of its bytes; what each costs beside them is counted here.
+        let cost = bytes + records.len() * RECORD_OVERHEAD;
+        if room.is_reserved() {
+            self.page_size.learn(cost);
         }
-        // What was fetched is delivered, stopped or not.
-        self.hand_over(Ok(batch.records)).await
+        // An aggregate may hold no record at all.
+        if records.is_empty() {
+            return None;
+        }
+        self.meter.records.increment(records.len() as u64);
+        self.meter.bytes.increment(bytes as u64);
+        let has_room = room.fill(cost);
+        if !self.lane.put(Delivery { outcome: Ok(records), room: Some(room) }) {
+            return Some(Ended::Stopped);
+        }
+        self.lane.fewer_than(if has_room { PAGES_AHEAD } else { 1 }).await;
+        None
     }
 
     async fn recover(&mut self, error: Error) -> Option<Ended> {
         if !error.is_retryable() {
-            let error = Error::Shard { shard: self.shard.clone(), source: Box::new(error) };
-            return self.hand_over(Err(error)).await.or(Some(Ended::Failed));
+            self.meter.failed();
+            self.report(error);
+            return Some(Ended::Failed);
         }
         if let Error::IteratorExpired { .. } = error
             && let Some(expired) = self.reader.take()
+            && !planted::is(Bug::RewindOnExpiredIterator)
         {
             self.position = expired.position();
         }
-        let stop = self.shared.stop.clone();
-        let goes_on = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Some(Ended::Stopped),
-            goes_on = self.backoff.wait(&error) => goes_on,
-        };
-        if goes_on {
+        if self.backoff.wait(&error).await {
             return None;
         }
         if let Some(opening) = self.opening.take() {
@@ -134,20 +213,23 @@ impl ShardTask {
             return Some(Ended::Failed);
         }
         self.backoff.reset();
-        self.hand_over(Err(Error::Shard { shard: self.shard.clone(), source: Box::new(error) })).await
-    }
-
-    async fn hand_over(&mut self, batch: Result<Vec<Record>>) -> Option<Ended> {
-        // Nobody takes batches before the start is over.
-        self.opening = None;
-        self.shared.batches.send(batch).await.is_err().then_some(Ended::Stopped)
-    }
-
-    async fn pause(&mut self, wait: Duration) -> Option<Ended> {
-        tokio::select! {
-            biased;
-            () = self.shared.stop.cancelled() => Some(Ended::Stopped),
-            () = sleep(wait) => None,
+        if !self.report(error) {
+            return Some(Ended::Stopped);
         }
+        // A caller that takes nothing is not told the same for hours.
+        self.lane.emptied().await;
+        None
     }
+
+    /// Hands an error over. Answers `false` when nobody takes it.
+    fn report(&mut self, error: Error) -> bool {
+        // Nobody takes anything before the start is over.
+        self.opening = None;
+        self.lane.put(Error::Shard { shard: self.shard.clone(), source: Box::new(error) }.into())
+    }
+}
+
+/// What a record counts against a shard's quota.
+fn size(record: &Record) -> usize {
+    record.data.len() + record.partition_key.as_str().len()
 }

@@ -1,10 +1,19 @@
 //! What a reader makes of faults: by shards that answer from a script, on a paused clock.
 
+mod budget;
+mod delivery;
+mod metric;
+mod pacing;
+mod source;
+mod trouble;
+mod typed;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::*;
@@ -18,6 +27,8 @@ use crate::shard_map::ShardMap;
 #[derive(Clone, Debug)]
 enum Fetch {
     Records(std::ops::Range<u64>),
+    /// Records of so many bytes each.
+    Large(std::ops::Range<u64>, usize),
     /// Nothing here, so many milliseconds behind the newest record.
     Empty(u64),
     Fails(Error),
@@ -89,19 +100,26 @@ impl StreamClient for Scripted {
     }
 }
 
+impl ScriptedShard {
+    fn page(&mut self, numbers: std::ops::Range<u64>, bytes: usize) -> Batch {
+        self.after = numbers.end - 1;
+        // One payload for all: the bytes are counted, and not there.
+        let data = Bytes::from(vec![0; bytes]);
+        let record = |n: u64| {
+            let key = PartitionKey::stored("k");
+            Record::new(self.shard.clone(), n.into(), key, Timestamp::default(), data.clone())
+        };
+        Batch::new(numbers.map(record).collect(), 0)
+    }
+}
+
 #[async_trait]
 impl ShardReader for ScriptedShard {
     async fn next_batch(&mut self, _: usize) -> Result<Option<Batch>> {
         self.fetches.lock().unwrap().push(Instant::now());
         match self.script.next() {
-            Some(Fetch::Records(numbers)) => {
-                self.after = numbers.end - 1;
-                let record = |n: u64| {
-                    let key = PartitionKey::stored("k");
-                    Record::new(self.shard.clone(), n.into(), key, Timestamp::default(), Vec::new())
-                };
-                Ok(Some(Batch::new(numbers.map(record).collect(), 0)))
-            }
+            Some(Fetch::Records(numbers)) => Ok(Some(self.page(numbers, 0))),
+            Some(Fetch::Large(numbers, bytes)) => Ok(Some(self.page(numbers, bytes))),
             Some(Fetch::Empty(behind)) => Ok(Some(Batch::new(Vec::new(), behind))),
             Some(Fetch::Fails(error)) => Err(error),
             Some(Fetch::Hangs) => std::future::pending().await,
@@ -230,17 +248,11 @@ async fn a_stop_ends_a_fetch_that_hangs_and_a_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn batches_that_wait_are_delivered_after_a_stop() {
-    let client = Scripted::new(vec![vec![
-        Fetch::Records(1..3),
-        Fetch::Records(3..5),
-        Fetch::Records(5..7),
-        Fetch::Records(7..9),
-        Fetch::Records(9..11),
-        Fetch::End,
-    ]]);
-    let reader = client.read(ReaderOptions::default()).await;
-    // Nobody takes anything: two batches wait, and one is in the hands of the shard's task.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let page = |first| Fetch::Large(first..first + 2, 1 << 20);
+    let client = Scripted::new(vec![vec![page(1), page(3), page(5), page(7), page(9), Fetch::End]]);
+    // Nobody takes anything: of pages of 2 MiB, three and no fourth are within 8 MiB.
+    let reader = client.read(ReaderOptions::default().with_budget(Budget::new(8 << 20))).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     let fetched = client.fetches.lock().unwrap().len();
     assert_eq!(fetched, 3, "a slow consumer slows fetching");
     reader.stop_handle().stop();
