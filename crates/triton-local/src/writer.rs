@@ -326,7 +326,7 @@ impl<'a> Router<'a> {
             // A stream of one shard needs no hashing.
             1 => 0,
             _ => {
-                let key = entry.partition_key.hash_key();
+                let key = entry.hash_key();
                 self.open.partition_point(|(range, ..)| range.last < key)
             }
         };
