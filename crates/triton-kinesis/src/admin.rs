@@ -252,7 +252,7 @@ fn to_count(shards: usize) -> Result<i32> {
 }
 
 /// The account's quota of shards or changes, which no waiting helps.
-fn over_quota(error: &impl aws_sdk_kinesis::error::ProvideErrorMetadata) -> Error {
+pub(crate) fn over_quota(error: &impl aws_sdk_kinesis::error::ProvideErrorMetadata) -> Error {
     Error::Invalid { problem: error.message().unwrap_or("the account's quota does not allow this").to_owned() }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -41,10 +41,13 @@ pub struct ConnectOptions {
     pub connect_timeout: Duration,
     /// How long to wait for the answer to one request, from its first byte to the answer's last.
     pub request_timeout: Duration,
+    /// How long a subscription (enhanced fan-out) may say nothing before it is taken for lost, and made anew.
+    pub idle_timeout: Duration,
 }
 
 impl Default for ConnectOptions {
-    /// Everything from the environment; 5 s for a connection, and 30 s for a request, in which 10 MiB pass at 3 Mbit/s.
+    /// Everything from the environment; 5 s for a connection; 30 s for a request, in which 10 MiB pass at 3 Mbit/s; and
+    /// 15 s for a subscription, on which Kinesis sends a sign of life every few.
     fn default() -> Self {
         Self {
             profile: None,
@@ -53,6 +56,7 @@ impl Default for ConnectOptions {
             allow_insecure_endpoint: false,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -97,6 +101,11 @@ impl ConnectOptions {
     pub fn with_request_timeout(self, request_timeout: Duration) -> Self {
         Self { request_timeout, ..self }
     }
+
+    /// With another wait for a subscription that says nothing.
+    pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { idle_timeout, ..self }
+    }
 }
 
 /// The Kinesis of one region or endpoint: SDK clients, their connections and their credentials, shared by every stream
@@ -111,6 +120,11 @@ struct Connection {
     data: Client,
     /// For everything else, with the SDK's standard retries.
     control: Client,
+    /// Whether connections are ours to make.
+    makes_connections: bool,
+    /// Clients for subscriptions that nobody uses at the moment.
+    subscribers: Mutex<Vec<Client>>,
+    idle_timeout: Duration,
     clock: Arc<ServerClock>,
     region: String,
     has_default_region: bool,
@@ -159,6 +173,7 @@ impl Kinesis {
             None => region.clone(),
         };
         let config = config.into_builder().region(Region::new(region.clone())).build();
+        let makes_connections = config.http_client().is_none();
         let config = match config.http_client() {
             Some(_) => config,
             // One pool of connections for both clients.
@@ -177,6 +192,9 @@ impl Kinesis {
         Ok(Self(Arc::new(Connection {
             data: client(RetryConfig::disabled()),
             control: client(RetryConfig::standard()),
+            makes_connections,
+            subscribers: Mutex::default(),
+            idle_timeout: options.idle_timeout,
             clock,
             region,
             has_default_region,
@@ -193,6 +211,9 @@ impl Kinesis {
         Self(Arc::new(Connection {
             data: client.clone(),
             control: client,
+            makes_connections: false,
+            subscribers: Mutex::default(),
+            idle_timeout: ConnectOptions::default().idle_timeout,
             clock: Arc::default(),
             region: DEFAULT_REGION.into(),
             has_default_region: false,
@@ -245,6 +266,40 @@ impl Kinesis {
 
     pub(crate) fn control(&self) -> &Client {
         &self.0.control
+    }
+
+    /// A client for the subscriptions to one shard: one attempt, on connections of its own. A subscription keeps its
+    /// stream of an HTTP/2 connection for minutes, of which Kinesis allows few; and one that nobody reads holds up what
+    /// else comes over its connection.
+    pub(crate) fn subscriber(&self) -> Client {
+        if !self.0.makes_connections {
+            return self.0.data.clone();
+        }
+        self.free_subscribers().pop().unwrap_or_else(|| {
+            let is_plain = self.0.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http:"));
+            let http_client = match is_plain {
+                true => aws_smithy_http_client::Builder::new().build_http(),
+                false => http_client(),
+            };
+            Client::from_conf(self.0.data.config().to_builder().http_client(http_client).build())
+        })
+    }
+
+    /// Takes a subscriber back that is not used any more. To make one takes milliseconds, most of them for certificates.
+    pub(crate) fn give_back(&self, subscriber: Client) {
+        let mut free = self.free_subscribers();
+        if self.0.makes_connections && free.len() < MAX_CALLS {
+            free.push(subscriber);
+        }
+    }
+
+    fn free_subscribers(&self) -> MutexGuard<'_, Vec<Client>> {
+        // No change is left half done by a panic.
+        self.0.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.0.idle_timeout
     }
 
     pub(crate) fn clock(&self) -> &ServerClock {

@@ -128,6 +128,11 @@ impl Context<'_> {
         }
     }
 
+    /// A connection broke off while it was read.
+    pub(crate) fn lost(&self, error: &(dyn StdError + 'static)) -> Error {
+        self.unanswered(format!("the connection to {} was lost", self.server()), Some(innermost(error)))
+    }
+
     fn undelivered(&self, connector: Option<&ConnectorError>, error: &(dyn StdError + 'static)) -> Error {
         if let Some(credentials) = find::<CredentialsError>(error) {
             return self.without_credentials(credentials);

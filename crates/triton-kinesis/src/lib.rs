@@ -24,6 +24,10 @@
 //! of containers and instances, as every AWS tool looks for them; never from Triton's config. The region: the stream's
 //! own, else the environment's or the profile's, else us-east-1.
 //!
+//! # Polling and fan-out
+//! A reader polls with GetRecords, at most five times a second and shard, which all readers of the shard share. A client
+//! made by [`KinesisStream::fan_out`] is pushed to instead, with 2 MB a second and shard of its own; that costs money.
+//!
 //! # Where a reader goes on
 //! An iterator that has expired is replaced where the reader stands: after the last record that it returned; where it
 //! returned none, ten seconds before the time up to which it had seen everything, or at its start, whichever is later.
@@ -34,16 +38,21 @@
 mod admin;
 mod clock;
 mod connect;
+mod consumer;
 mod error;
 #[cfg(test)]
 mod mocked;
 mod page;
+mod polling;
+mod put;
 mod reader;
 mod shard;
 mod stream;
+mod subscription;
 mod summary;
 mod target;
 
 pub use self::connect::{ConnectOptions, Kinesis};
+pub use self::consumer::Consumer;
 pub use self::stream::KinesisStream;
 pub use self::summary::Summary;

@@ -48,7 +48,7 @@ pub(crate) fn records_of(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Re
 }
 
 /// Kinesis writes times as seconds with a fraction, which as a binary one may lie a little below the millisecond meant.
-fn to_timestamp(time: DateTime) -> Timestamp {
+pub(crate) fn to_timestamp(time: DateTime) -> Timestamp {
     let fraction = i64::from(time.subsec_nanos()).saturating_add(500_000) / 1_000_000;
     Timestamp::from_millis(time.secs().saturating_mul(1000).saturating_add(fraction))
 }

@@ -1,13 +1,12 @@
-//! Reading a shard by GetRecords: iterators that expire, pages that are empty, and records that were returned before.
+//! Where a shard is read and where it goes on, whether its records are polled or pushed.
 
 use std::time::Duration;
+use std::{fmt, vec};
 
 use async_trait::async_trait;
-use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use tokio::time::Instant;
-use triton_core::{Batch, Error, Position, Result, SequenceNumber, ShardId, ShardReader, Timestamp};
+use triton_core::{Batch, Error, Position, Record, Result, SequenceNumber, ShardId, ShardReader, Timestamp};
 
-use crate::page::records_of;
 use crate::shard::KinesisShard;
 use crate::stream::KinesisStream;
 
@@ -17,17 +16,59 @@ const SILENT_PAGES: usize = 3;
 const PATIENT_PAGES: usize = 5;
 /// A record may be read a little after the time that it arrived at; a time to go on at lies so much earlier.
 const MARGIN: Duration = Duration::from_secs(10);
+/// A batch may be waited for so long.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Where a shard is read: what has been returned of it, and where it goes on.
+/// Where a shard's pages come from. Every method is cancel safe, and none goes on past `until` for longer than a request
+/// takes.
+#[async_trait]
+pub(crate) trait Source: Send + fmt::Debug {
+    /// Will start at a position. Nothing is sent yet.
+    fn start(&mut self, position: Position);
+
+    /// Will go on right after the last page; whether it can, without records lost unnoticed.
+    fn resume(&mut self, shard: &KinesisShard) -> bool;
+
+    /// Starts where it was told to, unless it has. `false`: not until now, and it may be asked again.
+    async fn is_ready(&mut self, shard: &KinesisShard, until: Instant) -> Result<bool>;
+
+    /// The next page, once it is ready. A page counts as taken when this returns it.
+    async fn next(&mut self, shard: &KinesisShard, max_records: usize, until: Instant) -> Result<Next>;
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Page(Page),
+    /// Nothing was pushed until now.
+    Nothing,
+    /// What it read by is over, as an iterator that has expired; it has to be told where to start again.
+    Over(Error),
+}
+
+/// Records, and what was said with them.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) records: Vec<Record>,
+    /// How far behind the newest record it is, where it says so.
+    pub(crate) millis_behind: Option<u64>,
+    /// Whether the shard ends with it.
+    pub(crate) is_last: bool,
+    /// The server made it at this time or later.
+    pub(crate) since: Instant,
+}
+
+/// A place in a shard: what has been returned of it, and where it goes on.
 ///
 /// It opens at a sequence number by AT_SEQUENCE_NUMBER, although what it returned last need not be read again: where that
 /// record is not there any more, retention has passed the position, whatever else the server says or does not say of it
 /// (an InvalidArgument, a silent jump to the oldest record, or empty pages).
 #[derive(Debug)]
-pub(crate) struct PollingReader {
+pub(crate) struct KinesisReader<S> {
     shard: KinesisShard,
-    /// `None` when the shard has ended.
-    iterator: Option<String>,
+    source: S,
+    /// Where the source was told to start; `None` where it goes on by itself.
+    opened_at: Option<Position>,
     start: Position,
     /// What arrived before is not asked for; where the server would not take that time, it is left out here.
     not_before: Option<Timestamp>,
@@ -38,25 +79,47 @@ pub(crate) struct PollingReader {
     /// The record that the next page has to start with, if nothing was lost.
     expected: Option<SequenceNumber>,
     empty_pages: usize,
+    /// What has come and is not returned yet.
+    page: Option<Opened>,
+    /// How far behind it stands when nothing comes.
+    millis_behind: u64,
+    has_ended: bool,
 }
 
-impl PollingReader {
-    pub(crate) async fn open(stream: KinesisStream, shard: ShardId, position: Position) -> Result<Self> {
+/// A page of which records are being returned.
+#[derive(Debug)]
+struct Opened {
+    records: vec::IntoIter<Record>,
+    /// Its first record, which may be one that was returned before.
+    first: Option<SequenceNumber>,
+    millis_behind: u64,
+    says_latest: bool,
+    is_last: bool,
+    since: Instant,
+}
+
+impl<S: Source> KinesisReader<S> {
+    pub(crate) async fn open(stream: KinesisStream, shard: ShardId, position: Position, source: S) -> Result<Self> {
         let opened = Instant::now();
         let mut reader = Self {
             shard: KinesisShard::new(stream, shard),
-            iterator: None,
+            source,
+            opened_at: None,
             start: position,
             not_before: None,
             passed: None,
             reached: None,
             expected: None,
             empty_pages: 0,
+            page: None,
+            millis_behind: 1,
+            has_ended: false,
         };
         if let Position::After(number) = position {
             reader.passed = Some(number);
         }
-        reader.open_at(position).await?;
+        reader.open_at(position);
+        while !reader.is_ready(Instant::now() + LONGEST_WAIT).await? {}
         match position {
             // Another reader that goes on from here must not miss what comes in between.
             Position::Latest => reader.start = Position::AtTime(reader.shard.server_time(opened)),
@@ -66,39 +129,58 @@ impl PollingReader {
         Ok(reader)
     }
 
-    /// Gets an iterator for a position. When dropped, nothing has changed.
-    async fn open_at(&mut self, position: Position) -> Result<()> {
-        let refused = match self.shard.iterator(position).await {
-            Ok(iterator) => {
-                (self.iterator, self.expected, self.empty_pages) = (Some(iterator), named(position), 0);
-                return Ok(());
-            }
-            Err(refused @ Error::Invalid { .. }) => refused,
-            Err(error) => return Err(error),
-        };
-        match position {
-            // Another shard's number is a mistake, and no loss; Kinesis says so in these words.
-            Position::At(_) | Position::After(_) if refused.to_string().contains("It encodes shardId") => Err(refused),
-            Position::At(number) | Position::After(number) => match self.shard.is_lost(number).await? {
-                true => self.go_on_after(number).await,
-                false => Err(refused),
-            },
-            // Kinesis refuses a time that its own clock has not reached, be it by a millisecond.
-            Position::AtTime(time) if self.shard.server_time(Instant::now()) < time => {
-                self.iterator = Some(self.shard.iterator(Position::Latest).await?);
-                Ok(())
-            }
-            _ => Err(refused),
+    fn open_at(&mut self, position: Position) {
+        self.source.start(position);
+        (self.opened_at, self.expected, self.empty_pages) = (Some(position), named(position), 0);
+        self.page = None;
+    }
+
+    /// Opens again where it stands.
+    fn reopen(&mut self) {
+        self.millis_behind = self.millis_behind.max(1);
+        // A record that is expected has to be looked for again.
+        match self.expected.is_none() && self.source.resume(&self.shard) {
+            true => self.opened_at = None,
+            false => self.open_at(self.position()),
         }
     }
 
+    async fn is_ready(&mut self, until: Instant) -> Result<bool> {
+        loop {
+            match self.source.is_ready(&self.shard, until).await {
+                Err(refused @ Error::Invalid { .. }) => self.open_elsewhere(refused).await?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The server does not take the position: finds out why, and whether there is another.
+    async fn open_elsewhere(&mut self, refused: Error) -> Result<()> {
+        match self.opened_at {
+            None => self.open_at(self.position()),
+            // Another shard's number is a mistake, and no loss; Kinesis says so in these words.
+            Some(Position::At(_) | Position::After(_)) if refused.to_string().contains("It encodes shardId") => {
+                return Err(refused);
+            }
+            Some(Position::At(number) | Position::After(number)) => match self.shard.is_lost(number).await? {
+                true => self.go_on_after(number)?,
+                false => return Err(refused),
+            },
+            // Kinesis refuses a time that its own clock has not reached, be it by a millisecond.
+            Some(Position::AtTime(time)) if self.shard.server_time(Instant::now()) < time => {
+                self.open_at(Position::Latest);
+            }
+            Some(_) => return Err(refused),
+        }
+        Ok(())
+    }
+
     /// Retention has passed the position: an error, unless everything that it removed had been returned.
-    async fn go_on_after(&mut self, position: SequenceNumber) -> Result<()> {
+    fn go_on_after(&mut self, position: SequenceNumber) -> Result<()> {
         let Some(reached) = self.reached.filter(|reached| self.shard.keeps(*reached)) else {
             return Err(self.past_retention(position));
         };
-        self.iterator = Some(self.shard.iterator(Position::AtTime(reached - MARGIN)).await?);
-        self.expected = None;
+        self.open_at(Position::AtTime(reached - MARGIN));
         Ok(())
     }
 
@@ -106,50 +188,37 @@ impl PollingReader {
         Error::PastRetention { shard: self.shard.id().clone(), position }
     }
 
-    /// Fetches a page; an iterator that has expired is replaced once.
-    async fn page(&mut self, max_records: usize) -> Result<Option<(GetRecordsOutput, Instant)>> {
-        let Some(iterator) = &self.iterator else { return Ok(None) };
-        let sent = Instant::now();
-        match self.shard.fetch(iterator, max_records).await {
-            Err(Error::IteratorExpired { .. }) => {
-                tracing::debug!(shard = %self.shard.id(), "its iterator has expired");
-                self.open_at(self.position()).await?;
+    /// Gets a page; what it reads by is replaced once. `false` where nothing has come until now.
+    async fn fill(&mut self, max_records: usize, until: Instant) -> Result<bool> {
+        let mut was_replaced = false;
+        loop {
+            if !self.is_ready(until).await? {
+                return Ok(false);
             }
-            page => return page.map(|page| Some((page, sent))),
-        }
-        let Some(iterator) = &self.iterator else { return Ok(None) };
-        let sent = Instant::now();
-        self.shard.fetch(iterator, max_records).await.map(|page| Some((page, sent)))
-    }
-
-    /// The position that a page shows to be past retention, as far as the page alone can tell.
-    fn suspects(&self, page: &GetRecordsOutput, first: Option<SequenceNumber>) -> Option<SequenceNumber> {
-        let expected = self.expected?;
-        match first {
-            Some(first) => (first > expected).then_some(expected),
-            None => (self.is_at_the_end(page) || self.empty_pages >= PATIENT_PAGES).then_some(expected),
-        }
-    }
-
-    fn is_at_the_end(&self, page: &GetRecordsOutput) -> bool {
-        self.millis_behind(page) == 0 || page.next_shard_iterator.as_deref().is_none_or(str::is_empty)
-    }
-
-    /// How far behind the newest record a page is. A server that does not say so is believed to be at the end after
-    /// some empty pages.
-    fn millis_behind(&self, page: &GetRecordsOutput) -> u64 {
-        match page.millis_behind_latest {
-            Some(millis) => u64::try_from(millis).unwrap_or(0),
-            None => u64::from(!page.records.is_empty() || self.empty_pages < SILENT_PAGES),
+            match self.source.next(&self.shard, max_records, until).await? {
+                // Nothing is awaited before it is kept, so that a dropped future has taken nothing.
+                Next::Page(page) => {
+                    self.page = Some(self.opened(page));
+                    return Ok(true);
+                }
+                Next::Nothing => return Ok(false),
+                Next::Over(error) => {
+                    tracing::debug!(shard = %self.shard.id(), %error, "opening it again");
+                    self.reopen();
+                    if was_replaced || !(error.is_retryable()) {
+                        return Err(error);
+                    }
+                    was_replaced = true;
+                }
+            }
         }
     }
 
-    /// Takes a page in: from here on it counts as returned.
-    fn take(&mut self, page: GetRecordsOutput, sent: Instant) -> Result<Taken> {
-        let millis_behind = self.millis_behind(&page);
-        let (is_empty, says_latest) = (page.records.is_empty(), page.millis_behind_latest == Some(0));
-        let mut records = records_of(self.shard.id(), page.records)?;
-        let mut passed = self.passed;
+    /// A page without what was returned before.
+    fn opened(&self, page: Page) -> Opened {
+        let millis_behind = self.how_far_behind(&page);
+        let first = page.records.first().map(|record| record.sequence_number);
+        let (mut records, mut passed) = (page.records, self.passed);
         records.retain(|record| {
             let is_new = passed.is_none_or(|passed| record.sequence_number > passed)
                 && self.not_before.is_none_or(|time| record.arrival >= time);
@@ -158,35 +227,96 @@ impl PollingReader {
             }
             is_new
         });
-        self.passed = passed;
-        self.expected = None;
-        self.empty_pages = if is_empty { self.empty_pages + 1 } else { 0 };
-        self.iterator = page.next_shard_iterator.filter(|iterator| !iterator.is_empty());
-        if records.is_empty() && self.iterator.is_none() {
-            return Ok(Taken::Batch(None));
+        let says_latest = page.millis_behind == Some(0);
+        let (records, is_last, since) = (records.into_iter(), page.is_last, page.since);
+        Opened { records, first, millis_behind, says_latest, is_last, since }
+    }
+
+    /// A server that does not say how far behind a page is is believed to be at the end after some empty ones.
+    fn how_far_behind(&self, page: &Page) -> u64 {
+        let unsaid = u64::from(!page.records.is_empty() || self.empty_pages < SILENT_PAGES);
+        page.millis_behind.unwrap_or(unsaid)
+    }
+
+    /// Whether the page that has come shows a loss, as far as that can be found out. Where nothing was lost and the
+    /// position is gone, another place is opened, and there is no page any more.
+    async fn look_for_loss(&mut self) -> Result<()> {
+        let (Some(expected), Some(page)) = (self.expected, &self.page) else { return Ok(()) };
+        let first = page.first;
+        let is_suspect = match first {
+            Some(first) => first > expected,
+            None => page.is_at_the_end() || self.empty_pages >= PATIENT_PAGES,
+        };
+        if !is_suspect || !self.shard.is_lost(expected).await? {
+            return Ok(());
+        }
+        let had_been_read = self.reached.is_some_and(|reached| self.shard.keeps(reached));
+        match (had_been_read, first) {
+            (false, _) => Err(self.past_retention(expected)),
+            // A jump over what was gone already.
+            (true, Some(_)) => Ok(()),
+            // Empty pages where the position was; they may go on for ever.
+            (true, None) => self.go_on_after(expected),
+        }
+    }
+
+    /// Takes records of the page that has come: from here on they count as returned.
+    fn take(&mut self, max_records: usize) -> Taken {
+        let Some(page) = &mut self.page else { return Taken::NothingNew };
+        let records: Vec<Record> = page.records.by_ref().take(max_records.max(1)).collect();
+        if let Some(last) = records.last() {
+            self.passed = Some(last.sequence_number);
+        }
+        if !page.records.as_slice().is_empty() {
+            self.expected = None;
+            return Taken::Batch(Some(Batch::new(records, page.millis_behind.max(1))));
+        }
+        // A record that is expected may still come; until then nobody knows what was reached.
+        if page.first.is_some() || page.is_at_the_end() {
+            self.expected = None;
         }
         // Only what the server says itself: a page that does not say how far behind it is proves nothing.
-        if says_latest {
-            self.reached = self.reached.max(Some(self.shard.server_time(sent)));
+        if page.says_latest && self.expected.is_none() {
+            self.reached = self.reached.max(Some(self.shard.server_time(page.since)));
         }
-        match records.is_empty() && !is_empty {
-            true => Ok(Taken::NothingNew),
-            false => Ok(Taken::Batch(Some(Batch::new(records, millis_behind)))),
+        let (millis_behind, is_last, was_empty) = (page.millis_behind, page.is_last, page.first.is_none());
+        self.page = None;
+        self.millis_behind = millis_behind;
+        self.has_ended = is_last;
+        self.empty_pages = if was_empty { self.empty_pages + 1 } else { 0 };
+        match (records.is_empty(), is_last) {
+            (true, true) => Taken::Batch(None),
+            (true, false) if !was_empty => Taken::NothingNew,
+            _ => Taken::Batch(Some(Batch::new(records, millis_behind))),
         }
     }
 }
 
+impl Opened {
+    fn is_at_the_end(&self) -> bool {
+        self.millis_behind == 0 || self.is_last
+    }
+}
+
 #[async_trait]
-impl ShardReader for PollingReader {
+impl<S: Source> ShardReader for KinesisReader<S> {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
-        match self.next_page(max_records).await? {
-            // Nothing but the record that it was opened at: what is wanted comes after it.
-            Taken::NothingNew => match self.next_page(max_records).await? {
-                Taken::NothingNew => Ok(Some(Batch::new(Vec::new(), 1))),
-                Taken::Batch(batch) => Ok(batch),
-            },
-            Taken::Batch(batch) => Ok(batch),
+        let until = Instant::now() + LONGEST_WAIT;
+        // The first page may hold nothing but the record that it was opened at: what is wanted comes after it.
+        for _ in 0..2 {
+            if self.has_ended {
+                return Ok(None);
+            }
+            if self.page.is_none() && !self.fill(max_records, until).await? {
+                return Ok(Some(Batch::new(Vec::new(), self.millis_behind)));
+            }
+            self.look_for_loss().await?;
+            // Nothing is awaited from here on.
+            if let Taken::Batch(batch) = self.take(max_records) {
+                return Ok(batch);
+            }
         }
+        Ok(Some(Batch::new(Vec::new(), 1)))
     }
 
     fn position(&self) -> Position {
@@ -197,39 +327,6 @@ impl ShardReader for PollingReader {
             (None, Some(reached), Position::TrimHorizon) => Position::AtTime(reached - MARGIN),
             (None, _, start) => start,
         }
-    }
-}
-
-impl PollingReader {
-    /// Fetches a page and takes it in.
-    async fn next_page(&mut self, max_records: usize) -> Result<Taken> {
-        let Some((page, sent)) = self.page(max_records).await? else { return Ok(Taken::Batch(None)) };
-        let first = page.records.first().map(|record| record.sequence_number.parse()).transpose();
-        let first = first.map_err(|_| self.shard.broken("a record has a sequence number that is none"))?;
-        if let Some(position) = self.suspects(&page, first)
-            && self.shard.is_lost(position).await?
-        {
-            let had_been_read = self.reached.is_some_and(|reached| self.shard.keeps(reached));
-            match (had_been_read, first) {
-                (false, _) => return Err(self.past_retention(position)),
-                // A jump over what was gone already.
-                (true, Some(_)) => {}
-                // Empty pages where the position was; they may go on for ever.
-                (true, None) => {
-                    self.go_on_after(position).await?;
-                    return Ok(Taken::NothingNew);
-                }
-            }
-        }
-        if first.is_none() && self.expected.is_some() && !self.is_at_the_end(&page) {
-            // The record that is expected may still come; until then nobody knows what was reached.
-            let (expected, reached) = (self.expected, self.reached);
-            let taken = self.take(page, sent)?;
-            (self.expected, self.reached) = (expected, reached);
-            return Ok(taken);
-        }
-        // Nothing is awaited from here on, so that a dropped future has taken nothing.
-        self.take(page, sent)
     }
 }
 

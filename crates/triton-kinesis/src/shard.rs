@@ -8,6 +8,8 @@ use aws_sdk_kinesis::types::ShardIteratorType;
 use tokio::time::{Instant, sleep};
 use triton_core::{Error, Position, Result, SequenceNumber, ShardId, StreamClient as _, Timestamp};
 
+use crate::connect::Kinesis;
+use crate::error::Context;
 use crate::stream::{KinesisStream, broken};
 
 /// GetRecords gives no more at once.
@@ -35,6 +37,15 @@ impl KinesisShard {
         &self.id
     }
 
+    pub(crate) fn kinesis(&self) -> &Kinesis {
+        self.stream.kinesis()
+    }
+
+    /// For the errors of calls about this shard.
+    pub(crate) fn context(&self) -> Context<'_> {
+        self.kinesis().reading(self.stream.name(), Some(&self.id))
+    }
+
     /// The server's time, never later than it was.
     pub(crate) fn server_time(&self, instant: Instant) -> Timestamp {
         self.stream.kinesis().clock().at(instant)
@@ -51,14 +62,8 @@ impl KinesisShard {
 
     /// An iterator for a position.
     pub(crate) async fn iterator(&self, position: Position) -> Result<String> {
-        let (kind, number, time) = match position {
-            Position::Latest => (ShardIteratorType::Latest, None, None),
-            Position::TrimHorizon => (ShardIteratorType::TrimHorizon, None, None),
-            Position::At(number) | Position::After(number) => (ShardIteratorType::AtSequenceNumber, Some(number), None),
-            Position::AtTime(time) => (ShardIteratorType::AtTimestamp, None, Some(time)),
-        };
-        let kinesis = self.stream.kinesis();
-        let context = kinesis.reading(self.stream.name(), Some(&self.id));
+        let (kind, number, time) = Start::At(position).in_words();
+        let (kinesis, context) = (self.kinesis(), self.context());
         let _permit = kinesis.permit().await;
         let answer = kinesis
             .control()
@@ -67,8 +72,8 @@ impl KinesisShard {
             .set_stream_arn(self.stream.target().stream_arn())
             .shard_id(self.id.as_str())
             .shard_iterator_type(kind)
-            .set_starting_sequence_number(number.map(|number| number.to_string()))
-            .set_timestamp(time.map(|time| DateTime::from_millis(time.as_millis())))
+            .set_starting_sequence_number(number)
+            .set_timestamp(time)
             .send()
             .await;
         match answer {
@@ -79,8 +84,7 @@ impl KinesisShard {
 
     /// A page of at most so many records.
     pub(crate) async fn fetch(&self, iterator: &str, max_records: usize) -> Result<GetRecordsOutput> {
-        let kinesis = self.stream.kinesis();
-        let context = kinesis.reading(self.stream.name(), Some(&self.id));
+        let (kinesis, context) = (self.kinesis(), self.context());
         let limit = i32::try_from(max_records.clamp(1, MAX_RECORDS)).unwrap_or(i32::MAX);
         let _permit = kinesis.permit().await;
         let answer = kinesis
@@ -99,7 +103,7 @@ impl KinesisShard {
     }
 
     /// Kinesis says of a missing stream, too, that its shard does not exist.
-    async fn told_apart(&self, error: Error) -> Error {
+    pub(crate) async fn told_apart(&self, error: Error) -> Error {
         let not_found = || Error::ShardNotFound { shard: self.id.clone(), stream: self.stream.name().into() };
         match error {
             Error::ShardNotFound { .. } => match self.stream.summary().await {
@@ -110,6 +114,11 @@ impl KinesisShard {
             Error::Invalid { .. } if self.id.number().is_none() => not_found(),
             error => error,
         }
+    }
+
+    /// Whether no record is to come any more but those that are there.
+    pub(crate) async fn is_closed(&self) -> Result<bool> {
+        Ok(self.stream.shards().await?.iter().any(|shard| shard.id == self.id && !shard.is_open()))
     }
 
     /// Whether retention has passed a sequence number: no record of it or before it is kept, and the shard did not start
@@ -152,6 +161,32 @@ impl KinesisShard {
             sleep(BETWEEN_FETCHES).await;
         }
         Ok(Oldest::Unknown)
+    }
+}
+
+/// Where Kinesis starts reading a shard.
+#[derive(Clone, Debug)]
+pub(crate) enum Start {
+    /// At a position; it reads the record that the position names, too.
+    At(Position),
+    /// After a sequence number, which need not be a record's.
+    After(String),
+}
+
+impl Start {
+    /// As requests say it.
+    pub(crate) fn in_words(&self) -> (ShardIteratorType, Option<String>, Option<DateTime>) {
+        match self {
+            Self::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number.clone()), None),
+            Self::At(Position::Latest) => (ShardIteratorType::Latest, None, None),
+            Self::At(Position::TrimHorizon) => (ShardIteratorType::TrimHorizon, None, None),
+            Self::At(Position::At(number) | Position::After(number)) => {
+                (ShardIteratorType::AtSequenceNumber, Some(number.to_string()), None)
+            }
+            Self::At(Position::AtTime(time)) => {
+                (ShardIteratorType::AtTimestamp, None, Some(DateTime::from_millis(time.as_millis())))
+            }
+        }
     }
 }
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
 use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use aws_sdk_kinesis::types::PutRecordsResultEntry;
 use tokio::sync::OnceCell;
 use triton_core::{
     Error, ErrorKind, HashKeyRange, Limits, Position, PutEntry, PutReceipt, Result, Shard, ShardId, ShardReader,
@@ -17,7 +16,10 @@ use triton_core::{
 };
 
 use crate::connect::Kinesis;
-use crate::reader::PollingReader;
+use crate::consumer::Registered;
+use crate::polling::{Polling, PollingReader};
+use crate::put::put_records;
+use crate::subscription::{SubscribingReader, Subscription};
 use crate::summary::Summary;
 use crate::target::Target;
 
@@ -29,7 +31,8 @@ const MAX_RESTARTS: usize = 3;
 /// One Kinesis stream, as a [`StreamClient`]. Cheap to clone; made by [`Kinesis::stream`].
 ///
 /// # What it asks for
-/// Puts are PutRecords, one request and one attempt each. Reading polls with GetRecords, one attempt each. The limits
+/// Puts are PutRecords, one request and one attempt each. Reading polls with GetRecords, one attempt each, unless the
+/// client was made by [`fan_out`](Self::fan_out): then it subscribes, and Kinesis pushes. The limits
 /// come from one DescribeStreamSummary; where that is denied or throttled, as for producers that may do nothing but
 /// PutRecords, Kinesis' defaults are taken and a warning says so.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ pub struct KinesisStream(Arc<Inner>);
 struct Inner {
     kinesis: Kinesis,
     target: Target,
+    /// Who reads by enhanced fan-out; `None` where reading polls.
+    consumer: Option<Registered>,
     facts: OnceCell<Facts>,
 }
 
@@ -51,7 +56,17 @@ struct Facts {
 
 impl KinesisStream {
     pub(crate) fn new(kinesis: Kinesis, target: Target) -> Self {
-        Self(Arc::new(Inner { kinesis, target, facts: OnceCell::new() }))
+        Self(Arc::new(Inner { kinesis, target, consumer: None, facts: OnceCell::new() }))
+    }
+
+    /// The same stream, read by a consumer.
+    pub(crate) fn read_by(&self, consumer: Registered) -> Self {
+        let (kinesis, target, facts) = (self.kinesis().clone(), self.target().clone(), self.0.facts.clone());
+        Self(Arc::new(Inner { kinesis, target, consumer: Some(consumer), facts }))
+    }
+
+    pub(crate) fn registered(&self) -> Option<&Registered> {
+        self.0.consumer.as_ref()
     }
 
     /// How the stream stands now. [`limits`](StreamClient::limits) is the cheaper question.
@@ -176,16 +191,8 @@ impl StreamClient for KinesisStream {
             return Ok(Vec::new());
         }
         self.limits().await?.check(entries)?;
-        let records = entries.iter().map(to_request).collect::<Result<Vec<_>>>()?;
         let _permit = self.kinesis().permit().await;
-        let answer = self
-            .kinesis()
-            .data()
-            .put_records()
-            .set_records(Some(records))
-            .set_stream_name(self.target().stream_name())
-            .set_stream_arn(self.target().stream_arn())
-            .send()
+        let answer = put_records(self.kinesis().data(), self.target(), entries)
             .await
             .map_err(|error| self.kinesis().writing(self.name(), None).error(error))?;
         if answer.records.is_empty() {
@@ -200,11 +207,23 @@ impl StreamClient for KinesisStream {
     }
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
-        Ok(Box::new(PollingReader::open(self.clone(), shard.clone(), position).await?))
+        let (stream, shard) = (self.clone(), shard.clone());
+        match self.registered() {
+            Some(consumer) => {
+                let source = Subscription::new(self.kinesis().clone(), consumer.arn.clone());
+                Ok(Box::new(SubscribingReader::open(stream, shard, position, source).await?))
+            }
+            None => Ok(Box::new(PollingReader::open(stream, shard, position, Polling::At(position)).await?)),
+        }
     }
 
     async fn limits(&self) -> Result<Limits> {
-        Ok(self.facts().await?.limits)
+        let limits = self.facts().await?.limits;
+        Ok(match self.registered() {
+            // Each consumer has a quota of its own, and what is pushed need not be asked for.
+            Some(_) => limits.with_pushes(true).with_read_quota(None).with_idle_poll(Duration::ZERO),
+            None => limits,
+        })
     }
 }
 
@@ -216,15 +235,6 @@ impl fmt::Debug for KinesisStream {
 
 pub(crate) fn broken(problem: &str) -> Error {
     Error::Contract { backend: "Kinesis".into(), problem: problem.to_owned() }
-}
-
-/// The SDK wants payloads of its own, so this is where one is copied.
-fn to_request(entry: &PutEntry) -> Result<PutRecordsRequestEntry> {
-    PutRecordsRequestEntry::builder()
-        .data(Blob::new(entry.data.as_ref()))
-        .partition_key(entry.partition_key.as_str())
-        .build()
-        .map_err(|error| Error::Invalid { problem: error.to_string() })
 }
 
 fn to_shard(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard> {

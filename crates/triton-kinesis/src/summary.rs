@@ -12,6 +12,8 @@ use crate::target::Target;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
+    /// The stream's ARN.
+    pub arn: String,
     /// `CREATING`, `ACTIVE`, `UPDATING` or `DELETING`.
     pub status: String,
     /// Whether Kinesis decides how many shards there are.
@@ -49,7 +51,7 @@ impl Summary {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits::KINESIS.with_max_record_bytes(self.max_record_bytes)
+        Limits::KINESIS.with_max_record_bytes(self.max_record_bytes).with_routes_by_key(!self.distributes_records)
     }
 }
 
@@ -58,6 +60,7 @@ impl From<&StreamDescriptionSummary> for Summary {
         let positive = |number: i32| usize::try_from(number).ok().filter(|number| *number > 0);
         let mode = summary.stream_mode_details().map(|details| details.stream_mode());
         Self {
+            arn: summary.stream_arn().to_owned(),
             status: summary.stream_status().as_str().to_owned(),
             is_on_demand: mode == Some(&StreamMode::OnDemand),
             distributes_records: summary.record_distribution_strategy() == Some(&RecordDistributionStrategy::Auto),

@@ -8,7 +8,7 @@ use triton_core::conformance::Suite;
 use triton_core::faulty::Faults;
 use triton_test_server::{Fault, Operation};
 
-use crate::place::Place;
+use crate::place::{FanOut, Place};
 
 /// The server's dates count seconds.
 const CLOCK_GRAIN: Duration = Duration::from_millis(1_050);
@@ -71,6 +71,45 @@ async fn in_the_rain() -> Suite {
         .holding(place)
 }
 
+/// By fan-out, each client with a consumer of its own.
+async fn pushed() -> Suite {
+    let place = Place::pushing().await;
+    Suite::new(Arc::new(FanOut::new(&place))).with_clock_grain(CLOCK_GRAIN).holding(place)
+}
+
+async fn pushed_under_faults() -> Suite {
+    pushed().await.with_faults(Faults::all(), 1)
+}
+
+/// What befalls subscriptions, much more often than in life.
+async fn pushed_in_the_rain() -> Suite {
+    let place = Place::pushing().await;
+    let mut chances = Vec::new();
+    for fault in [
+        Fault::ThrottleCall,
+        Fault::ResourceInUse,
+        Fault::InternalErrorBefore,
+        Fault::InternalErrorAfter,
+        Fault::UnavailableBefore,
+        Fault::ResetBefore,
+        Fault::ResetAfter,
+        Fault::ResetMidStream,
+        Fault::FailureMidStream,
+        Fault::TakenMidStream,
+        Fault::GarbageMidStream,
+        Fault::BareMidStream,
+        Fault::EndMidStream,
+    ] {
+        chances.push((Operation::SubscribeToShard, fault, 0.06));
+    }
+    chances.push((Operation::SubscribeToShard, Fault::SilenceMidStream, 0.02));
+    place.server.faults().rain(1, chances);
+    Suite::new(Arc::new(FanOut::new(&place))).with_clock_grain(CLOCK_GRAIN).holding(place)
+}
+
 triton_core::conformance!(on_a_server, plain().await);
 triton_core::conformance!(under_faults_of_the_client, under_faults().await);
 triton_core::conformance!(under_faults_of_the_server, in_the_rain().await);
+triton_core::conformance!(by_fan_out, pushed().await);
+triton_core::conformance!(by_fan_out_under_faults_of_the_client, pushed_under_faults().await);
+triton_core::conformance!(by_fan_out_under_faults_of_subscriptions, pushed_in_the_rain().await);

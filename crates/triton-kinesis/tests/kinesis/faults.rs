@@ -81,7 +81,7 @@ async fn a_producer_puts_everything_through_each_fault_and_twice_only_after_a_lo
         let entries: Vec<_> =
             (0..20).map(|number| entry(&format!("key-{}", number % 10), &number.to_string())).collect();
         place.server.faults().inject(Operation::PutRecords, case.fault, 2);
-        let outcomes = producer(&client).put_all(&entries).await;
+        let outcomes = producer(&client).put_all(entries).await;
         assert!(outcomes.iter().all(Result::is_ok), "{:?}: {outcomes:?}", case.fault);
         let stored = stored(&*client).await;
         let mut seen = BTreeSet::new();
@@ -103,7 +103,7 @@ async fn a_call_that_is_refused_is_not_made_again() {
         let client = place.stream(1).await;
         let shard = only_shard(&*client).await;
         place.server.faults().inject(Operation::PutRecords, fault, 9);
-        let outcomes = producer(&client).put_all(&numbered(2)).await;
+        let outcomes = producer(&client).put_all(numbered(2)).await;
         for outcome in outcomes {
             let error = outcome.expect_err("refused");
             assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
@@ -144,7 +144,7 @@ async fn entries_that_fail_are_told_by_position_and_sent_again_alone() {
         let place = Place::new().await;
         let client = place.stream(1).await;
         place.server.faults().inject(Operation::PutRecords, fault, 3);
-        let outcomes = producer(&client).put_all(&numbered(10)).await;
+        let outcomes = producer(&client).put_all(numbered(10)).await;
         assert!(outcomes.iter().all(Result::is_ok), "{fault:?}");
         assert_eq!(stored(&*client).await.len(), 10, "{fault:?}: none twice");
     }
@@ -236,7 +236,7 @@ async fn empty_pages_are_neither_the_end_nor_caught_up() {
 async fn a_reader_takes_a_throttled_shard_and_a_read_quota_as_they_are() {
     let place = Place::new().await;
     let client = place.stream(2).await;
-    assert!(producer(&client).put_all(&numbered(60)).await.iter().all(Result::is_ok));
+    assert!(producer(&client).put_all(numbered(60)).await.iter().all(Result::is_ok));
     place.server.faults().set_read_quota(true);
     place.server.faults().inject(Operation::GetRecords, Fault::ThrottleCall, 4);
     // Pages so small that reading takes more calls than the quota allows at once.

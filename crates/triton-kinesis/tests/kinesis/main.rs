@@ -1,6 +1,7 @@
 //! The backend against a Kinesis server over HTTP, plain and under faults.
 
 mod conformance;
+mod fan_out;
 mod faults;
 mod place;
 mod positions;

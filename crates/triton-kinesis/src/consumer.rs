@@ -1,0 +1,181 @@
+//! Consumers with enhanced fan-out: registered once by name, found again, and removed.
+
+use std::time::Duration;
+
+use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
+use aws_sdk_kinesis::types::{ConsumerDescription, ConsumerStatus};
+use tokio::time::{Instant, sleep};
+use triton_core::{Error, Result, Timestamp};
+
+use crate::admin::over_quota;
+use crate::page::to_timestamp;
+use crate::stream::{KinesisStream, broken};
+
+/// The waits between looks at a consumer that is being registered: from the first, doubling, to the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// How long a registration may take; Kinesis takes some seconds, and as long for one that is being removed before.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Consumers in a page of ListStreamConsumers: as many as it gives.
+const PAGE: i32 = 100;
+
+/// A consumer that is registered with a stream. It costs money for as long as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Consumer {
+    /// Its name, one of its kind in the stream.
+    pub name: String,
+    /// Its ARN; a consumer of the same name that is registered later has another one.
+    pub arn: String,
+    /// `CREATING`, `ACTIVE` or `DELETING`.
+    pub status: String,
+    /// When it was registered.
+    pub registered_at: Timestamp,
+}
+
+/// The consumer that a client reads by.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    pub(crate) arn: String,
+    is_new: bool,
+}
+
+impl KinesisStream {
+    /// The same stream, read by enhanced fan-out: Kinesis pushes each shard's records as they come, 2 MB a second and
+    /// shard, whoever else reads. The consumer of this name is registered unless it is, which takes some seconds the
+    /// first time; it stays registered, and costs money, until [`remove_consumer`](Self::remove_consumer).
+    ///
+    /// A shard has one reader of a consumer: the next one takes over from the one before, five seconds after it at the
+    /// earliest. Programs that each want every record need consumers of their own.
+    ///
+    /// ```no_run
+    /// # async fn tail(stream: triton_kinesis::KinesisStream) -> triton_core::Result<()> {
+    /// use std::sync::Arc;
+    /// use triton_core::{Reader, ReaderOptions, Start};
+    ///
+    /// let pushed = stream.fan_out("audit").await?;
+    /// let mut reader = Reader::start(Arc::new(pushed), Start::All, ReaderOptions::default()).await?;
+    /// while let Some(record) = reader.next().await {
+    ///     println!("{}", record?.sequence_number);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`]; [`Error::Invalid`] for what is no name, and where the stream has as many consumers as it
+    /// may (20, or 50); [`Error::Unavailable`] where it is not ready after a minute; what keeps Kinesis from answering.
+    pub async fn fan_out(&self, consumer: &str) -> Result<Self> {
+        let stream_arn = self.arn().await?;
+        let (started, mut look, mut is_new) = (Instant::now(), FIRST_LOOK, false);
+        loop {
+            let status = match self.find_consumer(&stream_arn, consumer).await? {
+                Some(found) if found.status == ConsumerStatus::Active.as_str() => {
+                    return Ok(self.read_by(Registered { arn: found.arn, is_new }));
+                }
+                Some(found) => found.status,
+                None => {
+                    is_new |= self.register(&stream_arn, consumer).await?;
+                    ConsumerStatus::Creating.to_string()
+                }
+            };
+            if started.elapsed() > DEADLINE {
+                let problem = format!("consumer '{consumer}' of stream '{}' is still {status}", self.target().name());
+                return Err(Error::Unavailable { problem, may_have_written: true, source: None });
+            }
+            sleep(look).await;
+            look = (look * 2).min(LONGEST_LOOK);
+        }
+    }
+
+    /// Whether [`fan_out`](Self::fan_out) has registered the consumer, which was not there before.
+    pub fn has_new_consumer(&self) -> bool {
+        self.registered().is_some_and(|consumer| consumer.is_new)
+    }
+
+    /// The consumers that are registered with the stream, sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`], or what keeps Kinesis from answering.
+    pub async fn consumers(&self) -> Result<Vec<Consumer>> {
+        let stream_arn = self.arn().await?;
+        let (mut consumers, mut token): (Vec<Consumer>, Option<String>) = (Vec::new(), None);
+        loop {
+            let request = self.kinesis().control().list_stream_consumers().stream_arn(&stream_arn).max_results(PAGE);
+            let page = request.set_next_token(token.clone()).send().await;
+            let page = page.map_err(|error| self.kinesis().reading(self.target().name(), None).error(error))?;
+            consumers.extend(page.consumers.unwrap_or_default().into_iter().map(|consumer| Consumer {
+                name: consumer.consumer_name,
+                arn: consumer.consumer_arn,
+                status: consumer.consumer_status.as_str().to_owned(),
+                registered_at: to_timestamp(consumer.consumer_creation_timestamp),
+            }));
+            let next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_some() && next == token {
+                return Err(broken("ListStreamConsumers goes round in a circle"));
+            }
+            token = next;
+            if token.is_none() {
+                consumers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+                return Ok(consumers);
+            }
+        }
+    }
+
+    /// Removes a consumer; whoever reads by it is cut off. Whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`], or what keeps Kinesis from answering.
+    pub async fn remove_consumer(&self, consumer: &str) -> Result<bool> {
+        let stream_arn = self.arn().await?;
+        let request = self.kinesis().control().deregister_stream_consumer();
+        match request.stream_arn(&stream_arn).consumer_name(consumer).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(false),
+            Err(error) => Err(self.kinesis().writing(self.target().name(), None).error(error)),
+        }
+    }
+
+    async fn arn(&self) -> Result<String> {
+        match self.target().stream_arn() {
+            Some(arn) => Ok(arn),
+            None => Ok(self.summary().await?.arn),
+        }
+    }
+
+    async fn find_consumer(&self, stream_arn: &str, consumer: &str) -> Result<Option<Consumer>> {
+        let request = self.kinesis().control().describe_stream_consumer();
+        match request.stream_arn(stream_arn).consumer_name(consumer).send().await {
+            Ok(answer) => match answer.consumer_description {
+                Some(found) => Ok(Some(found.into())),
+                None => Err(self.kinesis().reading(self.target().name(), None).empty_answer()),
+            },
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
+            Err(error) => Err(self.kinesis().reading(self.target().name(), None).error(error)),
+        }
+    }
+
+    /// Registers a consumer; `false` where another has done so meanwhile.
+    async fn register(&self, stream_arn: &str, consumer: &str) -> Result<bool> {
+        let request = self.kinesis().control().register_stream_consumer();
+        match request.stream_arn(stream_arn).consumer_name(consumer).send().await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.code() {
+                Some("ResourceInUseException") => Ok(false),
+                Some("LimitExceededException") => Err(over_quota(&error)),
+                _ => Err(self.kinesis().writing(self.target().name(), None).error(error)),
+            },
+        }
+    }
+}
+
+impl From<ConsumerDescription> for Consumer {
+    fn from(consumer: ConsumerDescription) -> Self {
+        Self {
+            name: consumer.consumer_name,
+            arn: consumer.consumer_arn,
+            status: consumer.consumer_status.as_str().to_owned(),
+            registered_at: to_timestamp(consumer.consumer_creation_timestamp),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Pages by GetRecords.
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use triton_core::{Error, Position, Result};
+
+use crate::page::records_of;
+use crate::reader::{KinesisReader, Next, Page, Source};
+use crate::shard::KinesisShard;
+
+/// Reads a shard by asking for pages.
+pub(crate) type PollingReader = KinesisReader<Polling>;
+
+/// An iterator, or where to get one at.
+#[derive(Debug)]
+pub(crate) enum Polling {
+    At(Position),
+    Iterator(String),
+    /// The shard has ended.
+    Ended,
+}
+
+#[async_trait]
+impl Source for Polling {
+    fn start(&mut self, position: Position) {
+        *self = Self::At(position);
+    }
+
+    /// An iterator that has expired leaves nothing to go on by.
+    fn resume(&mut self, _: &KinesisShard) -> bool {
+        false
+    }
+
+    async fn is_ready(&mut self, shard: &KinesisShard, _: Instant) -> Result<bool> {
+        if let Self::At(position) = self {
+            *self = Self::Iterator(shard.iterator(*position).await?);
+        }
+        Ok(true)
+    }
+
+    async fn next(&mut self, shard: &KinesisShard, max_records: usize, _: Instant) -> Result<Next> {
+        let Self::Iterator(iterator) = self else { return Ok(Next::Nothing) };
+        let since = Instant::now();
+        let page = match shard.fetch(iterator, max_records).await {
+            Err(expired @ Error::IteratorExpired { .. }) => return Ok(Next::Over(expired)),
+            page => page?,
+        };
+        let records = records_of(shard.id(), page.records)?;
+        let next = page.next_shard_iterator.filter(|iterator| !iterator.is_empty());
+        let is_last = next.is_none();
+        *self = next.map_or(Self::Ended, Self::Iterator);
+        let millis_behind = page.millis_behind_latest.map(|millis| u64::try_from(millis).unwrap_or(0));
+        Ok(Next::Page(Page { records, millis_behind, is_last, since }))
+    }
+}

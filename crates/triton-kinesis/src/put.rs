@@ -1,0 +1,207 @@
+//! PutRecords, whose body is written here: straight from the entries into one buffer.
+//!
+//! The SDK wants each payload and key in an allocation of its own, copies the payload once more to write it, and grows
+//! the body as it goes. Everything else of a request is the SDK's: endpoint, headers, signature, timeouts, errors. Its
+//! [`mutate_request`](aws_sdk_kinesis::client::customize::CustomizableOperation::mutate_request) gives the body in before
+//! the request is signed; the stream's name and ARN stand in the input as well, since the endpoint follows from them.
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::SdkError;
+use aws_sdk_kinesis::operation::put_records::{PutRecordsError, PutRecordsOutput};
+use aws_smithy_types::body::SdkBody;
+use base64_simd::STANDARD;
+use bytes::Bytes;
+use triton_core::PutEntry;
+
+use crate::target::Target;
+
+/// What surrounds an entry's key and payload, and is room enough for a hash key of 39 digits.
+const AROUND_ENTRY: usize = 96;
+/// What surrounds the entries, beside the stream's name or ARN.
+const AROUND_ENTRIES: usize = 64;
+
+/// One request, one attempt.
+pub(crate) async fn put_records(
+    client: &Client,
+    target: &Target,
+    entries: &[PutEntry],
+) -> Result<PutRecordsOutput, SdkError<PutRecordsError, HttpResponse>> {
+    let body = Bytes::from(body(target, entries));
+    client
+        .put_records()
+        .set_stream_name(target.stream_name())
+        .set_stream_arn(target.stream_arn())
+        .customize()
+        .mutate_request(move |request| {
+            request.headers_mut().insert("content-length", body.len().to_string());
+            *request.body_mut() = SdkBody::from(body.clone());
+        })
+        .send()
+        .await
+}
+
+/// What the SDK would write, byte for byte.
+fn body(target: &Target, entries: &[PutEntry]) -> String {
+    let name = target.stream_name();
+    let arn = target.stream_arn();
+    let of_entry = |entry: &PutEntry| {
+        AROUND_ENTRY + STANDARD.encoded_length(entry.data.len()) + entry.partition_key.as_str().len()
+    };
+    let of_stream = name.as_ref().or(arn.as_ref()).map_or(0, String::len);
+    let mut body = String::with_capacity(AROUND_ENTRIES + of_stream + entries.iter().map(of_entry).sum::<usize>());
+    body.push_str(r#"{"Records":["#);
+    for (number, entry) in entries.iter().enumerate() {
+        body.push_str(if number == 0 { r#"{"Data":""# } else { r#",{"Data":""# });
+        STANDARD.encode_append(&entry.data, &mut body);
+        if let Some(hash_key) = entry.explicit_hash_key {
+            body.push_str(r#"","ExplicitHashKey":""#);
+            body.push_str(&hash_key.to_string());
+        }
+        body.push_str(r#"","PartitionKey":""#);
+        escape(entry.partition_key.as_str(), &mut body);
+        body.push_str(r#""}"#);
+    }
+    body.push(']');
+    for (field, value) in [(r#","StreamName":""#, name), (r#","StreamARN":""#, arn)] {
+        if let Some(value) = value {
+            body.push_str(field);
+            escape(&value, &mut body);
+            body.push('"');
+        }
+    }
+    body.push('}');
+    body
+}
+
+/// The inside of a JSON string.
+fn escape(text: &str, into: &mut String) {
+    let mut rest = text;
+    // What is escaped is one byte long, so that a key may be cut around it.
+    while let Some(place) = rest.bytes().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\')) {
+        into.push_str(&rest[..place]);
+        match rest.as_bytes()[place] {
+            b'"' => into.push_str(r#"\""#),
+            b'\\' => into.push_str(r"\\"),
+            0x08 => into.push_str(r"\b"),
+            0x0c => into.push_str(r"\f"),
+            b'\n' => into.push_str(r"\n"),
+            b'\r' => into.push_str(r"\r"),
+            b'\t' => into.push_str(r"\t"),
+            other => into.push_str(&format!("\\u{other:04x}")),
+        }
+        rest = &rest[place + 1..];
+    }
+    into.push_str(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    use aws_sdk_kinesis::config::http::HttpRequest;
+    use aws_sdk_kinesis::config::retry::RetryConfig;
+    use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+    use aws_sdk_kinesis::primitives::Blob;
+    use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+    use aws_smithy_async::time::StaticTimeSource;
+    use aws_smithy_http_client::test_util::{CaptureRequestReceiver, capture_request};
+    use triton_core::{HashKey, PartitionKey};
+
+    const ARN: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks";
+
+    /// A client at a fixed time, and what it sends.
+    fn client() -> (Client, CaptureRequestReceiver) {
+        let (http_client, sent) = capture_request(None);
+        let config = aws_sdk_kinesis::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .time_source(StaticTimeSource::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_443_162)))
+            .http_client(http_client);
+        (Client::from_conf(config.build()), sent)
+    }
+
+    fn entries() -> Vec<PutEntry> {
+        let all_controls: String = (0..0x20_u8).map(char::from).collect();
+        let long = "日".repeat(256);
+        let keys =
+            ["a", "\"", "\\", "\\\"quoted\\\"", "日本語 🦀", "\x7f\u{80}\u{2028}", "a\nb/c\t", &all_controls, &long];
+        let mut entries = Vec::new();
+        for (length, key) in keys.into_iter().enumerate() {
+            let payload: Vec<u8> = (0..length).map(|byte| 255 - byte as u8).collect();
+            entries.push(PutEntry::new(PartitionKey::new(key).unwrap(), payload));
+        }
+        let large = PutEntry::new(PartitionKey::new("k").unwrap(), vec![0xfb; 5_000]);
+        entries.push(large.clone().with_explicit_hash_key(HashKey::MIN));
+        entries.push(large.with_explicit_hash_key(HashKey::MAX));
+        entries
+    }
+
+    async fn sent_by_sdk(target: &Target, entries: &[PutEntry]) -> HttpRequest {
+        let (client, sent) = client();
+        let records = entries.iter().map(|entry| {
+            PutRecordsRequestEntry::builder()
+                .data(Blob::new(entry.data.as_ref()))
+                .partition_key(entry.partition_key.as_str())
+                .set_explicit_hash_key(entry.explicit_hash_key.map(|key| key.to_string()))
+                .build()
+                .unwrap()
+        });
+        let request = client.put_records().set_records(Some(records.collect()));
+        let request = request.set_stream_name(target.stream_name()).set_stream_arn(target.stream_arn());
+        drop(request.send().await);
+        sent.expect_request()
+    }
+
+    #[tokio::test]
+    async fn a_request_is_the_one_that_the_sdk_would_send() {
+        for target in ["clicks", ARN, "\"odd\\\n"] {
+            let target = Target::parse(target).unwrap();
+            for entries in [entries(), entries()[..1].to_vec()] {
+                let expected = sent_by_sdk(&target, &entries).await;
+                let (client, sent) = client();
+                drop(put_records(&client, &target, &entries).await);
+                let request = sent.expect_request();
+                let text = |request: &HttpRequest| String::from_utf8(request.body().bytes().unwrap().to_vec()).unwrap();
+                assert_eq!(text(&request), text(&expected));
+                assert_eq!(request.uri(), expected.uri());
+                // The signature covers the body.
+                for header in ["authorization", "content-length", "content-type", "host", "x-amz-date", "x-amz-target"]
+                {
+                    let of = |request: &HttpRequest| request.headers().get(header).map(str::to_owned);
+                    assert_eq!(of(&request), of(&expected), "{header}");
+                    assert!(header == "host" || of(&request).is_some(), "{header}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_the_json_of_its_entries() {
+        let entries = entries();
+        let json: serde_json::Value = serde_json::from_str(&body(&Target::parse("clicks").unwrap(), &entries)).unwrap();
+        assert_eq!(json["StreamName"], "clicks");
+        let records = json["Records"].as_array().unwrap();
+        assert_eq!(records.len(), entries.len());
+        for (record, entry) in records.iter().zip(&entries) {
+            assert_eq!(record["PartitionKey"], entry.partition_key.as_str());
+            let data = STANDARD.decode_to_vec(record["Data"].as_str().unwrap()).unwrap();
+            assert_eq!(data, entry.data);
+            let hash_key = entry.explicit_hash_key.map(|key| key.to_string());
+            assert_eq!(record.get("ExplicitHashKey").and_then(|key| key.as_str()), hash_key.as_deref());
+        }
+    }
+
+    #[test]
+    fn the_buffer_is_made_once() {
+        let entries = vec![entries().remove(0).with_explicit_hash_key(HashKey::MAX); 500];
+        for target in ["clicks", ARN] {
+            let body = body(&Target::parse(target).unwrap(), &entries);
+            let room: usize = AROUND_ENTRIES + target.len() + 500 * (AROUND_ENTRY + 1);
+            assert!(body.len() <= room && body.capacity() <= room + 16, "{} of {}", body.len(), body.capacity());
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Enhanced fan-out: what befalls a subscription, and what comes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use triton_core::{
+    CreateOptions, Error, ErrorKind, HashKey, Position, ShardId, ShardReader, StreamAdmin, StreamClient,
+};
+use triton_kinesis::KinesisStream;
+use triton_test_server::{Fault, Operation, PastRetention, ServerOptions};
+
+use crate::place::{Place, entry, only_shard, pushing, put, read, read_from, texts};
+
+async fn stream(place: &Place) -> KinesisStream {
+    place.kinesis.create("clicks", CreateOptions::default()).await.expect("create");
+    place.kinesis.stream("clicks").expect("a name")
+}
+
+async fn pushed(place: &Place) -> (KinesisStream, ShardId) {
+    let client = stream(place).await.fan_out("audit").await.expect("a consumer");
+    let shard = only_shard(&client).await;
+    (client, shard)
+}
+
+/// Takes batches until there are so many records.
+async fn take(reader: &mut dyn ShardReader, count: usize) -> Vec<String> {
+    let mut records = Vec::new();
+    let taking = async {
+        while records.len() < count {
+            let batch = reader.next_batch(100).await.expect("what passes is hidden").expect("no end");
+            records.extend(batch.records);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), taking).await.expect("records");
+    texts(&records)
+}
+
+const BREAKS: [Fault; 7] = [
+    Fault::ResetMidStream,
+    Fault::SilenceMidStream,
+    Fault::FailureMidStream,
+    Fault::TakenMidStream,
+    Fault::GarbageMidStream,
+    Fault::BareMidStream,
+    Fault::EndMidStream,
+];
+
+#[tokio::test]
+async fn a_subscription_that_breaks_off_is_followed_by_another_and_nothing_is_lost_or_twice() {
+    for fault in BREAKS {
+        let place = Place::pushing().await;
+        let (client, shard) = pushed(&place).await;
+        place.server.faults().inject(Operation::SubscribeToShard, fault, 2);
+        put(&client, &["0", "1"]).await;
+        let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+        assert_eq!(take(&mut *reader, 2).await, ["0", "1"], "{fault:?}");
+        put(&client, &["2", "3"]).await;
+        assert_eq!(take(&mut *reader, 2).await, ["2", "3"], "{fault:?}");
+        put(&client, &["4"]).await;
+        assert_eq!(take(&mut *reader, 1).await, ["4"], "{fault:?}");
+        assert!(place.server.faults().struck(fault) >= 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_ends_after_its_time_and_the_next_goes_on() {
+    let place = Place::with(pushing().with_subscription_lifetime(Duration::from_millis(100))).await;
+    let (client, shard) = pushed(&place).await;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    for number in 0..20 {
+        let text = number.to_string();
+        put(&client, &[&text]).await;
+        assert_eq!(take(&mut *reader, 1).await, [text]);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(place.server.faults().requests(Operation::SubscribeToShard) > 2);
+}
+
+#[tokio::test]
+async fn a_shard_without_records_goes_on_after_its_continuation() {
+    let place = Place::pushing().await;
+    let (client, shard) = pushed(&place).await;
+    for fault in BREAKS {
+        place.server.faults().inject(Operation::SubscribeToShard, fault, 1);
+        let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
+        while place.server.faults().struck(fault) == 0
+            || !reader.next_batch(10).await.expect("what passes is hidden").expect("no end").is_caught_up()
+        {
+            reader.next_batch(10).await.expect("what passes is hidden");
+        }
+        put(&client, &["next"]).await;
+        assert_eq!(take(&mut *reader, 1).await, ["next"], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_subscription_is_asked_for_again_and_is_no_error() {
+    let place = Place::with(pushing().with_subscription_interval(Duration::from_millis(1_500))).await;
+    let (client, shard) = pushed(&place).await;
+    put(&client, &["0", "1", "2"]).await;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    assert_eq!(texts(&reader.next_batch(1).await.expect("fetch").expect("no end").records), ["0"]);
+    let position = reader.position();
+    drop(reader);
+    // At once, which the server refuses for a while.
+    let mut reader = client.open_shard(&shard, position).await.expect("open");
+    assert_eq!(take(&mut *reader, 2).await, ["1", "2"]);
+    assert!(place.server.faults().requests(Operation::SubscribeToShard) > 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_in_use_for_long_is_told_at_last() {
+    let place = Place::pushing().await;
+    let (client, shard) = pushed(&place).await;
+    place.server.faults().inject(Operation::SubscribeToShard, Fault::ResourceInUse, 999);
+    let error = client.open_shard(&shard, Position::Latest).await.expect_err("refused for ever");
+    assert!(error.is_retryable() && error.kind() == ErrorKind::Unavailable, "{error:?}");
+}
+
+#[tokio::test]
+async fn what_a_subscription_is_refused_for_is_told() {
+    for (fault, kind) in [
+        (Fault::AccessDenied, ErrorKind::AccessDenied),
+        (Fault::KmsDisabled, ErrorKind::EncryptionKey),
+        (Fault::ExpiredCredentials, ErrorKind::Credentials),
+        (Fault::LimitExceeded, ErrorKind::Throttled),
+        (Fault::InternalErrorBefore, ErrorKind::Unavailable),
+        (Fault::SilenceBefore, ErrorKind::Unavailable),
+    ] {
+        let place = Place::pushing().await;
+        let (client, shard) = pushed(&place).await;
+        place.server.faults().inject(Operation::SubscribeToShard, fault, 1);
+        let error = client.open_shard(&shard, Position::Latest).await.expect_err("refused");
+        assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
+        assert_eq!(place.server.faults().struck(fault), 1, "{fault:?}: one attempt");
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_handed_out_in_parts_of_the_size_asked_for() {
+    let place = Place::pushing().await;
+    let (client, shard) = pushed(&place).await;
+    let all: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+    let entries: Vec<_> = all.iter().map(|text| entry("k", text)).collect();
+    client.put_batch(&entries).await.expect("put");
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    let mut read = Vec::new();
+    while read.len() < 10 {
+        let batch = reader.next_batch(3).await.expect("fetch").expect("no end");
+        assert!(batch.records.len() <= 3);
+        assert!(read.len() + batch.records.len() == 10 || batch.millis_behind > 0, "more is there already");
+        read.extend(texts(&batch.records));
+        if let Some(last) = batch.records.last() {
+            assert_eq!(reader.position(), Position::After(last.sequence_number));
+        }
+    }
+    read.sort();
+    assert_eq!(read, all);
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_is_woken_by_what_comes_and_one_that_pauses_reads_on() {
+    let place = Place::with(pushing().with_heartbeat(Duration::from_millis(400))).await;
+    let (client, shard) = pushed(&place).await;
+    let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
+    assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
+    let putting = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        put(&client, &["woken"]).await
+    };
+    let (records, _) = tokio::join!(take(&mut *reader, 1), putting);
+    assert_eq!(records, ["woken"]);
+    // Longer than a subscription may be silent: it was not, nobody listened.
+    put(&client, &["before"]).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    put(&client, &["after"]).await;
+    assert_eq!(take(&mut *reader, 2).await, ["before", "after"]);
+}
+
+#[tokio::test]
+async fn two_readers_of_one_consumer_take_the_shard_from_each_other_and_both_read_all() {
+    let place = Place::pushing().await;
+    let (client, shard) = pushed(&place).await;
+    let mut first = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    let mut second = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    for text in ["0", "1", "2"] {
+        put(&client, &[text]).await;
+        assert_eq!(take(&mut *first, 1).await, [text]);
+        assert_eq!(take(&mut *second, 1).await, [text]);
+    }
+}
+
+#[tokio::test]
+async fn a_position_past_retention_is_an_error_by_fan_out_too() {
+    for form in [PastRetention::InvalidArgument, PastRetention::Jump, PastRetention::EmptyPages] {
+        let place = Place::pushing().await;
+        let (client, shard) = pushed(&place).await;
+        let receipts = put(&client, &["0", "1", "2", "3"]).await;
+        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        for position in [Position::After(receipts[0].sequence_number), Position::At(receipts[1].sequence_number)] {
+            let error = read_from(&client, &shard, position).await.expect_err("records are gone");
+            assert!(matches!(error, Error::PastRetention { .. }), "{form:?}: {error:?}");
+        }
+        assert_eq!(read_from(&client, &shard, Position::TrimHorizon).await.expect("read"), ["2", "3"], "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_had_read_all_goes_on_when_retention_passes_it() {
+    for form in [PastRetention::InvalidArgument, PastRetention::Jump, PastRetention::EmptyPages] {
+        let place = Place::pushing().await;
+        let (client, shard) = pushed(&place).await;
+        let receipts = put(&client, &["0", "1"]).await;
+        place.server.faults().inject(Operation::SubscribeToShard, Fault::EndMidStream, 1);
+        let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+        assert_eq!(take(&mut *reader, 2).await, ["0", "1"]);
+        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        put(&client, &["2"]).await;
+        assert_eq!(take(&mut *reader, 1).await, ["2"], "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_shard_ends_after_its_last_record() {
+    let place = Place::pushing().await;
+    let (client, shard) = pushed(&place).await;
+    put(&client, &["0", "1"]).await;
+    let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+    assert_eq!(take(&mut *reader, 1).await[0], "0");
+    place.kinesis.split("clicks", &shard, HashKey(1 << 127)).await.expect("split");
+    while let Some(batch) = reader.next_batch(10).await.expect("fetch") {
+        assert!(batch.records.iter().all(|record| record.shard_id == shard));
+    }
+    assert!(reader.next_batch(10).await.expect("fetch").is_none(), "it stays ended");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_deleted_is_not_found() {
+    let place = Place::pushing().await;
+    let (client, shard) = pushed(&place).await;
+    let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
+    place.kinesis.delete("clicks").await.expect("delete");
+    let error = loop {
+        match reader.next_batch(1).await {
+            Ok(batch) => assert!(batch.expect("no end").records.is_empty()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::StreamNotFound { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_consumer_is_registered_once_found_again_listed_and_removed() {
+    let place = Place::with(ServerOptions::default().with_transition(Duration::from_millis(60))).await;
+    let stream = stream(&place).await;
+    assert!(stream.consumers().await.expect("a list").is_empty());
+    assert!(stream.fan_out("audit").await.expect("registered").has_new_consumer());
+    let again = stream.fan_out("audit").await.expect("found");
+    assert!(!again.has_new_consumer() && !stream.has_new_consumer());
+    stream.fan_out("all").await.expect("another");
+    let names = |consumers: Vec<triton_kinesis::Consumer>| consumers.into_iter().map(|consumer| consumer.name);
+    assert!(names(stream.consumers().await.expect("a list")).eq(["all", "audit"]));
+    assert_eq!(place.server.faults().requests(Operation::RegisterStreamConsumer), 2);
+    let limits = again.limits().await.expect("limits");
+    assert!(limits.pushes && limits.read_quota.is_none());
+
+    assert!(stream.remove_consumer("audit").await.expect("removed"));
+    assert!(!stream.remove_consumer("nobody").await.expect("none of that name"));
+    // It takes a moment to go, and then it is another one.
+    assert!(stream.fan_out("audit").await.expect("registered").has_new_consumer());
+}
+
+#[tokio::test]
+async fn a_consumer_that_another_registers_meanwhile_is_found() {
+    let place = Place::pushing().await;
+    let stream = stream(&place).await;
+    place.server.faults().inject(Operation::RegisterStreamConsumer, Fault::ResourceInUse, 1);
+    assert!(stream.fan_out("audit").await.is_ok());
+    place.server.faults().inject(Operation::RegisterStreamConsumer, Fault::AccessDenied, 1);
+    let error = stream.fan_out("other").await.expect_err("denied");
+    assert_eq!(error.kind(), ErrorKind::AccessDenied);
+    assert!(stream.fan_out("audit").await.is_ok(), "who is registered needs no permission to register");
+    let missing = place.kinesis.stream("missing").expect("a name").fan_out("audit").await;
+    assert!(matches!(missing, Err(Error::StreamNotFound { .. })), "{missing:?}");
+    let wrong = stream.fan_out("no name!").await;
+    assert!(matches!(wrong, Err(Error::Invalid { .. })), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn more_shards_than_calls_at_once_can_be_subscribed_to() {
+    let place = Place::with(ServerOptions::default()).await;
+    place.kinesis.create("clicks", CreateOptions::default().with_shards(300)).await.expect("create");
+    let client: Arc<dyn StreamClient> =
+        Arc::new(place.kinesis.stream("clicks").expect("a name").fan_out("audit").await.expect("a consumer"));
+    let mut readers = Vec::new();
+    for shard in client.shards().await.expect("shards") {
+        readers.push(client.open_shard(&shard.id, Position::TrimHorizon).await.expect("open"));
+    }
+    let last = readers.last_mut().expect("a reader");
+    assert!(read(&mut **last).await.expect("read").is_empty());
+    assert!(client.put_batch(&[entry("k", "0")]).await.expect("a call")[0].is_ok(), "calls still have their turn");
+}
