@@ -1,5 +1,7 @@
 //! The command on a Kinesis server: what works on a local stream works here, and what goes wrong says so.
 
+use std::time::Duration;
+
 use triton_test_server::{Fault, Operation, Server, ServerOptions};
 
 use crate::home::Home;
@@ -52,6 +54,30 @@ fn deleting_one_line_takes_a_local_stream_to_kinesis() {
     home.feed(&["put", "-s", "clicks"], "there\n").ok();
     assert!(home.all("clicks", r"%s\n")[0].contains("there"));
     assert!(home.run(&["get", "--local", "-q", "-s", "clicks", "--from", "all", "-e"]).ok().stdout.contains("here"));
+}
+
+/// By the flag and by the config, through a lost answer, and read one by one.
+#[test]
+fn aggregates_are_put_and_read_record_by_record() {
+    let server = server();
+    let home = with_stream(&server);
+    let lines: String = (0..3_000).map(|n| format!("line {n}\n")).collect();
+    server.faults().inject(Operation::PutRecords, Fault::ResetBefore, 1);
+    let acks = home.feed(&["put", "-s", "test_stream", "--aggregate", "--ack", "-k", "one key"], &lines).ok().stdout;
+    assert_eq!(acks.lines().count(), 3_000);
+    assert!(server.faults().requests(Operation::PutRecords) < 60, "{:?}", server.faults());
+
+    let got = home.run(&["get", "-s", "test_stream", "--from", "all", "-e", "-o", "json"]).ok().stdout;
+    let read: Vec<serde_json::Value> = got.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let texts: String = read.iter().map(|record| record["data"]["msg"].as_str().unwrap()).collect();
+    assert_eq!(texts, lines, "in the order of the input, each once");
+    assert!(read.iter().any(|record| record["sub"].as_u64() > Some(10)));
+    assert!(read.iter().all(|record| record["key"] == "one key"));
+
+    home.write("triton.yaml", "test_stream: {name: test_stream_v2, partition_key: null, aggregate: true}\n");
+    home.feed(&["put", "-s", "test_stream"], "a\nb\n").ok();
+    let last = home.run(&["get", "-s", "test_stream", "--from", "all", "-e", "-o", "json"]).ok().stdout;
+    assert_eq!(last.lines().count(), 3_002);
 }
 
 #[test]
@@ -276,4 +302,77 @@ fn a_stream_that_is_deleted_ends_a_tail_of_many_shards_with_one_message() {
     let (status, _, stderr) = tail.end();
     assert_eq!(status.code(), Some(5), "{stderr}");
     assert_eq!(stderr.matches("error:").count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_tail_by_fan_out_registers_its_consumer_once_and_says_so() {
+    let server = Server::start(ServerOptions::default().with_subscription_interval(Duration::from_millis(20))).unwrap();
+    let home = with_stream(&server);
+    home.feed(&["put", "-s", "test_stream"], "first\n").ok();
+    let get = ["get", "-s", "test_stream", "--fan-out", "audit", "--from", "all", "-e", "-o", r"%s\n"];
+    let ran = home.run(&get).ok();
+    assert!(ran.stdout.contains("first"), "{ran:?}");
+    insta::assert_snapshot!(ran.stderr, @"note: consumer 'audit' is registered now, and costs money until it is removed: 'triton streams consumers delete -s test_stream audit --yes'");
+    let polled = server.faults().requests(Operation::GetRecords);
+    let ran = home.run(&get).ok();
+    assert!(ran.stdout.contains("first"), "{ran:?}");
+    assert_eq!(
+        (ran.stderr.as_str(), server.faults().requests(Operation::GetRecords)),
+        ("", polled),
+        "nothing is polled"
+    );
+
+    let before = server.faults().requests(Operation::SubscribeToShard);
+    let mut tail = home.start(&["get", "-s", "test_stream", "--fan-out", "audit", "-o", r"%s\n"]);
+    crate::home::eventually("a tail has subscribed to both shards", || {
+        server.faults().requests(Operation::SubscribeToShard) >= before + 2
+    });
+    // Asked for is not granted yet, so that what is put in between may come before the start.
+    let mut fed = 0;
+    crate::home::eventually("a record is put", || {
+        fed += 1;
+        home.feed(&["put", "-s", "test_stream"], "next\n").code == Some(0) && fed > 3
+    });
+    assert!(tail.line().contains("next"));
+    tail.signal("INT");
+    let (status, _, stderr) = tail.end();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn consumers_are_listed_and_removed() {
+    let server = server();
+    let home = with_stream(&server);
+    let list =
+        |format: &str| home.run(&["streams", "consumers", "list", "-s", "test_stream", "-o", format]).ok().stdout;
+    assert_eq!(list("json"), "");
+    home.run(&["get", "-q", "-s", "test_stream", "--fan-out", "audit", "--from", "all", "-e"]).ok();
+    assert!(list("table").contains("audit     ACTIVE  20"), "{}", list("table"));
+    let listed: serde_json::Value = serde_json::from_str(&list("json")).unwrap();
+    assert_eq!((&listed["consumer"], &listed["status"]), (&"audit".into(), &"ACTIVE".into()));
+    assert!(listed["arn"].as_str().unwrap().contains("test_stream_v2/consumer/audit"), "{listed}");
+
+    let delete = ["streams", "consumers", "delete", "-s", "test_stream", "audit"];
+    insta::assert_snapshot!(home.run(&delete).mistake(), @r"
+    error: consumer 'audit' of 'test_stream_v2' would be removed
+      help: add --yes to remove it
+    [2]
+    ");
+    home.run(&[&delete[..], &["--yes"]].concat()).ok();
+    crate::home::eventually("the consumer is gone", || list("json").is_empty());
+    insta::assert_snapshot!(home.run(&[&delete[..], &["--yes"]].concat()).mistake(), @r"
+    error: 'test_stream_v2' has no consumer 'audit'
+      help: 'triton streams consumers list' shows those that exist
+    [5]
+    ");
+}
+
+#[test]
+fn a_local_stream_has_no_fan_out() {
+    let home = Home::with_config("clicks: {name: clicks, partition_key: null, backend: local}\n");
+    insta::assert_snapshot!(home.run(&["get", "-s", "clicks", "--fan-out", "audit"]).mistake(), @r"
+    error: 'clicks' is a local stream: only Kinesis has enhanced fan-out
+      help: a local stream pushes anyway, to any number of readers
+    [2]
+    ");
 }

@@ -53,6 +53,7 @@ fn a_corrupt_page_is_told() {
     let lines = format!("{}\n", "x".repeat(300)).repeat(2000);
     home.feed(&["put", "-q", "-s", "a"], lines).ok();
     let file = home.stream_file("a");
+    assert!(!file.with_extension("db-wal").exists(), "a put that has ended has closed its file");
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle..middle + 8192].fill(0xff);

@@ -124,6 +124,9 @@ pub(crate) struct PutArgs {
     /// Go on after a line that is no record, with a warning
     #[arg(long)]
     pub(crate) skip_bad: bool,
+    /// Pack records of one shard together, as the Kinesis Producer Library does: cheaper, and for readers that know it
+    #[arg(long)]
+    pub(crate) aggregate: bool,
 }
 
 /// Follow a stream
@@ -152,6 +155,9 @@ pub(crate) struct GetArgs {
     /// End with exit code 7 if any payload was no record
     #[arg(long)]
     pub(crate) strict: bool,
+    /// Have Kinesis push the records (enhanced fan-out) to the consumer of this name, which is registered if it is not
+    #[arg(long, value_name = "NAME")]
+    pub(crate) fan_out: Option<String>,
 }
 
 /// List a stream's shards
@@ -242,6 +248,32 @@ pub(crate) enum StreamsCommand {
         /// How many shards
         #[arg(long, value_name = "N")]
         shards: usize,
+    },
+    /// List and remove consumers with enhanced fan-out
+    #[command(subcommand)]
+    Consumers(ConsumersCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsumersCommand {
+    /// List the consumers of a stream
+    List {
+        #[command(flatten)]
+        stream: StreamArg,
+        /// How to print them
+        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+        output: TableOutput,
+    },
+    /// Remove a consumer; whoever reads by it is cut off
+    Delete {
+        #[command(flatten)]
+        stream: StreamArg,
+        /// The consumer's name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Yes, remove it
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use triton_core::{Backend, Config, CreateOptions, Error, Stream, StreamAdmin, StreamClient, StreamConfig};
-use triton_kinesis::{ConnectOptions, Kinesis};
+use triton_kinesis::{ConnectOptions, Kinesis, KinesisStream};
 use triton_local::LocalStreams;
 
 use crate::args::Global;
@@ -98,6 +98,30 @@ pub(crate) async fn stream(global: &Global, name: &str) -> Result<Stream> {
     let config = configure(global, name)?;
     let client = open(global, &config).await?;
     Ok(Stream::new(&config, client))
+}
+
+/// The stream under its logical name, whose records Kinesis pushes to a consumer.
+pub(crate) async fn fan_out(global: &Global, name: &str, consumer: &str) -> Result<Stream> {
+    let config = configure(global, name)?;
+    let client = on_kinesis(global, &config).await?.fan_out(consumer).await?;
+    if client.has_new_consumer() && !global.quiet {
+        exit::note(&format!(
+            "consumer '{consumer}' is registered now, and costs money until it is removed: 'triton streams consumers \
+             delete -s {name} {consumer} --yes'"
+        ));
+    }
+    Ok(Stream::new(&config, Arc::new(client)))
+}
+
+/// A stream that has consumers, which a local one has not.
+pub(crate) async fn on_kinesis(global: &Global, config: &StreamConfig) -> Result<KinesisStream> {
+    if config.backend == Backend::Local {
+        let message = format!("'{}' is a local stream: only Kinesis has enhanced fan-out", config.logical_name);
+        return Err(Failure::new(Code::Usage, message)
+            .with_help("a local stream pushes anyway, to any number of readers")
+            .into());
+    }
+    Ok(kinesis(global, config).await?.stream(&config.name)?)
 }
 
 /// What makes and changes streams where this one is.

@@ -29,7 +29,7 @@ async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()>
         biased;
         // Nothing was fetched yet.
         () = signals.first() => return Ok(()),
-        stream = backend::stream(global, &args.stream.stream) => stream?,
+        stream = open(global, &args) => stream?,
     };
     let mut options = ReaderOptions::default().with_until_caught_up(args.until_caught_up);
     options.shards.clone_from(&args.shards);
@@ -59,6 +59,13 @@ async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()>
     match args.strict && has_bad_data.load(Ordering::Relaxed) {
         true => Err(Failure::new(Code::BadData, "some payloads were not MessagePack (--strict)").into()),
         false => Ok(()),
+    }
+}
+
+async fn open(global: &Global, args: &GetArgs) -> Result<Stream> {
+    match &args.fan_out {
+        Some(consumer) => backend::fan_out(global, &args.stream.stream, consumer).await,
+        None => backend::stream(global, &args.stream.stream).await,
     }
 }
 

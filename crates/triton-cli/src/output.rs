@@ -138,6 +138,14 @@ fn append_float(out: &mut Vec<u8>, value: impl Serialize) {
     let _ = serde_json::to_writer(out, &value);
 }
 
+/// Appends a record's place in its shard: `SEQ`, or `SEQ.SUB` for one of those that came packed under one number.
+fn append_place(out: &mut Vec<u8>, record: &Record) {
+    append(out, record.sequence_number);
+    if let Some(sub) = record.sub_sequence_number {
+        append(out, format_args!(".{sub}"));
+    }
+}
+
 /// Appends what a value prints.
 fn append(out: &mut Vec<u8>, value: impl fmt::Display) {
     // Writing to memory does not fail.
@@ -240,6 +248,20 @@ pub(crate) mod tests {
         let mut out = b"before ".to_vec();
         Output::Raw.write(&mut out, "clicks", &record, false).unwrap();
         assert_eq!(out, [b"before ", &record.data[..], b"\n"].concat());
+    }
+
+    #[test]
+    fn a_record_out_of_an_aggregate_is_shown_with_its_place_in_it() {
+        let mut record = record(&b"\x01"[..]);
+        record.sub_sequence_number = Some(0);
+        assert_eq!(shown("pretty", &record, false), "<Record shardId-000000000001 4955.0>\n1\n\n");
+        assert_eq!(
+            shown("json", &record, false),
+            r#"{"stream":"clicks","shard":"shardId-000000000001","seq":"4955","sub":0,"key":"user-1","#.to_owned()
+                + "\"arrival\":1433969276172,\"data\":1}\n"
+        );
+        record.sub_sequence_number = Some(12);
+        assert_eq!(shown("%p %o", &record, false), "shardId-000000000001 4955.12");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) fn is_form_key(key: &str) -> bool {
     key.starts_with('$') && FORMS.contains(&key.trim_start_matches('$'))
 }
 
-/// Appends a record as one line.
+/// Appends a record as one line; one that came in an aggregate also with its index there, as `sub`.
 pub(super) fn write(out: &mut Vec<u8>, stream: &str, record: &Record, terminal: bool) -> Result<(), DecodeError> {
     out.extend_from_slice(b"{\"stream\":");
     string(out, stream, terminal);
@@ -37,7 +37,12 @@ pub(super) fn write(out: &mut Vec<u8>, stream: &str, record: &Record, terminal: 
     // As text, since most readers of JSON would round a number of 56 digits.
     out.extend_from_slice(b",\"seq\":\"");
     append(out, record.sequence_number);
-    out.extend_from_slice(b"\",\"key\":");
+    out.push(b'"');
+    if let Some(sub) = record.sub_sequence_number {
+        out.extend_from_slice(b",\"sub\":");
+        integer(out, sub);
+    }
+    out.extend_from_slice(b",\"key\":");
     string(out, record.partition_key.as_str(), terminal);
     out.extend_from_slice(b",\"arrival\":");
     integer(out, record.arrival.as_millis());

@@ -9,13 +9,15 @@ use triton_core::record::DecodeError;
 use triton_core::record::msgpack::{Scanner, Token, check};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-use super::{ExtensionTime, append, append_float, base64, escape};
+use super::{ExtensionTime, append, append_float, append_place, base64, escape};
 
 /// Appends a record, its payload on one line, and an empty line.
 pub(super) fn write(out: &mut Vec<u8>, record: &Record, terminal: bool) -> Result<(), DecodeError> {
     out.extend_from_slice(b"<Record ");
     escape::push(out, record.shard_id.as_str().as_bytes(), terminal);
-    append(out, format_args!(" {}>\n", record.sequence_number));
+    out.push(b' ');
+    append_place(out, record);
+    out.extend_from_slice(b">\n");
     let payload = &record.data[..];
     let outcome = match check(payload) {
         Ok(()) => Printer { scanner: Scanner::new(payload), payload, out, pairs: Vec::new() }.value(),
