@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::ServerOptions;
-use crate::fault::{Faults, Operation};
+use crate::fault::{Fault, Faults, Operation};
 use crate::inner::Inner;
-use crate::mend::Mended;
+use crate::mend::{Mended, Subscription};
 use crate::strike;
 use crate::wire::{Answer, Call};
 
@@ -42,6 +42,8 @@ pub(crate) enum Reply {
     Dripped(Answer),
     /// The first half of the answer, then the end of the connection.
     Half(Answer),
+    /// Events until a subscription ends, or the fault ends it.
+    Events(Box<Subscription>, Option<Fault>),
     /// Nothing, on a connection that stays open.
     Silence,
     /// The end of the connection.
@@ -84,9 +86,8 @@ async fn connection(stream: TcpStream, inner: Inner, mended: Option<Arc<Mended>>
         let (inner, mended, faults) = (inner.clone(), mended.clone(), Arc::clone(&faults));
         async move {
             match mended {
-                // An event stream has no end to wait for.
-                Some(mended) if operation != Operation::SubscribeToShard => answer(request, mended, faults).await,
-                _ => Ok(inner
+                Some(mended) => answer(request, mended, faults).await,
+                None => Ok(inner
                     .stream(request.map(Body::new))
                     .await
                     .map(|body| body.map_err(io::Error::other).boxed_unsync())),
@@ -106,11 +107,15 @@ async fn answer(
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let call = Call::new(parts, body);
     // On a task of its own: a client that hangs up does not undo what AWS has begun.
-    let reply = tokio::spawn(async move { strike::answer(call, &mended, &faults).await });
+    let answering = Arc::clone(&mended);
+    let reply = tokio::spawn(async move { strike::answer(call, &answering, &faults).await });
     match reply.await.map_err(io::Error::other)? {
         Reply::Whole(answer) => Ok(response(answer, |body| Full::new(body).map_err(never).boxed_unsync())),
         Reply::Dripped(answer) => Ok(response(answer, dripped)),
         Reply::Half(answer) => Ok(response(answer, half)),
+        Reply::Events(subscription, fault) => {
+            Ok(mended.events(*subscription, fault).map(|body| body.map_err(io::Error::other).boxed_unsync()))
+        }
         Reply::Silence => {
             sleep(SILENCE).await;
             Err(io::Error::other("no answer was asked for"))

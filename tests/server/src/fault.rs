@@ -20,15 +20,19 @@ const READS: usize = 5;
 pub enum Operation {
     CreateStream,
     DeleteStream,
+    DeregisterStreamConsumer,
     DescribeStream,
+    DescribeStreamConsumer,
     DescribeStreamSummary,
     GetRecords,
     GetShardIterator,
     ListShards,
+    ListStreamConsumers,
     ListStreams,
     MergeShards,
     PutRecord,
     PutRecords,
+    RegisterStreamConsumer,
     SplitShard,
     SubscribeToShard,
     UpdateShardCount,
@@ -45,15 +49,19 @@ impl Operation {
         match target.strip_prefix("Kinesis_20131202.").unwrap_or_default() {
             "CreateStream" => Self::CreateStream,
             "DeleteStream" => Self::DeleteStream,
+            "DeregisterStreamConsumer" => Self::DeregisterStreamConsumer,
             "DescribeStream" => Self::DescribeStream,
+            "DescribeStreamConsumer" => Self::DescribeStreamConsumer,
             "DescribeStreamSummary" => Self::DescribeStreamSummary,
             "GetRecords" => Self::GetRecords,
             "GetShardIterator" => Self::GetShardIterator,
             "ListShards" => Self::ListShards,
+            "ListStreamConsumers" => Self::ListStreamConsumers,
             "ListStreams" => Self::ListStreams,
             "MergeShards" => Self::MergeShards,
             "PutRecord" => Self::PutRecord,
             "PutRecords" => Self::PutRecords,
+            "RegisterStreamConsumer" => Self::RegisterStreamConsumer,
             "SplitShard" => Self::SplitShard,
             "SubscribeToShard" => Self::SubscribeToShard,
             "UpdateShardCount" => Self::UpdateShardCount,
@@ -123,6 +131,20 @@ pub enum Fault {
     InvalidSignature,
     /// GetRecords: a page without records, though behind the latest, and with the request's iterator as the next.
     EmptyPage,
+    /// SubscribeToShard: the connection closes within the second event.
+    ResetMidStream,
+    /// SubscribeToShard: nothing comes after the first event, on a connection that stays open for a minute.
+    SilenceMidStream,
+    /// SubscribeToShard: InternalFailureException in the stream, after the first event.
+    FailureMidStream,
+    /// SubscribeToShard: ResourceInUseException in the stream, after the first event: another has taken over.
+    TakenMidStream,
+    /// SubscribeToShard: the second event does not fit its checksum.
+    GarbageMidStream,
+    /// SubscribeToShard: an event without any field, after the first event. The SDK takes it for the end of the shard.
+    BareMidStream,
+    /// SubscribeToShard: the stream ends after the first event, as after five minutes.
+    EndMidStream,
 }
 
 impl Fault {
@@ -133,6 +155,13 @@ impl Fault {
             Self::ThrottleEntries | Self::FailEntries | Self::ReorderEntries | Self::DropResult => {
                 operation == Operation::PutRecords && has("Records")
             }
+            Self::ResetMidStream
+            | Self::SilenceMidStream
+            | Self::FailureMidStream
+            | Self::TakenMidStream
+            | Self::GarbageMidStream
+            | Self::BareMidStream
+            | Self::EndMidStream => operation == Operation::SubscribeToShard,
             Self::EmptyPage => operation == Operation::GetRecords && has("ShardIterator"),
             Self::ExpiredToken => operation == Operation::ListShards && has("NextToken"),
             _ => true,

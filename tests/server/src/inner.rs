@@ -67,7 +67,13 @@ impl Inner {
 
     /// An operation of our own.
     pub(crate) async fn perform(&self, operation: Operation, body: Value) -> Result<(), Answer> {
-        actions::dispatch(&self.store, operation, body).await.map(drop).map_err(|why| refused(&why))
+        self.ask(operation, body).await.map(drop)
+    }
+
+    /// An operation of our own, and its answer.
+    pub(crate) async fn ask(&self, operation: Operation, body: Value) -> Result<Value, Answer> {
+        let answer = actions::dispatch(&self.store, operation, body).await.map_err(|why| refused(&why))?;
+        Ok(answer.unwrap_or(Value::Null))
     }
 }
 

@@ -103,6 +103,13 @@ pub struct ServerOptions {
     pub transition: Duration,
     /// How long a shard iterator is valid; 300 s by default, as on AWS.
     pub iterator_ttl: Duration,
+    /// How long after a subscription another one of the same consumer to the same shard is refused; 5 s by default, as on
+    /// AWS.
+    pub subscription_interval: Duration,
+    /// After how long a subscription ends; 5 minutes by default, as on AWS.
+    pub subscription_lifetime: Duration,
+    /// How often a subscription without new records sends an event without any; every 5 s by default.
+    pub heartbeat: Duration,
     /// Whether a shard takes at most 1 MiB and 1,000 records a second; off by default.
     pub enforce_write_quota: bool,
     /// Whether ferrokinesis is mended; on by default. Without, requests go straight to it and meet no faults: for
@@ -117,6 +124,9 @@ impl Default for ServerOptions {
             shard_limit: 20_000,
             transition: Duration::from_millis(5),
             iterator_ttl: Duration::from_secs(300),
+            subscription_interval: Duration::from_secs(5),
+            subscription_lifetime: Duration::from_secs(300),
+            heartbeat: Duration::from_secs(5),
             enforce_write_quota: false,
             mends: true,
         }
@@ -149,6 +159,27 @@ impl ServerOptions {
     #[must_use]
     pub fn with_iterator_ttl(mut self, ttl: Duration) -> Self {
         self.iterator_ttl = ttl;
+        self
+    }
+
+    /// Sets how long [subscriptions](Self::subscription_interval) are apart.
+    #[must_use]
+    pub fn with_subscription_interval(mut self, interval: Duration) -> Self {
+        self.subscription_interval = interval;
+        self
+    }
+
+    /// Sets how long [subscriptions](Self::subscription_lifetime) last.
+    #[must_use]
+    pub fn with_subscription_lifetime(mut self, lifetime: Duration) -> Self {
+        self.subscription_lifetime = lifetime;
+        self
+    }
+
+    /// Sets how often a subscription gives a [sign of life](Self::heartbeat).
+    #[must_use]
+    pub fn with_heartbeat(mut self, heartbeat: Duration) -> Self {
+        self.heartbeat = heartbeat;
         self
     }
 

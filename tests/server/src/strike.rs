@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use crate::connection::Reply;
-use crate::fault::{Fault, Faults, Strike};
+use crate::fault::{Fault, Faults, Operation, Strike};
 use crate::mend::Mended;
 use crate::wire::{Answer, Call, entries};
 
@@ -21,10 +21,16 @@ const BEHIND_MS: u64 = 1000;
 pub(crate) async fn answer(call: Call, mended: &Mended, faults: &Faults) -> Reply {
     let body = call.json();
     let Some(Strike { fault, rng }) = faults.strike(call.operation, body.as_ref()) else {
-        return Reply::Whole(mended.answer(call, body).await);
+        return match (call.operation, &body) {
+            (Operation::SubscribeToShard, Some(body)) => subscribe(body, None, mended).await,
+            _ => Reply::Whole(mended.answer(call, body).await),
+        };
     };
     if let Some(reply) = instead(fault, body.as_ref()) {
         return reply;
+    }
+    if let (Operation::SubscribeToShard, Some(body)) = (call.operation, &body) {
+        return subscribe(body, Some(fault), mended).await;
     }
     let answer = match (fault, body) {
         (Fault::ThrottleEntries | Fault::FailEntries, Some(body)) => {
@@ -34,6 +40,17 @@ pub(crate) async fn answer(call: Call, mended: &Mended, faults: &Faults) -> Repl
         (_, body) => mended.answer(call, body).await,
     };
     afterwards(fault, answer)
+}
+
+/// An event stream has no end to wait for, so that it is not an answer like others.
+async fn subscribe(body: &Value, fault: Option<Fault>, mended: &Mended) -> Reply {
+    match (mended.subscribe(body).await, fault) {
+        (Err(refusal), _) => Reply::Whole(refusal),
+        (Ok(_), Some(Fault::SilenceAfter)) => Reply::Silence,
+        (Ok(_), Some(Fault::ResetAfter)) => Reply::HangUp,
+        (Ok(_), Some(Fault::InternalErrorAfter)) => Reply::Whole(internal_error()),
+        (Ok(subscription), fault) => Reply::Events(Box::new(subscription), fault),
+    }
 }
 
 /// What the client gets without the request being applied.

@@ -7,14 +7,17 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use self::arrivals::Arrivals;
+use self::consumer::Consumers;
 use self::key::LongKeys;
 use self::reshard::Resharding;
+use self::subscribe::Subscriptions;
 use crate::ServerOptions;
 use crate::fault::{Faults, Operation};
 use crate::inner::Inner;
 use crate::wire::{Answer, Call};
 
 mod arrivals;
+mod consumer;
 mod describe;
 mod key;
 mod list;
@@ -23,6 +26,9 @@ mod position;
 mod put;
 mod read;
 mod reshard;
+mod subscribe;
+
+pub(crate) use self::subscribe::Subscription;
 
 /// ferrokinesis as AWS would have it.
 pub(crate) struct Mended {
@@ -33,6 +39,8 @@ pub(crate) struct Mended {
     arrivals: Mutex<Arrivals>,
     long_keys: LongKeys,
     resharding: Arc<Resharding>,
+    consumers: Consumers,
+    subscriptions: Subscriptions,
     iterator_ttl: Duration,
 }
 
@@ -45,6 +53,8 @@ impl Mended {
             arrivals: Mutex::default(),
             long_keys: LongKeys::default(),
             resharding,
+            consumers: Consumers::new(options.transition),
+            subscriptions: Subscriptions::new(options),
             iterator_ttl: options.iterator_ttl,
         }
     }
@@ -85,6 +95,11 @@ impl Mended {
                 Ok(self.inner.forward(call).await)
             }
             Operation::UpdateShardCount => self.resharding.update_shard_count(&body).await,
+            Operation::RegisterStreamConsumer => Ok(self.register_consumer(call).await),
+            Operation::DescribeStreamConsumer | Operation::ListStreamConsumers => {
+                Ok(self.describe_consumers(call).await)
+            }
+            Operation::DeregisterStreamConsumer => Ok(self.deregister_consumer(call, &body).await),
             Operation::CreateStream | Operation::DeleteStream => {
                 let answer = self.inner.forward(call).await;
                 if answer.status.is_success() {

@@ -17,16 +17,21 @@ const EMPTY_PAGES: u32 = 3;
 const BEHIND_MS: u64 = 1000;
 
 impl Mended {
-    pub(super) async fn get_shard_iterator(&self, call: Call, mut body: Value) -> Result<Answer, Answer> {
+    pub(super) async fn get_shard_iterator(&self, call: Call, body: Value) -> Result<Answer, Answer> {
         let arrivals = self.arrivals.lock().await;
-        let place = self.place(&arrivals, &body)?;
-        let Some((kind, sequence_number)) = place else { return Ok(self.inner.forward(call).await) };
+        let mended = self.mended_position(&arrivals, body)?;
+        Ok(self.inner.forward(call.with_json(&mended)).await)
+    }
+
+    /// A request for an iterator, with the place that it means where ferrokinesis would take another.
+    pub(super) fn mended_position(&self, arrivals: &Arrivals, mut body: Value) -> Result<Value, Answer> {
+        let Some((kind, sequence_number)) = self.place(arrivals, &body)? else { return Ok(body) };
         if let Some(fields) = body.as_object_mut() {
             fields.shift_remove("Timestamp");
         }
         body["ShardIteratorType"] = Value::from(kind);
         body["StartingSequenceNumber"] = Value::from(sequence_number);
-        Ok(self.inner.forward(call.with_json(&body)).await)
+        Ok(body)
     }
 
     /// The place that a request for an iterator means, where ferrokinesis would take another.
@@ -116,7 +121,7 @@ impl Mended {
         ))
     }
 
-    async fn mend_page(&self, arrivals: &Arrivals, iterator: &Iterator, page: &mut Value) {
+    pub(super) async fn mend_page(&self, arrivals: &Arrivals, iterator: &Iterator, page: &mut Value) {
         let (stream, shard) = (&iterator.stream, &iterator.shard);
         let next = page["NextShardIterator"].as_str().and_then(Iterator::decode);
         let mut from = next.as_ref().map_or_else(|| iterator.from.clone(), |next| next.from.clone());
@@ -167,7 +172,7 @@ impl Mended {
 }
 
 /// The next empty page of an iterator that stands before what trimming left; none when they have all come.
-fn empty_page(iterator: &Iterator) -> Option<Value> {
+pub(super) fn empty_page(iterator: &Iterator) -> Option<Value> {
     let left = iterator.empty_pages.unwrap_or(EMPTY_PAGES).checked_sub(1)?;
     let next = Iterator { empty_pages: Some(left), made: now_ms(), ..iterator.clone() };
     Some(json!({"Records": [], "NextShardIterator": next.encode(), "MillisBehindLatest": BEHIND_MS}))
