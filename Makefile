@@ -9,7 +9,7 @@ CARGO  ?= cargo
 VENV   = $(TARGET)/venv
 PYTHON = $(abspath $(VENV))/bin/python
 
-.PHONY: help dev build demo shell server test test-services lint bench fuzz kill
+.PHONY: help dev build demo shell server test test-services lint bench sim quotas fuzz kill
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,9 +30,10 @@ shell: build ## A shell with the built command, a scratch config and a local str
 	@sh docs/shell.sh $(TRITON)
 
 test: build ## All tests; needs nothing but Rust and a C compiler
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --exclude triton-sim
+	$(CARGO) test -p triton-sim
 
-test-services: build $(VENV)/installed ## Tests beside boto3, which is installed from PyPI first
+test-services: build $(VENV)/installed ## Tests beside what others wrote, which is installed from PyPI first
 	TRITON_PYTHON=$(PYTHON) $(CARGO) test -p triton-tests --test services
 
 $(VENV)/installed: tests/services/requirements.txt
@@ -51,6 +52,18 @@ lint: ## Formatting, clippy and documentation, without a warning
 bench: $(VENV)/installed ## Benchmarks, as ratios to a peer in the same run
 	$(CARGO) build --release -p triton-cli
 	TRITON_PYTHON=$(PYTHON) $(CARGO) bench -p triton-tests
+	@$(MAKE) --no-print-directory quotas
+
+# With SIM_SECONDS it goes on for that long.
+SEEDS ?= 20000
+sim: ## A simulation of SEEDS=20000 runs over a model of Kinesis, which first has to find planted bugs
+	$(CARGO) build --release -p triton-sim
+	$(TARGET)/release/triton-sim planted
+	$(TARGET)/release/triton-sim seeds --count $(SEEDS) $(if $(SIM_SECONDS),--seconds $(SIM_SECONDS))
+
+quotas: ## How much of a shard's quota producer and reader reach, on the model of Kinesis
+	$(CARGO) build --release -p triton-sim
+	$(TARGET)/release/triton-sim quotas
 
 fuzz: ## The decoder's property for 10 minutes
 	TRITON_FUZZ_SECONDS=600 $(CARGO) test --release -p triton-core --lib no_payload_makes_the_decoder_panic

@@ -1,0 +1,79 @@
+//! Watches a run and tells which invariants it breaks, numbered as in `docs/architecture.md`.
+//!
+//! The model tells what reaches it and what it does, the scenario what is handed to the producer and what comes out of
+//! the readers. Nothing here changes what happens.
+
+mod puts;
+mod readings;
+
+use triton_core::{Record, Shard};
+
+pub(crate) use self::puts::Puts;
+pub(crate) use self::readings::{ReaderId, ReadingId, Readings, Root};
+
+use crate::trace::{Event, Trace};
+
+/// An invariant that was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) invariant: u8,
+    pub(crate) millis: u64,
+    pub(crate) what: String,
+}
+
+/// Each invariant that is watched, in a few words.
+pub(crate) const INVARIANTS: [(u8, &str); 7] = [
+    (1, "every put ends exactly once"),
+    (2, "a retry sends only what failed, and what was acknowledged is there"),
+    (3, "records of a key come in the order of their puts"),
+    (4, "a shard's records are delivered in order, none missing, none twice"),
+    (5, "parents are read before their children"),
+    (6, "after a stop nothing is fetched, and what was fetched is delivered"),
+    (10, "what waits is bounded"),
+];
+
+/// One invariant in a few words.
+pub(crate) fn name_of(invariant: u8) -> &'static str {
+    INVARIANTS.iter().find(|(number, _)| *number == invariant).map_or("", |(_, name)| name)
+}
+
+/// What the watch can see of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    /// Every shard; its number is its index.
+    pub(crate) shards: &'a [Shard],
+    /// What each holds, in order.
+    pub(crate) records: &'a [Vec<Record>],
+}
+
+/// Where violations and events go.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) now: u64,
+    pub(crate) trace: Trace,
+    pub(crate) violations: Vec<Violation>,
+}
+
+/// More would say nothing new.
+const MOST_VIOLATIONS: usize = 20;
+
+impl Log {
+    pub(crate) fn add(&mut self, event: Event) {
+        self.trace.add(self.now, event);
+    }
+
+    pub(crate) fn violated(&mut self, invariant: u8, what: impl FnOnce() -> String) {
+        self.add(Event::Violated { invariant });
+        if self.violations.len() < MOST_VIOLATIONS {
+            self.violations.push(Violation { invariant, millis: self.now, what: what() });
+        }
+    }
+}
+
+/// The watch over one run.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) log: Log,
+    pub(crate) puts: Puts,
+    pub(crate) readings: Readings,
+}

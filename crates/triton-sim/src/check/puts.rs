@@ -1,0 +1,319 @@
+//! What becomes of the puts: each ends once, is stored in order, and is sent again only while it may be missing.
+
+use std::sync::Arc;
+
+use triton_core::{Error, PutEntry, PutReceipt, Result};
+
+use crate::scenario::Planned;
+use crate::trace::{Ending, Event};
+use crate::wire::{PutId, each_inner, id_of};
+
+use super::{Log, Seen};
+
+/// Every put of a plan.
+#[derive(Debug)]
+pub(crate) struct Puts {
+    plan: Arc<[Planned]>,
+    is_ordered: bool,
+    states: Vec<State>,
+    /// The last put of each key that was stored for the first time.
+    newest: Vec<Option<PutId>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    handed_at: Option<u64>,
+    accepted_at: Option<u64>,
+    in_flight: u32,
+    /// The producer was told that it is stored.
+    is_acknowledged: bool,
+    copies: u32,
+    end: Option<(u64, Ending)>,
+}
+
+impl Puts {
+    pub(crate) fn new(plan: Arc<[Planned]>, keys: usize, is_ordered: bool) -> Self {
+        let states = vec![State::default(); plan.len()];
+        Self { plan, is_ordered, states, newest: vec![None; keys] }
+    }
+
+    /// The puts that an entry holds.
+    pub(crate) fn ids(entry: &PutEntry, mut each: impl FnMut(Option<PutId>)) {
+        each_inner(&entry.partition_key, &entry.data, |inner, _| each(id_of(inner.data)));
+    }
+
+    /// The producer was given this one.
+    pub(crate) fn handed(&mut self, id: PutId, log: &mut Log) {
+        log.add(Event::Handed { id });
+        self.states[id as usize].handed_at = Some(log.now);
+    }
+
+    /// The producer has taken this one in: from now on it is queued.
+    pub(crate) fn accepted(&mut self, id: PutId, log: &Log) {
+        self.states[id as usize].accepted_at = Some(log.now);
+    }
+
+    /// The producer has sent this one.
+    pub(crate) fn sent(&mut self, id: PutId, call: u32, log: &mut Log) {
+        log.add(Event::Sent { call, id });
+        let Some(state) = self.states.get_mut(id as usize) else {
+            log.violated(2, || format!("call {call} holds record {id}, which nobody has put"));
+            return;
+        };
+        state.in_flight += 1;
+        if state.handed_at.is_none() {
+            log.violated(2, || format!("call {call} holds record {id}, which nobody has put yet"));
+        }
+        if state.end.is_some() {
+            log.violated(1, || format!("record {id} is sent by call {call} after it has ended"));
+        } else if state.is_acknowledged {
+            log.violated(2, || format!("record {id} is sent again by call {call} after it was acknowledged"));
+        } else if state.in_flight > 1 {
+            log.violated(2, || format!("record {id} is sent by call {call} while another holds it"));
+        }
+    }
+
+    /// A call that held this one is over for the producer.
+    pub(crate) fn answered(&mut self, id: PutId, is_stored: bool) {
+        if let Some(state) = self.states.get_mut(id as usize) {
+            state.in_flight = state.in_flight.saturating_sub(1);
+            state.is_acknowledged |= is_stored;
+        }
+    }
+
+    /// It is in the stream, once more.
+    pub(crate) fn stored(&mut self, entry: &PutEntry, shard: u64, sequence: u64, call: u32, log: &mut Log) {
+        each_inner(&entry.partition_key, &entry.data, |inner, _| {
+            let Some(id) = id_of(inner.data) else { return };
+            log.add(Event::Stored { call, id, shard, sequence });
+            let Some(planned) = self.plan.get(id as usize) else { return };
+            if inner.key != planned.entry.partition_key.as_str() || inner.data != planned.entry.data {
+                log.violated(2, || format!("record {id} was changed on its way into the stream"));
+            }
+            let state = &mut self.states[id as usize];
+            state.copies += 1;
+            if state.copies > 1 {
+                return;
+            }
+            let newest = &mut self.newest[planned.key as usize];
+            match *newest {
+                Some(later) if later > id => self.overtaken(id, log),
+                _ => *newest = Some(id),
+            }
+        });
+    }
+
+    /// A later put of its key was stored before it, which is right only if that was accepted when this one had failed.
+    fn overtaken(&self, id: PutId, log: &mut Log) {
+        if !self.is_ordered {
+            return;
+        }
+        let planned = &self.plan[id as usize];
+        let successors = (id as usize + 1..self.plan.len()).filter(|&later| self.plan[later].key == planned.key);
+        let Some(overtaker) = successors.into_iter().find(|&later| self.states[later].copies > 0) else { return };
+        let accepted_at = self.states[overtaker].accepted_at;
+        match self.states[id as usize].end {
+            Some((ended_at, Ending::Failed { may_have_written: true, .. })) if accepted_at >= Some(ended_at) => {}
+            _ => log.violated(3, || format!("record {id} of key {} is stored after {overtaker}", planned.key)),
+        }
+    }
+
+    /// The producer has told how a put ended.
+    pub(crate) fn ended(&mut self, id: PutId, result: &Result<PutReceipt>, seen: Seen<'_>, log: &mut Log) {
+        let ending = match result {
+            Ok(receipt) => Ending::Stored {
+                shard: receipt.shard_id.number().unwrap_or(u64::MAX),
+                sequence: u64::try_from(receipt.sequence_number).unwrap_or(u64::MAX),
+            },
+            Err(Error::Withheld { .. }) => Ending::Withheld,
+            Err(error) => Ending::Failed { kind: error.kind(), may_have_written: error.may_have_written() },
+        };
+        log.add(Event::Ended { id, ending });
+        if let Ending::Stored { shard, .. } = ending
+            && !self.is_there(id, result, seen.records.get(shard as usize))
+        {
+            log.violated(2, || format!("record {id} is not where it was acknowledged: {ending:?}"));
+        }
+        let state = &mut self.states[id as usize];
+        if state.end.replace((log.now, ending)).is_some() {
+            log.violated(1, || format!("record {id} ended twice"));
+        }
+    }
+
+    fn is_there(&self, id: PutId, result: &Result<PutReceipt>, records: Option<&Vec<triton_core::Record>>) -> bool {
+        let (Ok(receipt), Some(records)) = (result, records) else { return false };
+        let Ok(index) = records.binary_search_by(|record| record.sequence_number.cmp(&receipt.sequence_number)) else {
+            return false;
+        };
+        let mut is_there = false;
+        each_inner(&records[index].partition_key, &records[index].data, |inner, _| {
+            is_there |= id_of(inner.data) == Some(id);
+        });
+        is_there
+    }
+
+    /// What the producer counted when it was closed.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the producer is not closed yet"))]
+    pub(crate) fn closed(&self, sent: u64, failed: u64, log: &mut Log) {
+        log.add(Event::Closed { sent, failed });
+        let stored = |state: &&State| matches!(state.end, Some((_, Ending::Stored { .. })));
+        let (acknowledged, ended) =
+            (self.states.iter().filter(stored).count(), self.states.iter().filter(|state| state.end.is_some()).count());
+        if (sent, sent + failed) != (acknowledged as u64, ended as u64) {
+            log.violated(1, || format!("closed with {sent} sent and {failed} failed, not {acknowledged} of {ended}"));
+        }
+    }
+
+    /// The producer is gone: every put has to have ended.
+    pub(crate) fn finish(&self, log: &mut Log) {
+        for (id, state) in self.states.iter().enumerate() {
+            match state.end {
+                None => log.violated(1, || format!("record {id} did not end")),
+                Some((_, Ending::Failed { may_have_written: false, .. } | Ending::Withheld)) if state.copies > 0 => {
+                    log.violated(2, || format!("record {id} failed for certain, and is in the stream"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use triton_core::{PartitionKey, Record, Shard, ShardId, Timestamp};
+
+    use crate::wire::payload;
+
+    /// Two puts of one key, handed over, and what breaks.
+    struct Case {
+        puts: Puts,
+        log: Log,
+        records: Vec<Vec<Record>>,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let entry = |id| PutEntry::new(PartitionKey::new("k").unwrap(), payload(id, 10));
+            let plan: Vec<Planned> =
+                (0..2).map(|id| Planned { at: Duration::ZERO, key: 0, producer: 0, entry: entry(id) }).collect();
+            let mut case =
+                Self { puts: Puts::new(plan.into(), 1, true), log: Log::default(), records: vec![Vec::new()] };
+            for id in 0..2 {
+                case.puts.handed(id, &mut case.log);
+            }
+            case
+        }
+
+        fn send(&mut self, id: PutId) {
+            self.puts.sent(id, 1, &mut self.log);
+        }
+
+        fn store(&mut self, id: PutId, sequence: u64) -> Result<PutReceipt> {
+            let entry = self.puts.plan[id as usize].entry.clone();
+            let shard_id = ShardId::numbered(0);
+            let (key, arrival) = (entry.partition_key.clone(), Timestamp::default());
+            self.records[0].push(Record::new(shard_id.clone(), sequence.into(), key, arrival, entry.data.clone()));
+            self.puts.stored(&entry, 0, sequence, 1, &mut self.log);
+            self.puts.answered(id, true);
+            Ok(PutReceipt { shard_id, sequence_number: sequence.into() })
+        }
+
+        fn end(&mut self, id: PutId, result: &Result<PutReceipt>) {
+            let shards: [Shard; 0] = [];
+            let seen = Seen { shards: &shards, records: &self.records };
+            self.puts.ended(id, result, seen, &mut self.log);
+        }
+
+        fn broken(&mut self) -> Vec<u8> {
+            self.puts.finish(&mut self.log);
+            self.log.violations.iter().map(|violation| violation.invariant).collect()
+        }
+    }
+
+    fn failed(may_have_written: bool) -> Result<PutReceipt> {
+        Err(Error::Unavailable { problem: "no".into(), may_have_written, source: None })
+    }
+
+    /// Both stored in order, by whatever way the first one went.
+    fn good() -> Case {
+        let mut case = Case::new();
+        for id in 0..2 {
+            case.send(id);
+            let receipt = case.store(id, 5 + u64::from(id));
+            case.end(id, &receipt);
+        }
+        case
+    }
+
+    #[test]
+    fn what_is_right_breaks_nothing() {
+        let mut case = good();
+        case.puts.closed(2, 0, &mut case.log);
+        assert_eq!(case.broken(), []);
+    }
+
+    #[test]
+    fn a_put_that_ends_twice_or_never_or_is_miscounted() {
+        let mut case = good();
+        case.end(0, &failed(true));
+        assert_eq!(case.broken(), [1]);
+        assert_eq!(Case::new().broken(), [1, 1]);
+        let mut case = good();
+        case.puts.closed(1, 1, &mut case.log);
+        assert_eq!(case.broken(), [1]);
+    }
+
+    #[test]
+    fn a_receipt_for_another_place_and_a_failure_that_was_written() {
+        let mut case = good();
+        let elsewhere = Ok(PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 6.into() });
+        case.puts.states[0].end = None;
+        case.end(0, &elsewhere);
+        assert_eq!(case.broken(), [2]);
+        let mut case = Case::new();
+        case.send(0);
+        drop(case.store(0, 5));
+        case.end(0, &failed(false));
+        case.end(1, &failed(false));
+        assert_eq!(case.broken(), [2]);
+    }
+
+    #[test]
+    fn what_is_sent_again_without_need() {
+        let mut case = Case::new();
+        case.send(0);
+        case.send(0);
+        let receipt = case.store(0, 5);
+        case.send(0);
+        case.end(0, &receipt);
+        case.send(0);
+        case.end(1, &failed(true));
+        assert_eq!(case.broken(), [2, 2, 1]);
+    }
+
+    #[test]
+    fn a_put_may_be_overtaken_only_by_one_that_came_after_its_failure() {
+        let run = |fails_first: bool| {
+            let mut case = Case::new();
+            case.send(0);
+            case.log.now = 10;
+            if fails_first {
+                case.end(0, &failed(true));
+                case.puts.handed(1, &mut case.log);
+            }
+            case.send(1);
+            let receipt = case.store(1, 5);
+            case.end(1, &receipt);
+            let late = case.store(0, 6);
+            if !fails_first {
+                case.end(0, &late);
+            }
+            case.broken()
+        };
+        assert_eq!(run(true), []);
+        assert_eq!(run(false), [3]);
+    }
+}

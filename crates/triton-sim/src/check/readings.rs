@@ -1,0 +1,296 @@
+//! What readers deliver, against what the stream holds.
+//!
+//! A reading is one pass over the stream. It may be shared by readers of different shards, and taken over from them by
+//! others, which start where those have stopped: together they deliver every record once.
+
+use triton_core::{Record, Shard, Start};
+
+use crate::trace::Event;
+use crate::wire;
+
+use super::{Log, Seen};
+
+pub(crate) type ReadingId = usize;
+pub(crate) type ReaderId = u32;
+
+/// Every reading of a run, and every reader.
+#[derive(Debug, Default)]
+pub(crate) struct Readings {
+    readings: Vec<Reading>,
+    readers: Vec<Reader>,
+}
+
+#[derive(Debug, Default)]
+struct Reading {
+    /// Whether it began at the newest records, so that each shard's start is where it was opened first.
+    from_latest: bool,
+    shards: Vec<Progress>,
+    /// How many shards there were when it began.
+    listed: Option<usize>,
+}
+
+/// How far a reading is in one shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// The record that comes next, and its part where it is an aggregate.
+    next: usize,
+    next_part: u32,
+    /// As many records were handed to a reader.
+    fetched: usize,
+    /// The reader that delivers it at the moment.
+    holder: Option<ReaderId>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    reading: ReadingId,
+    is_stopped: bool,
+}
+
+/// A shard that a reader starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Root {
+    pub(crate) shard: usize,
+    pub(crate) start: Start,
+}
+
+impl Readings {
+    /// A new reading, from the oldest record or from the newest.
+    pub(crate) fn begin(&mut self, from_latest: bool) -> ReadingId {
+        self.readings.push(Reading { from_latest, ..Reading::default() });
+        self.readings.len() - 1
+    }
+
+    /// Where readers have to start to go on with a reading: after what was delivered, and with every shard that no other
+    /// of them would come to by itself.
+    pub(crate) fn roots(&mut self, reading: ReadingId, seen: Seen<'_>) -> Vec<Root> {
+        let reading = &mut self.readings[reading];
+        // A shard that a reader is still to come by, be it empty.
+        let mut is_due: Vec<bool> = Vec::with_capacity(seen.shards.len());
+        let root = |(number, shard): (usize, &Shard)| {
+            // A child is read by who holds its first parent.
+            let is_followed = shard.parents().next().is_some_and(|parent| is_due[number_of(parent)]);
+            let is_over = reading.is_over(number, seen);
+            is_due.push(is_followed || !is_over);
+            let start = match reading.shards.get(number).and_then(|progress| progress.next.checked_sub(1)) {
+                Some(last) => {
+                    Start::After { shard: number, sequence_number: seen.records[number][last].sequence_number }
+                }
+                None => Start::All,
+            };
+            (!is_over && !is_followed).then_some(Root { shard: number, start })
+        };
+        seen.shards.iter().enumerate().filter_map(root).collect()
+    }
+
+    /// A reader begins with these shards, or with all. It holds those that come from them as well.
+    pub(crate) fn reader(
+        &mut self,
+        reading: ReadingId,
+        roots: Option<&[usize]>,
+        seen: Seen<'_>,
+        log: &mut Log,
+    ) -> ReaderId {
+        let id = self.readers.len() as ReaderId;
+        self.readers.push(Reader { reading, is_stopped: false });
+        log.add(Event::ReaderStarted { reader: id });
+        let reading = &mut self.readings[reading];
+        for shard in 0..seen.shards.len() {
+            if roots.is_none_or(|roots| roots.contains(&shard)) {
+                reading.progress(shard).holder = Some(id);
+            }
+        }
+        id
+    }
+
+    /// The reader has seen a listing.
+    pub(crate) fn listed(&mut self, reader: ReaderId, seen: Seen<'_>) {
+        let reading = &mut self.readings[self.readers[reader as usize].reading];
+        if reading.listed.is_some() {
+            return;
+        }
+        reading.listed = Some(seen.shards.len());
+        if !reading.from_latest {
+            return;
+        }
+        // What was closed before the start is not read from the latest.
+        for (number, shard) in seen.shards.iter().enumerate() {
+            if !shard.is_open() {
+                reading.skip_to(number, seen.records[number].len());
+            }
+        }
+    }
+
+    /// The reader has opened a shard at the record of this index.
+    pub(crate) fn opened(&mut self, reader: ReaderId, shard: usize, next: usize, is_latest: bool, log: &mut Log) {
+        log.add(Event::Opened { reader, shard: shard as u64, next: next as u64 });
+        let reading = &mut self.readings[self.readers[reader as usize].reading];
+        // Only a shard that was there at the start may be opened at its end, and again where the answer was lost.
+        let was_there = reading.listed.is_some_and(|listed| shard < listed);
+        if is_latest
+            && reading.from_latest
+            && was_there
+            && reading.progress(shard).fetched <= reading.progress(shard).next
+        {
+            reading.skip_to(shard, next);
+        }
+    }
+
+    /// The reader begins a fetch.
+    pub(crate) fn fetching(&mut self, reader: ReaderId, shard: usize, log: &mut Log) {
+        if self.readers[reader as usize].is_stopped {
+            log.violated(6, || format!("reader {reader} fetches from shard {shard} after it was stopped"));
+        }
+    }
+
+    /// The reader was handed every record of the shard before this index.
+    pub(crate) fn fetched(&mut self, reader: ReaderId, shard: usize, next: usize) {
+        let progress = self.readings[self.readers[reader as usize].reading].progress(shard);
+        progress.fetched = progress.fetched.max(next);
+        progress.holder.get_or_insert(reader);
+    }
+
+    pub(crate) fn stopped(&mut self, reader: ReaderId, log: &mut Log) {
+        log.add(Event::ReaderStopped { reader });
+        self.readers[reader as usize].is_stopped = true;
+    }
+
+    /// The reader has delivered a record.
+    pub(crate) fn delivered(&mut self, reader: ReaderId, record: &Record, seen: Seen<'_>, log: &mut Log) {
+        let shard = number_of(&record.shard_id);
+        let sequence = u64::try_from(record.sequence_number).unwrap_or(u64::MAX);
+        let sub_sequence = record.sub_sequence_number.unwrap_or(0);
+        log.add(Event::Delivered { reader, shard: shard as u64, sequence, sub_sequence });
+        let reading = &mut self.readings[self.readers[reader as usize].reading];
+        if reading.holder(shard, seen) != Some(reader) {
+            log.violated(4, || format!("reader {reader} delivers from shard {shard}, which it does not hold"));
+        }
+        let progress = reading.progress(shard);
+        if progress.next == 0 && progress.next_part == 0 {
+            reading.check_parents(shard, reader, seen, log);
+        }
+        let progress = reading.progress(shard);
+        let Some(expected) = seen.records[shard].get(progress.next) else {
+            log.violated(4, || format!("reader {reader} delivers {sequence} of shard {shard}, after its last record"));
+            return;
+        };
+        if expected.sequence_number != record.sequence_number {
+            let due = expected.sequence_number;
+            log.violated(4, || format!("reader {reader} delivers {sequence} of shard {shard}, {due} is due"));
+            // From there on, so that one slip is told once.
+            let place = seen.records[shard].binary_search_by(|kept| kept.sequence_number.cmp(&record.sequence_number));
+            progress.next = place.map_or(progress.next, |place| place + 1);
+            progress.next_part = 0;
+            return;
+        }
+        let parts = wire::count(&expected.data);
+        let is_right = match record.sub_sequence_number {
+            None => parts == 1 && record.data == expected.data && record.partition_key == expected.partition_key,
+            Some(part) => part == progress.next_part && is_part(record, expected, part),
+        };
+        if !is_right {
+            log.violated(4, || format!("reader {reader} delivers {sequence}/{sub_sequence} of shard {shard} changed"));
+        }
+        progress.next_part += 1;
+        if progress.next_part >= parts {
+            progress.next += 1;
+            progress.next_part = 0;
+        }
+    }
+
+    /// The reader has ended: what it was handed has to be delivered.
+    pub(crate) fn reader_ended(&mut self, reader: ReaderId, log: &mut Log) {
+        log.add(Event::ReaderEnded { reader });
+        let reading = &mut self.readings[self.readers[reader as usize].reading];
+        for (shard, progress) in reading.shards.iter_mut().enumerate() {
+            if progress.holder == Some(reader) {
+                let missing = progress.fetched.saturating_sub(progress.next);
+                if missing > 0 {
+                    log.violated(6, || {
+                        format!("reader {reader} fetched {missing} more records of shard {shard} than it delivered")
+                    });
+                }
+                progress.holder = None;
+                // Who goes on begins after what was delivered.
+                progress.fetched = progress.next;
+            }
+        }
+    }
+
+    /// Whether every record was delivered.
+    pub(crate) fn is_complete(&self, reading: ReadingId, seen: Seen<'_>) -> bool {
+        let reading = &self.readings[reading];
+        (0..seen.records.len()).all(|shard| {
+            let next = reading.shards.get(shard).map_or(0, |progress| progress.next);
+            next >= seen.records[shard].len()
+        })
+    }
+
+    /// Everything was read that is to be read.
+    pub(crate) fn finish(&self, reading: ReadingId, seen: Seen<'_>, log: &mut Log) {
+        for (shard, records) in seen.records.iter().enumerate() {
+            let next = self.readings[reading].shards.get(shard).map_or(0, |progress| progress.next);
+            if next < records.len() {
+                let missing = records.len() - next;
+                log.violated(4, || {
+                    format!("reading {reading}: the last {missing} records of shard {shard} are missing")
+                });
+            }
+        }
+    }
+}
+
+impl Reading {
+    fn progress(&mut self, shard: usize) -> &mut Progress {
+        if self.shards.len() <= shard {
+            self.shards.resize(shard + 1, Progress::default());
+        }
+        &mut self.shards[shard]
+    }
+
+    fn skip_to(&mut self, shard: usize, next: usize) {
+        let progress = self.progress(shard);
+        (progress.next, progress.next_part, progress.fetched) = (next, 0, next);
+    }
+
+    fn is_over(&self, shard: usize, seen: Seen<'_>) -> bool {
+        let next = self.shards.get(shard).map_or(0, |progress| progress.next);
+        !seen.shards[shard].is_open() && next >= seen.records[shard].len()
+    }
+
+    /// Who delivers a shard: a reader that began with it, else who holds its first parent.
+    fn holder(&self, shard: usize, seen: Seen<'_>) -> Option<ReaderId> {
+        let holder = self.shards.get(shard).and_then(|progress| progress.holder);
+        holder.or_else(|| self.holder(number_of(seen.shards[shard].parents().next()?), seen))
+    }
+
+    /// The first record of a shard: its parents are to be read to their end, but for those that another reader holds.
+    fn check_parents(&self, shard: usize, reader: ReaderId, seen: Seen<'_>, log: &mut Log) {
+        for parent in seen.shards[shard].parents().map(number_of) {
+            if self.holder(parent, seen) != Some(reader) {
+                continue;
+            }
+            if self.is_over(parent, seen) {
+                // It may have been empty, and skipped.
+                self.check_parents(parent, reader, seen, log);
+            } else {
+                log.violated(5, || {
+                    format!("reader {reader} delivers from shard {shard} before the end of its parent {parent}")
+                });
+            }
+        }
+    }
+}
+
+fn is_part(record: &Record, whole: &Record, part: u32) -> bool {
+    let mut is_right = false;
+    wire::each_inner(&whole.partition_key, &whole.data, |inner, place| {
+        is_right |= place == Some(part) && inner.data == record.data && inner.key == record.partition_key.as_str();
+    });
+    is_right
+}
+
+/// Shards are numbered in the order of their making, by the model as by Kinesis.
+fn number_of(shard: &triton_core::ShardId) -> usize {
+    shard.number().map_or(usize::MAX, |number| number as usize)
+}

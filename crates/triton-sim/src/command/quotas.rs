@@ -1,0 +1,72 @@
+//! The tables of how much of the quotas is reached.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::seeds::processors;
+use crate::quota::{read, write};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// How long each run is measured, by its own clock
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Only rows whose line contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// How many to run at once; as many as there are processors by default
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<bool> {
+    let lasts = Duration::from_secs(arguments.seconds);
+    let jobs = arguments.jobs.unwrap_or_else(processors);
+    let is_wanted = |line: &str| arguments.only.as_ref().is_none_or(|only| line.contains(only.as_str()));
+    let writes: Vec<write::Row> = write::Row::all().into_iter().filter(|row| is_wanted(&row.title())).collect();
+    let reads: Vec<read::Row> = read::Row::all().into_iter().filter(|row| is_wanted(&row.title())).collect();
+
+    println!("puts, {} s each after a warm-up, the worst of every limiter\n", arguments.seconds);
+    println!("{}", write::Row::HEADER);
+    let mut met = table(jobs, &writes, |row| {
+        let measured = row.measure(lasts)?;
+        Ok((row.line(measured), row.is_met(measured)))
+    })?;
+    println!("\nfetches of a backlog\n");
+    println!("{}", read::Row::HEADER);
+    met += table(jobs, &reads, |row| {
+        let measured = row.measure(lasts)?;
+        Ok((row.line(measured), row.is_met(measured)))
+    })?;
+    let rows = writes.len() + reads.len();
+    println!("\n{met} of {rows} rows meet their goals");
+    Ok(met == rows)
+}
+
+/// Prints the rows' lines in their order, each as soon as those before it are there. Answers how many meet their goals.
+fn table<R: Sync>(jobs: usize, rows: &[R], line: impl Fn(&R) -> Result<(String, bool)> + Sync) -> Result<usize> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new((0, 0, vec![None; rows.len()]));
+    let work = || -> Result<()> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(row) = rows.get(index) else { break };
+            let line = line(row)?;
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            let (printed, met, lines) = &mut *done;
+            lines[index] = Some(line);
+            while let Some((line, is_met)) = lines.get_mut(*printed).and_then(Option::take) {
+                println!("{line}");
+                *printed += 1;
+                *met += usize::from(is_met);
+            }
+        }
+        Ok(())
+    };
+    super::seeds::on_all(jobs, work)?;
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+}

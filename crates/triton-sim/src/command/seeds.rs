@@ -1,0 +1,166 @@
+//! Many seeds, on every processor.
+
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use triton_core::planted::Bug;
+
+use crate::check::{Violation, name_of};
+use crate::model::fault::{Strike, Strikes};
+use crate::run::{Outcome, run as run_seed};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// How many seeds at most; with --seconds, how many at least
+    #[arg(long, default_value_t = 1_000)]
+    count: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Go on for so long
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Plant a bug
+    #[arg(long, value_parser = super::bug)]
+    planted: Option<Bug>,
+    /// How many to run at once; as many as there are processors by default
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+/// What came of many seeds.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub(super) seeds: u64,
+    records: u64,
+    virtual_time: Duration,
+    events: u64,
+    strikes: Strikes,
+    /// Made of every trace, in whatever order they came.
+    digest: u64,
+    /// The first violation of each seed that has one.
+    pub(super) violations: Vec<(u64, Violation)>,
+}
+
+/// From so many seeds on every fault has to have struck.
+const ENOUGH_SEEDS: u64 = 1_000;
+const MOST_TOLD: usize = 10;
+
+pub(super) fn run(arguments: &Arguments) -> Result<bool> {
+    let clock = Clock::start();
+    let jobs = arguments.jobs.unwrap_or_else(processors);
+    let lasts = arguments.seconds.map(Duration::from_secs);
+    let goes_on = |done: u64| match lasts {
+        Some(lasts) => done < arguments.count || clock.elapsed() < lasts,
+        None => done < arguments.count,
+    };
+    let summary = run_many(arguments.first, arguments.planted, jobs, goes_on)?;
+    let seconds = clock.elapsed().as_secs_f64();
+    println!(
+        "{} seeds ({} to {}) in {seconds:.1} s: {:.0} seeds/s; {} records, {} events, {:.0} h of virtual time; digest {:016x}",
+        summary.seeds,
+        arguments.first,
+        arguments.first + summary.seeds - 1,
+        summary.seeds as f64 / seconds,
+        summary.records,
+        summary.events,
+        summary.virtual_time.as_secs_f64() / 3600.0,
+        summary.digest,
+    );
+    println!();
+    let mut is_good = true;
+    for &strike in Strike::ALL {
+        let count = summary.strikes.of(strike);
+        let is_missing = count == 0 && summary.seeds >= ENOUGH_SEEDS;
+        is_good &= !is_missing;
+        println!("{count:>12} {}{}", strike.name(), if is_missing { ": never, so nothing was tested" } else { "" });
+    }
+    println!();
+    println!("{} seeds with violations", summary.violations.len());
+    for (seed, violation) in summary.violations.iter().take(MOST_TOLD) {
+        tell(*seed, violation);
+        let planted = arguments.planted.map(|bug| format!(" --planted {}", bug.name())).unwrap_or_default();
+        println!("    triton-sim replay {seed}{planted} --trace");
+    }
+    Ok(is_good && summary.violations.is_empty())
+}
+
+/// A violation in one line.
+pub(super) fn tell(seed: u64, violation: &Violation) {
+    let Violation { invariant, millis, what } = violation;
+    println!("seed {seed} at {:.3} s breaks {invariant} ({}): {what}", *millis as f64 / 1e3, name_of(*invariant));
+}
+
+/// Runs seeds from `first` on, for as long as it goes on after so many.
+pub(super) fn run_many(
+    first: u64,
+    bug: Option<Bug>,
+    jobs: usize,
+    goes_on: impl Fn(u64) -> bool + Sync,
+) -> Result<Summary> {
+    let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let summary = Mutex::new(Summary::default());
+    let work = || -> Result<()> {
+        while !is_over.load(Ordering::Relaxed) {
+            let done = next.fetch_add(1, Ordering::Relaxed);
+            if !goes_on(done) {
+                break;
+            }
+            let outcome = run_seed(first + done, bug).inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
+            let digest = outcome.trace.digest();
+            summary.lock().unwrap_or_else(PoisonError::into_inner).add(first + done, outcome, digest);
+        }
+        Ok(())
+    };
+    on_all(jobs, work)?;
+    let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    summary.violations.sort_by_key(|(seed, _)| *seed);
+    Ok(summary)
+}
+
+/// Works in so many threads until each has ended.
+pub(super) fn on_all(jobs: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(&work)).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(worked) => worked,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
+}
+
+pub(super) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+impl Summary {
+    fn add(&mut self, seed: u64, outcome: Outcome, digest: u64) {
+        self.seeds += 1;
+        self.records += outcome.records as u64;
+        self.virtual_time += outcome.took;
+        self.events += outcome.trace.len() as u64;
+        self.strikes.merge(&outcome.strikes);
+        self.digest ^= digest;
+        if let Some(violation) = outcome.violations.into_iter().next() {
+            self.violations.push((seed, violation));
+        }
+    }
+}
+
+/// The only clock that is not a run's: how long the command takes.
+pub(super) struct Clock(std::time::Instant);
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "how long the command takes decides nothing in a run")]
+    pub(super) fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

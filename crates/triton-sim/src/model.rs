@@ -1,0 +1,394 @@
+//! A model of Kinesis: shards that split and merge, quotas, and everything that goes wrong on the way.
+//!
+//! Its clock is tokio's and its randomness a seed's, so that what it does follows from the calls alone.
+
+mod client;
+pub(crate) mod fault;
+pub(crate) mod limiter;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
+use triton_core::shard_map::ShardMap;
+use triton_core::{Error, HashKey, Limits, PutEntry, PutReceipt, Record, Result, ShardId, Timestamp};
+
+pub(crate) use self::client::Handle;
+
+use self::fault::{Faults, Latency, Strike, Strikes};
+use self::limiter::{Granted, Limit, Limiter};
+use crate::check::{Log, Puts, Seen, Watch};
+use crate::trace::Event;
+use crate::wire::each_inner;
+
+/// What a model is like.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelOptions {
+    pub(crate) seed: u64,
+    pub(crate) shards: usize,
+    pub(crate) limits: Limits,
+    pub(crate) write: Limit,
+    pub(crate) read: Limit,
+    /// The most bytes in one page of a fetch.
+    pub(crate) page_bytes: usize,
+    pub(crate) faults: Faults,
+    pub(crate) latency: Latency,
+    /// Whether records are kept to be read. A benchmark of puts has no memory for them.
+    pub(crate) keeps_records: bool,
+}
+
+/// The date at which the model's clock starts: 2015-06-10 20:47:56 UTC.
+const EPOCH_MILLIS: i64 = 1_433_969_276_000;
+/// How long an iterator lives.
+const ITERATOR_LIFE: u64 = 300_000;
+/// How long nothing more is given after a full page.
+const AFTER_FULL_PAGE: u64 = 5_000;
+
+/// One stream of the model.
+#[derive(Debug)]
+pub(crate) struct Kinesis {
+    options: ModelOptions,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    map: ShardMap,
+    /// What each shard holds, by its number.
+    records: Vec<Vec<Record>>,
+    quotas: Vec<Quotas>,
+    /// Where the hash keys of each open shard start, and its number.
+    routes: Vec<(HashKey, usize)>,
+    next_sequence: u64,
+    next_call: u32,
+    random: StdRng,
+    strikes: Strikes,
+    /// Puts that are applied though nobody waits for them any more.
+    late: u32,
+    accepted: Accepted,
+    fetched: Fetched,
+    watch: Option<Watch>,
+}
+
+#[derive(Debug)]
+struct Quotas {
+    write: Limiter,
+    read: Limiter,
+    refused_until: u64,
+}
+
+/// What has come into the stream, and what was refused for its quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Accepted {
+    pub(crate) bytes: u64,
+    /// As they were sent: an aggregate is one.
+    pub(crate) records: u64,
+    pub(crate) throttled: u64,
+    pub(crate) calls: u64,
+}
+
+/// What was read, and what was refused for a quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Fetched {
+    pub(crate) bytes: u64,
+    pub(crate) calls: u64,
+    pub(crate) throttled: u64,
+}
+
+impl Kinesis {
+    pub(crate) fn new(options: ModelOptions, watch: Option<Watch>) -> Result<Arc<Self>> {
+        let map = ShardMap::uniform(NAME, options.shards, 1)?;
+        let mut state = State {
+            map,
+            records: Vec::new(),
+            quotas: Vec::new(),
+            routes: Vec::new(),
+            next_sequence: 2,
+            next_call: 0,
+            random: StdRng::seed_from_u64(options.seed),
+            strikes: Strikes::default(),
+            late: 0,
+            accepted: Accepted::default(),
+            fetched: Fetched::default(),
+            watch,
+        };
+        state.take_in(&options, 0);
+        Ok(Arc::new(Self { options, started: Instant::now(), state: Mutex::new(state) }))
+    }
+
+    /// Milliseconds since the run began.
+    pub(crate) fn millis(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = &mut state.watch {
+            watch.log.now = self.millis();
+        }
+        state
+    }
+
+    /// Looks at, and tells, the watch.
+    pub(crate) fn watch<T: Default>(&self, look: impl FnOnce(&mut Watch, Seen<'_>) -> T) -> T {
+        let mut state = self.state();
+        let State { map, records, watch, .. } = &mut *state;
+        let seen = Seen { shards: map.shards(), records };
+        watch.as_mut().map_or_else(T::default, |watch| look(watch, seen))
+    }
+
+    /// The watch itself, when the run is over.
+    pub(crate) fn take_watch(&self) -> Option<(Watch, Strikes)> {
+        let mut state = self.state();
+        Some((state.watch.take()?, state.strikes.clone()))
+    }
+
+    pub(crate) fn struck(&self, strike: Strike) {
+        self.state().strikes.add(strike);
+    }
+
+    /// Whether something that was given up may still be written.
+    pub(crate) fn has_late_puts(&self) -> bool {
+        self.state().late > 0
+    }
+
+    /// Splits an open shard, or merges it with its neighbour, chosen by these numbers between 0 and 1.
+    pub(crate) fn reshard(&self, is_split: bool, which: f64, at: f64) -> Result<()> {
+        let now = self.millis();
+        let mut state = self.state();
+        let mut open: Vec<_> = state.map.open().cloned().collect();
+        open.sort_by_key(|shard| shard.hash_key_range.first);
+        let index = ((open.len() as f64 * which) as usize).min(open.len() - 1);
+        let (id, range) = (open[index].id.clone(), open[index].hash_key_range);
+        let mut sequence = state.next_sequence;
+        let event = if is_split || open.len() == 1 {
+            let length = range.last.0 - range.first.0;
+            let at = HashKey(range.first.0 + 1 + (length as f64 * at * 0.98) as u128);
+            state.map.split(&id, at, &mut sequence)?;
+            state.strikes.add(Strike::Split);
+            Event::Split { shard: number(&id) as u64 }
+        } else {
+            let beside = if index + 1 < open.len() { index + 1 } else { index - 1 };
+            let adjacent = open[beside].id.clone();
+            state.map.merge(&id, &adjacent, &mut sequence)?;
+            state.strikes.add(Strike::Merged);
+            Event::Merged { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
+        };
+        state.next_sequence = sequence;
+        state.take_in(&self.options, now);
+        state.event(event);
+        Ok(())
+    }
+
+    /// The shard that takes this hash key at the moment.
+    pub(crate) fn shard_of(&self, hash_key: HashKey) -> usize {
+        self.state().route(hash_key)
+    }
+
+    /// Puts a backlog into a shard, past its quota and as of the start of the run.
+    pub(crate) fn fill(&self, shard: usize, entry: &PutEntry, count: usize) {
+        let mut state = self.state();
+        let shard_id = state.map.shards()[shard].id.clone();
+        for _ in 0..count {
+            let sequence = state.next_sequence;
+            state.next_sequence += 1;
+            let (key, data) = (entry.partition_key.clone(), entry.data.clone());
+            state.records[shard].push(Record::new(shard_id.clone(), sequence.into(), key, timestamp(0), data));
+        }
+    }
+
+    /// What every shard could have given by now, and what was fetched.
+    pub(crate) fn given(&self) -> (Vec<Granted>, Fetched) {
+        let now = self.millis();
+        let mut state = self.state();
+        let State { quotas, random, fetched, .. } = &mut *state;
+        (quotas.iter_mut().map(|quota| quota.read.granted(now, random)).collect(), *fetched)
+    }
+
+    /// What every shard could have taken by now, and what came in.
+    pub(crate) fn written(&self) -> (Vec<Granted>, Accepted) {
+        let now = self.millis();
+        let mut state = self.state();
+        let State { quotas, random, accepted, .. } = &mut *state;
+        (quotas.iter_mut().map(|quota| quota.write.granted(now, random)).collect(), *accepted)
+    }
+}
+
+const NAME: &str = "clicks";
+
+/// What becomes of a put on its way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Served,
+    Unsent,
+    Throttled,
+    RequestLost,
+    ReplyLost,
+    /// Applied so long after its caller has stopped waiting.
+    Late(Duration),
+}
+
+impl State {
+    /// Shards that are new get their place.
+    fn take_in(&mut self, options: &ModelOptions, now: u64) {
+        for _ in self.records.len()..self.map.shards().len() {
+            self.records.push(Vec::new());
+            let write = Limiter::new(options.write, now, &mut self.random);
+            let read = Limiter::new(options.read, now, &mut self.random);
+            self.quotas.push(Quotas { write, read, refused_until: 0 });
+        }
+        self.routes = self.map.open().map(|shard| (shard.hash_key_range.first, number(&shard.id))).collect();
+        self.routes.sort();
+    }
+
+    fn event(&mut self, event: Event) {
+        if let Some(watch) = &mut self.watch {
+            watch.log.add(event);
+        }
+    }
+
+    fn watched(&mut self, look: impl FnOnce(&mut Puts, &mut Log)) {
+        if let Some(Watch { puts, log, .. }) = &mut self.watch {
+            look(puts, log);
+        }
+    }
+
+    /// Whether every record of an aggregate belongs to the shard that it was stored in. Readers of the Kinesis Client
+    /// Library drop one of which it is not true, so that its producer has to put all of it again.
+    fn belongs(&self, entry: &PutEntry, shard: &ShardId) -> bool {
+        let Ok(shard) = self.map.get(shard) else { return false };
+        let mut belongs = true;
+        each_inner(&entry.partition_key, &entry.data, |inner, place| {
+            let explicit = inner.explicit_hash_key.and_then(|key| key.parse().ok());
+            let hash_key = explicit.unwrap_or_else(|| HashKey::of(inner.key));
+            belongs &= place.is_none() || shard.hash_key_range.contains(hash_key);
+        });
+        belongs
+    }
+
+    /// Whether a fault strikes; without a chance nothing is drawn.
+    fn strikes(&mut self, probability: f64, strike: Strike) -> bool {
+        let has_struck = probability > 0.0 && self.random.random_bool(probability);
+        if has_struck {
+            self.strikes.add(strike);
+        }
+        has_struck
+    }
+
+    /// How long one way takes.
+    fn way(&mut self, latency: Latency, faults: &Faults) -> Duration {
+        let mut round_trip = self.random.random_range(latency.least..=latency.most);
+        if latency.tail > 0.0 && self.random.random_bool(latency.tail) {
+            round_trip *= self.random.random_range(2..=5);
+        }
+        if self.strikes(faults.slow, Strike::Slow) {
+            round_trip += Duration::from_millis(self.random.random_range(500..5_000));
+        }
+        round_trip / 2
+    }
+
+    fn fate(&mut self, faults: &Faults) -> Fate {
+        if self.strikes(faults.unsent, Strike::Unsent) {
+            Fate::Unsent
+        } else if self.strikes(faults.throttled_call, Strike::ThrottledCall) {
+            Fate::Throttled
+        } else if self.strikes(faults.request_lost, Strike::RequestLost) {
+            Fate::RequestLost
+        } else if self.strikes(faults.reply_lost, Strike::ReplyLost) {
+            Fate::ReplyLost
+        } else if self.strikes(faults.late, Strike::Late) {
+            Fate::Late(Duration::from_millis(self.random.random_range(1..10_000)))
+        } else {
+            Fate::Served
+        }
+    }
+
+    fn route(&self, hash_key: HashKey) -> usize {
+        let after = self.routes.partition_point(|(first, _)| *first <= hash_key);
+        self.routes[after.saturating_sub(1)].1
+    }
+
+    /// A put has arrived: each entry is stored or refused.
+    fn apply(&mut self, call: u32, entries: &[PutEntry], options: &ModelOptions, now: u64) -> Vec<Result<PutReceipt>> {
+        let faults = &options.faults;
+        let throttled = || Error::Throttled { problem: "the shard's write quota".into() };
+        let mut answers: Vec<Result<PutReceipt>> = Vec::with_capacity(entries.len());
+        if entries.len() > 1 && self.strikes(faults.reordered, Strike::Reordered) {
+            let mut order: Vec<usize> = (0..entries.len()).collect();
+            order.shuffle(&mut self.random);
+            answers.resize_with(entries.len(), || Err(throttled()));
+            for index in order {
+                answers[index] = self.put(call, &entries[index], options, now);
+            }
+        } else {
+            answers.extend(entries.iter().map(|entry| self.put(call, entry, options, now)));
+        }
+        answers
+    }
+
+    fn put(&mut self, call: u32, entry: &PutEntry, options: &ModelOptions, now: u64) -> Result<PutReceipt> {
+        let faults = &options.faults;
+        let shard = self.route(entry.hash_key());
+        let throttle = if self.strikes(faults.throttled_entry, Strike::ThrottledEntry) {
+            Some(Strike::ThrottledEntry)
+        } else if !self.quotas[shard].write.admit(now, entry.size(), &mut self.random) {
+            self.strikes.add(Strike::ThrottledByQuota);
+            self.accepted.throttled += 1;
+            Some(Strike::ThrottledByQuota)
+        } else {
+            None
+        };
+        if let Some(why) = throttle {
+            self.refused(call, entry, why);
+            return Err(Error::Throttled { problem: "the shard's write quota".into() });
+        }
+        if faults.internal > 0.0 && self.random.random_bool(faults.internal) {
+            let is_written = self.random.random();
+            let why = if is_written { Strike::InternalWritten } else { Strike::InternalUnwritten };
+            self.strikes.add(why);
+            if is_written {
+                self.store(call, entry, shard, options, now);
+            }
+            self.refused(call, entry, why);
+            return Err(unavailable("InternalFailure", true));
+        }
+        Ok(self.store(call, entry, shard, options, now))
+    }
+
+    fn refused(&mut self, call: u32, entry: &PutEntry, why: Strike) {
+        self.watched(|_, log| {
+            Puts::ids(entry, |id| log.add(Event::Refused { call, id: id.unwrap_or_default(), why }));
+        });
+    }
+
+    fn store(&mut self, call: u32, entry: &PutEntry, shard: usize, options: &ModelOptions, now: u64) -> PutReceipt {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.accepted.bytes += entry.size() as u64;
+        self.accepted.records += 1;
+        let shard_id = self.map.shards()[shard].id.clone();
+        if options.keeps_records {
+            let (key, data) = (entry.partition_key.clone(), entry.data.clone());
+            self.records[shard].push(Record::new(shard_id.clone(), sequence.into(), key, timestamp(now), data));
+        }
+        self.watched(|puts, log| puts.stored(entry, shard as u64, sequence, call, log));
+        PutReceipt { shard_id, sequence_number: sequence.into() }
+    }
+}
+
+fn timestamp(millis: u64) -> Timestamp {
+    Timestamp::from_millis(EPOCH_MILLIS) + Duration::from_millis(millis)
+}
+
+fn unavailable(problem: &str, may_have_written: bool) -> Error {
+    Error::Unavailable { problem: problem.into(), may_have_written, source: None }
+}
+
+/// A shard's number is its index, since the model numbers them like Kinesis and removes none.
+fn number(shard: &ShardId) -> usize {
+    shard.number().map_or(usize::MAX, |number| number as usize)
+}

@@ -1,0 +1,349 @@
+//! How the model is reached: the two traits of the core, with the way there and back.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::sleep;
+use triton_core::{
+    Batch, Error, Limits, Position, PutEntry, PutReceipt, Result, SequenceNumber, Shard, ShardId, ShardReader,
+    StreamClient,
+};
+
+use super::fault::Strike;
+use super::{AFTER_FULL_PAGE, Fate, ITERATOR_LIFE, Kinesis, NAME, number, timestamp, unavailable};
+use crate::check::{Puts, ReaderId};
+use crate::trace::Event;
+use crate::wire::PutId;
+
+/// One user's connection to the stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    kinesis: Arc<Kinesis>,
+    /// Whose fetches they are; nobody's for a producer.
+    reader: Option<ReaderId>,
+}
+
+impl Handle {
+    pub(crate) fn producer(kinesis: &Arc<Kinesis>) -> Self {
+        Self { kinesis: Arc::clone(kinesis), reader: None }
+    }
+
+    pub(crate) fn reader(kinesis: &Arc<Kinesis>, reader: ReaderId) -> Self {
+        Self { kinesis: Arc::clone(kinesis), reader: Some(reader) }
+    }
+
+    /// One way of a call, there or back.
+    async fn way(&self) {
+        let way = {
+            let options = &self.kinesis.options;
+            self.kinesis.state().way(options.latency, &options.faults)
+        };
+        sleep(way).await;
+    }
+
+    async fn listing(&self) -> Result<()> {
+        self.way().await;
+        let mut state = self.kinesis.state();
+        if state.strikes(self.kinesis.options.faults.listing, Strike::Listing) {
+            state.event(Event::ListingFailed);
+            return Err(unavailable("the connection was reset", false));
+        }
+        Ok(())
+    }
+}
+
+/// A put that is on its way. Dropped, it is over for its caller, who knows nothing of it.
+struct OnItsWay<'a> {
+    kinesis: &'a Arc<Kinesis>,
+    call: u32,
+    entries: &'a [PutEntry],
+    is_over: bool,
+}
+
+impl OnItsWay<'_> {
+    /// The caller is told.
+    fn end(mut self, answers: &[Result<PutReceipt>]) {
+        self.is_over = true;
+        let mut state = self.kinesis.state();
+        let failed = answers.iter().filter(|answer| answer.is_err()).count() as u32;
+        state.event(Event::PutEnded { call: self.call, failed });
+        let is_stored: Vec<bool> = self
+            .entries
+            .iter()
+            .zip(answers)
+            .map(|(entry, answer)| answer.as_ref().is_ok_and(|receipt| state.belongs(entry, &receipt.shard_id)))
+            .collect();
+        state.watched(|puts, _| {
+            for (entry, is_stored) in self.entries.iter().zip(is_stored) {
+                Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), is_stored));
+            }
+        });
+    }
+
+    /// The caller is told that nobody knows, or that it was nothing.
+    fn fail(mut self, why: Strike) {
+        self.is_over = true;
+        self.over(Event::PutFailed { call: self.call, why });
+    }
+
+    fn over(&self, event: Event) {
+        let mut state = self.kinesis.state();
+        state.event(event);
+        state.watched(|puts, _| {
+            for entry in self.entries {
+                Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), false));
+            }
+        });
+    }
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.over(Event::PutDropped { call: self.call });
+        }
+    }
+}
+
+#[async_trait]
+impl StreamClient for Handle {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        self.listing().await?;
+        if let Some(reader) = self.reader {
+            self.kinesis.watch(|watch, seen| watch.readings.listed(reader, seen));
+        }
+        Ok(self.kinesis.state().map.shards().to_vec())
+    }
+
+    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+        let options = &self.kinesis.options;
+        options.limits.check(entries)?;
+        let (call, fate) = {
+            let mut state = self.kinesis.state();
+            state.next_call += 1;
+            state.accepted.calls += 1;
+            let call = state.next_call;
+            state.watched(|puts, log| {
+                let bytes = entries.iter().map(|entry| entry.size() as u64).sum();
+                log.add(Event::Put { call, entries: entries.len() as u32, bytes });
+                for entry in entries {
+                    Puts::ids(entry, |id| puts.sent(id.unwrap_or(PutId::MAX), call, log));
+                }
+            });
+            (call, state.fate(&options.faults))
+        };
+        let put = OnItsWay { kinesis: &self.kinesis, call, entries, is_over: false };
+        self.way().await;
+        let apply = move |kinesis: &Arc<Kinesis>, entries: &[PutEntry]| {
+            let now = kinesis.millis();
+            kinesis.state().apply(call, entries, &kinesis.options, now)
+        };
+        match fate {
+            Fate::Served => {
+                let answers = apply(&self.kinesis, entries);
+                self.way().await;
+                put.end(&answers);
+                return Ok(answers);
+            }
+            Fate::Unsent => {
+                put.fail(Strike::Unsent);
+                return Err(unavailable("the connection was refused", false));
+            }
+            Fate::Throttled => {
+                self.way().await;
+                put.fail(Strike::ThrottledCall);
+                return Err(Error::Throttled { problem: "too many requests".into() });
+            }
+            Fate::RequestLost => {
+                self.way().await;
+                put.fail(Strike::RequestLost);
+            }
+            Fate::ReplyLost => {
+                drop(apply(&self.kinesis, entries));
+                self.way().await;
+                put.fail(Strike::ReplyLost);
+            }
+            Fate::Late(after) => {
+                let (kinesis, entries) = (Arc::clone(&self.kinesis), entries.to_vec());
+                kinesis.state().late += 1;
+                tokio::spawn(async move {
+                    sleep(after).await;
+                    apply(&kinesis, &entries);
+                    kinesis.state().late -= 1;
+                });
+                put.fail(Strike::Late);
+            }
+        }
+        Err(unavailable("no answer in time", true))
+    }
+
+    async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
+        self.way().await;
+        let now = self.kinesis.millis();
+        let mut state = self.kinesis.state();
+        state.map.get(shard)?;
+        let (reader, shard) = (self.reader.unwrap_or(ReaderId::MAX), number(shard));
+        if state.strikes(self.kinesis.options.faults.unread, Strike::Unread) {
+            state.event(Event::FetchFailed { reader, shard: shard as u64, why: Strike::Unread });
+            return Err(unavailable("the connection was reset", false));
+        }
+        let records = &state.records[shard];
+        let next = match position {
+            Position::Latest => records.len(),
+            Position::TrimHorizon => 0,
+            Position::At(number) => records.partition_point(|record| record.sequence_number < number),
+            Position::After(number) => records.partition_point(|record| record.sequence_number <= number),
+            Position::AtTime(time) => records.partition_point(|record| record.arrival < time),
+        };
+        if let (Some(reader), Some(watch)) = (self.reader, &mut state.watch) {
+            watch.readings.opened(reader, shard, next, position == Position::Latest, &mut watch.log);
+        }
+        drop(state);
+        let iterator = ShardIterator { client: self.clone(), shard, next, issued_at: now };
+        Ok(Box::new(iterator))
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        self.listing().await?;
+        Ok(self.kinesis.options.limits)
+    }
+}
+
+/// A place in one shard.
+#[derive(Debug)]
+struct ShardIterator {
+    client: Handle,
+    shard: usize,
+    /// The index of the record that comes next.
+    next: usize,
+    issued_at: u64,
+}
+
+impl ShardIterator {
+    /// Answers a fetch that has arrived. Nothing is kept from it unless the caller is told.
+    fn page(&mut self, max_records: usize) -> Result<Option<Batch>> {
+        let kinesis = Arc::clone(&self.client.kinesis);
+        let now = kinesis.millis();
+        let (faults, page_bytes) = (&kinesis.options.faults, kinesis.options.page_bytes);
+        let mut state = kinesis.state();
+        let state = &mut *state;
+        if now.saturating_sub(self.issued_at) > ITERATOR_LIFE {
+            state.strikes.add(Strike::Aged);
+            return self.expired(state, Strike::Aged);
+        }
+        if state.strikes(faults.expired, Strike::Expired) {
+            return self.expired(state, Strike::Expired);
+        }
+        let quota = &mut state.quotas[self.shard];
+        let is_refused = now < quota.refused_until || !quota.read.admit(now, 0, &mut state.random);
+        let why = if is_refused { Strike::FetchThrottledByQuota } else { Strike::ThrottledFetch };
+        state.fetched.calls += 1;
+        if is_refused {
+            state.strikes.add(why);
+            state.fetched.throttled += 1;
+        }
+        if is_refused || state.strikes(faults.throttled_fetch, why) {
+            self.failed(state, why);
+            return Err(Error::Throttled { problem: "the shard's read quota".into() });
+        }
+        let records = &state.records[self.shard];
+        let mut bytes = 0;
+        let is_empty = self.next < records.len() && faults.empty_page > 0.0 && {
+            use rand::RngExt;
+            state.random.random_bool(faults.empty_page)
+        };
+        let left = if is_empty { &[] } else { &records[self.next.min(records.len())..] };
+        let fits = |record: &&triton_core::Record| {
+            let is_first = bytes == 0;
+            let size = record.data.len() + record.partition_key.as_str().len();
+            bytes += size;
+            is_first || bytes <= page_bytes
+        };
+        let page: Vec<_> = left.iter().take(max_records.min(10_000)).take_while(fits).cloned().collect();
+        let bytes: usize = page.iter().map(|record| record.data.len() + record.partition_key.as_str().len()).sum();
+        let is_full = page.len() < left.len() && page.len() < max_records.min(10_000);
+        let quota = &mut state.quotas[self.shard];
+        quota.read.spend_bytes(bytes);
+        state.fetched.bytes += bytes as u64;
+        if is_full {
+            quota.refused_until = now + AFTER_FULL_PAGE;
+            state.strikes.add(Strike::FullPage);
+        }
+        if is_empty {
+            state.strikes.add(Strike::EmptyPage);
+        }
+        let next = self.next + page.len();
+        let is_open = state.map.shards()[self.shard].is_open();
+        if page.is_empty() && next >= state.records[self.shard].len() && !is_open {
+            return Ok(None);
+        }
+        let behind = state.records[self.shard].get(next).map(|oldest| oldest.arrival);
+        let millis_behind = behind.map_or(0, |arrival| timestamp(now).millis_since(arrival).max(1));
+        Ok(Some(Batch::new(page, millis_behind)))
+    }
+
+    fn expired(&self, state: &mut super::State, why: Strike) -> Result<Option<Batch>> {
+        self.failed(state, why);
+        Err(Error::IteratorExpired { shard: state.map.shards()[self.shard].id.clone() })
+    }
+
+    fn failed(&self, state: &mut super::State, why: Strike) {
+        let (reader, shard) = (self.client.reader.unwrap_or(ReaderId::MAX), self.shard as u64);
+        state.event(Event::FetchFailed { reader, shard, why });
+    }
+}
+
+#[async_trait]
+impl ShardReader for ShardIterator {
+    async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
+        let reader = self.client.reader;
+        if let Some(reader) = reader {
+            let shard = self.shard;
+            self.client.kinesis.watch(|watch, _| watch.readings.fetching(reader, shard, &mut watch.log));
+        }
+        self.client.way().await;
+        let page = self.page(max_records);
+        self.client.way().await;
+        let batch = page?;
+        // What the caller is told now is what it has.
+        let mut state = self.client.kinesis.state();
+        if state.strikes(self.client.kinesis.options.faults.unread, Strike::Unread) {
+            self.failed(&mut state, Strike::Unread);
+            return Err(unavailable("no answer in time", false));
+        }
+        let (who, shard) = (reader.unwrap_or(ReaderId::MAX), self.shard as u64);
+        match &batch {
+            None => state.event(Event::Drained { reader: who, shard }),
+            Some(batch) => {
+                let (records, millis_behind) = (batch.records.len() as u32, batch.millis_behind);
+                state.event(Event::Fetched { reader: who, shard, records, millis_behind });
+                self.next += batch.records.len();
+                self.issued_at = self.client.kinesis.millis();
+                if let (Some(reader), Some(watch)) = (reader, &mut state.watch)
+                    && records > 0
+                {
+                    watch.readings.fetched(reader, self.shard, self.next);
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    fn position(&self) -> Position {
+        match self.next.checked_sub(1) {
+            Some(last) => Position::After(self.sequence_number(last)),
+            None => Position::TrimHorizon,
+        }
+    }
+}
+
+impl ShardIterator {
+    fn sequence_number(&self, index: usize) -> SequenceNumber {
+        let state = self.client.kinesis.state();
+        state.records[self.shard].get(index).map_or(SequenceNumber::ZERO, |record| record.sequence_number)
+    }
+}

@@ -1,0 +1,116 @@
+//! What goes wrong on the way, how often it is to, and how often it did.
+
+use std::time::Duration;
+
+/// How often each fault strikes: probabilities from 0 to 1 a call, or an entry where it says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Faults {
+    /// A put, fetch or listing takes seconds.
+    pub(crate) slow: f64,
+    /// A request never leaves.
+    pub(crate) unsent: f64,
+    /// A put is refused as a whole.
+    pub(crate) throttled_call: f64,
+    /// A put is lost on its way there.
+    pub(crate) request_lost: f64,
+    /// A put is applied and its reply lost.
+    pub(crate) reply_lost: f64,
+    /// A put is applied after its caller has stopped waiting.
+    pub(crate) late: f64,
+    /// An entry fails for a reason inside Kinesis, written or not.
+    pub(crate) internal: f64,
+    /// An entry is throttled though its shard has room.
+    pub(crate) throttled_entry: f64,
+    /// The entries of a put are stored in another order.
+    pub(crate) reordered: f64,
+    /// A listing, or the look at the limits, fails.
+    pub(crate) listing: f64,
+    /// A shard cannot be opened, or a fetch has no answer.
+    pub(crate) unread: f64,
+    /// A fetch is refused though its shard has room.
+    pub(crate) throttled_fetch: f64,
+    /// An iterator expires before its time.
+    pub(crate) expired: f64,
+    /// A fetch from someone behind brings nothing.
+    pub(crate) empty_page: f64,
+}
+
+/// How long a call is on its way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Latency {
+    /// There and back, at least and, but for the tail, at most.
+    pub(crate) least: Duration,
+    pub(crate) most: Duration,
+    /// How often it takes up to five times as long.
+    pub(crate) tail: f64,
+}
+
+macro_rules! strikes {
+    ($($name:ident: $text:literal,)*) => {
+        /// What happened to the producer and the reader in a run.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Strike { $($name,)* }
+
+        impl Strike {
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+strikes! {
+    ThrottledByQuota: "entries throttled by their shard's quota",
+    ThrottledEntry: "entries throttled for no reason",
+    ThrottledCall: "puts throttled as a whole",
+    Unsent: "puts that never left",
+    RequestLost: "puts lost on their way",
+    ReplyLost: "puts applied, reply lost",
+    Late: "puts applied late",
+    InternalUnwritten: "entries failed inside, not written",
+    InternalWritten: "entries failed inside, written",
+    Reordered: "puts stored in another order",
+    Slow: "slow calls",
+    GivenUp: "records that ended in an error",
+    Withheld: "records withheld behind another",
+    Listing: "failed listings",
+    Unread: "failed fetches",
+    FetchThrottledByQuota: "fetches throttled by their shard's quota",
+    ThrottledFetch: "fetches throttled for no reason",
+    FullPage: "full pages",
+    EmptyPage: "empty pages behind the newest",
+    Expired: "iterators expired by chance",
+    Aged: "iterators expired by age",
+    Split: "splits",
+    Merged: "merges",
+    Stopped: "readers stopped on their way",
+    Paused: "consumers that paused",
+}
+
+/// How often each has struck.
+#[derive(Clone, Debug)]
+pub(crate) struct Strikes([u64; Strike::ALL.len()]);
+
+impl Default for Strikes {
+    fn default() -> Self {
+        Self([0; Strike::ALL.len()])
+    }
+}
+
+impl Strikes {
+    pub(crate) fn add(&mut self, strike: Strike) {
+        self.0[strike as usize] += 1;
+    }
+
+    pub(crate) fn of(&self, strike: Strike) -> u64 {
+        self.0[strike as usize]
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}

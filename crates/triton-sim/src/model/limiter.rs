@@ -1,0 +1,202 @@
+//! What a shard admits in a second, in the shapes that such a limit may have.
+//!
+//! Nothing says how Kinesis counts a second, so a producer has to do well with each of these. All of them allow debt: a
+//! record is admitted while anything is left, and what it takes beyond that is missing later, so that the average is exact.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+/// How a limit is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Anew every second.
+    Tumbling,
+    /// A bucket that fills all the time and holds what comes in a second.
+    Bucket,
+    /// A bucket that holds what comes in five seconds.
+    Bursty,
+}
+
+impl Shape {
+    pub(crate) const ALL: [Self; 3] = [Self::Tumbling, Self::Bucket, Self::Bursty];
+
+    fn depth(self) -> f64 {
+        match self {
+            Self::Tumbling | Self::Bucket => 1.0,
+            Self::Bursty => 5.0,
+        }
+    }
+}
+
+/// What others take of a shard's quota.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Neighbours {
+    /// The same share all the time.
+    Constant(f64),
+    /// A share up to this, drawn anew every 10 to 30 s.
+    Changing(f64),
+}
+
+/// A limit of bytes and of records or calls a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limit {
+    pub(crate) shape: Shape,
+    pub(crate) bytes: f64,
+    pub(crate) count: f64,
+    pub(crate) neighbours: Neighbours,
+}
+
+/// One shard's limit at work. Times are milliseconds of the run.
+#[derive(Clone, Debug)]
+pub(crate) struct Limiter {
+    limit: Limit,
+    /// The share that is not the neighbours'.
+    share: f64,
+    changes_at: u64,
+    /// Where in a second its windows begin.
+    phase: u64,
+    bytes: f64,
+    count: f64,
+    filled_at: u64,
+    granted: Granted,
+}
+
+/// What came into a limiter, used or not: what someone who always wants more can get.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Granted {
+    pub(crate) bytes: f64,
+    pub(crate) count: f64,
+}
+
+impl Limiter {
+    pub(crate) fn new(limit: Limit, now: u64, random: &mut StdRng) -> Self {
+        let phase = random.random_range(0..1000);
+        let mut limiter = Self {
+            limit,
+            share: 1.0,
+            changes_at: u64::MAX,
+            phase,
+            bytes: 0.0,
+            count: 0.0,
+            filled_at: now,
+            granted: Granted::default(),
+        };
+        match limit.neighbours {
+            Neighbours::Constant(share) => limiter.share = 1.0 - share,
+            Neighbours::Changing(_) => limiter.redraw(now, random),
+        }
+        (limiter.bytes, limiter.count) = limiter.most();
+        limiter
+    }
+
+    /// Whether something of this size goes through now.
+    pub(crate) fn admit(&mut self, now: u64, bytes: usize, random: &mut StdRng) -> bool {
+        self.turn(now, random);
+        let admitted = self.bytes > 0.0 && self.count > 0.0;
+        if admitted {
+            self.spend(bytes);
+        }
+        admitted
+    }
+
+    /// Takes more of what was admitted as one.
+    pub(crate) fn spend_bytes(&mut self, bytes: usize) {
+        self.bytes -= bytes as f64;
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.spend_bytes(bytes);
+        self.count -= 1.0;
+    }
+
+    /// What has come in by now, and what was given on top as a debt.
+    pub(crate) fn granted(&mut self, now: u64, random: &mut StdRng) -> Granted {
+        self.turn(now, random);
+        let Granted { bytes, count } = self.granted;
+        Granted { bytes: bytes - self.bytes.min(0.0), count: count - self.count.min(0.0) }
+    }
+
+    /// Comes up to now, with every change of the neighbours on the way. Tells how often they changed.
+    fn turn(&mut self, now: u64, random: &mut StdRng) {
+        while now >= self.changes_at {
+            self.fill(self.changes_at);
+            self.redraw(self.changes_at, random);
+        }
+        self.fill(now);
+    }
+
+    fn redraw(&mut self, now: u64, random: &mut StdRng) {
+        if let Neighbours::Changing(most) = self.limit.neighbours {
+            self.share = 1.0 - random.random_range(0.0..=most);
+            self.changes_at = now + random.random_range(10_000..30_000);
+        }
+    }
+
+    fn fill(&mut self, now: u64) {
+        let to = match self.limit.shape {
+            Shape::Tumbling => ((now + self.phase) / 1000 * 1000).saturating_sub(self.phase),
+            Shape::Bucket | Shape::Bursty => now,
+        };
+        let Some(passed @ 1..) = to.checked_sub(self.filled_at) else { return };
+        self.filled_at = to;
+        let seconds = Duration::from_millis(passed).as_secs_f64() * self.share;
+        let (bytes, count) = (self.limit.bytes * seconds, self.limit.count * seconds);
+        self.granted.bytes += bytes;
+        self.granted.count += count;
+        let (most_bytes, most_count) = self.most();
+        self.bytes = (self.bytes + bytes).min(most_bytes);
+        self.count = (self.count + count).min(most_count);
+    }
+
+    fn most(&self) -> (f64, f64) {
+        let seconds = self.share * self.limit.shape.depth();
+        (self.limit.bytes * seconds, self.limit.count * seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    /// What is admitted in 60 s to someone who asks every 7 ms for so many bytes.
+    fn admitted(shape: Shape, neighbours: Neighbours, bytes: usize) -> (f64, f64) {
+        let mut random = StdRng::seed_from_u64(1);
+        let limit = Limit { shape, bytes: 1e6, count: 1e3, neighbours };
+        let mut limiter = Limiter::new(limit, 0, &mut random);
+        let mut taken = 0.0;
+        for now in (0..60_000).step_by(7) {
+            while limiter.admit(now, bytes, &mut random) {
+                taken += bytes as f64;
+            }
+        }
+        (taken, limiter.granted(60_000, &mut random).bytes)
+    }
+
+    #[test]
+    fn every_shape_gives_its_quota_in_the_long_run() {
+        for shape in Shape::ALL {
+            for bytes in [1_500, 100_000, 1_000_000, 5_000_000] {
+                let (taken, _) = admitted(shape, Neighbours::Constant(0.0), bytes);
+                let most = 60e6 + shape.depth() * 1e6 + bytes as f64;
+                assert!(taken > 58.9e6 && taken <= most, "{shape:?} {bytes}: {taken}");
+            }
+            let (records, _) = admitted(shape, Neighbours::Constant(0.0), 100);
+            assert!((58.9e5..=66e5).contains(&records), "{shape:?}: a thousand records a second, {records}");
+        }
+    }
+
+    #[test]
+    fn what_neighbours_take_is_not_granted() {
+        for shape in Shape::ALL {
+            let (taken, granted) = admitted(shape, Neighbours::Constant(0.25), 5_000);
+            assert!((granted / 45e6 - 1.0).abs() < 0.02, "{granted}");
+            assert!(taken / granted > 0.98, "{shape:?}");
+            let (taken, granted) = admitted(shape, Neighbours::Changing(0.5), 5_000);
+            assert!(granted > 30e6 && granted < 60e6);
+            assert!((0.98..1.15).contains(&(taken / granted)), "{shape:?}: {}", taken / granted);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The producer's side of a run: the one place that knows the producer's interface.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use triton_core::{Budget, Error, KeyOrder, Producer, ProducerOptions, PutEntry};
+
+use crate::model::fault::Strike;
+use crate::model::{Handle, Kinesis};
+use crate::scenario::{Producing, Scenario};
+
+/// What the budget counts a record beside its bytes.
+const RECORD_OVERHEAD: usize = 200;
+
+fn options(producing: &Producing) -> ProducerOptions {
+    let options = ProducerOptions::default().with_seed(producing.seed);
+    let retry = options.retry.with_deadline(producing.deadline);
+    options
+        .with_retry(retry)
+        .with_linger(producing.linger)
+        .with_budget(Budget::new(producing.budget))
+        .with_ordering(if producing.is_ordered { KeyOrder::PerKey } else { KeyOrder::Relaxed })
+        .with_aggregation(producing.is_aggregated)
+}
+
+/// Puts one producer's part of the plan at its times, and tells how each put ended.
+pub(crate) async fn produce(kinesis: Arc<Kinesis>, scenario: Arc<Scenario>, producer: u32) {
+    let started = Instant::now();
+    let client = Arc::new(Handle::producer(&kinesis));
+    let options = options(&scenario.producing);
+    let budget = options.budget.clone();
+    let putting = Producer::new(client, options);
+    let mut waiting = JoinSet::new();
+    let (mut handed, mut largest) = (0, 0);
+    for (id, put) in (0..).zip(scenario.plan.iter()).filter(|(_, put)| put.producer == producer) {
+        sleep_until(started + put.at).await;
+        kinesis.watch(|watch, _| watch.puts.handed(id, &mut watch.log));
+        handed += 1;
+        largest = largest.max(put.entry.size() + RECORD_OVERHEAD);
+        let accepted = putting.put(put.entry.clone()).await;
+        kinesis.watch(|watch, _| watch.puts.accepted(id, &watch.log));
+        let kinesis = Arc::clone(&kinesis);
+        waiting.spawn(async move {
+            let outcome = match accepted {
+                Ok(ticket) => ticket.await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &outcome {
+                let is_withheld = matches!(error, Error::Withheld { .. });
+                kinesis.struck(if is_withheld { Strike::Withheld } else { Strike::GivenUp });
+            }
+            kinesis.watch(|watch, seen| watch.puts.ended(id, &outcome, seen, &mut watch.log));
+        });
+    }
+    let closed = putting.close().await;
+    while waiting.join_next().await.is_some() {}
+    kinesis.watch(|watch, _| {
+        if closed.sent + closed.failed != handed {
+            watch.log.violated(1, || format!("{closed:?} of {handed} puts"));
+        }
+        let most = budget.bytes().max(largest);
+        if budget.peak() > most || budget.used() > 0 {
+            watch.log.violated(10, || format!("{budget:?}, at most {} of {most}", budget.peak()));
+        }
+    });
+}
+
+/// How a benchmark's producer works.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Saturating {
+    pub(crate) is_ordered: bool,
+    pub(crate) is_aggregated: bool,
+    pub(crate) budget: usize,
+}
+
+/// A producer that is given more whenever it has room.
+#[derive(Debug)]
+pub(crate) struct Saturated {
+    producer: Producer,
+    put: usize,
+    /// How long it took from puts to their receipts, of one in [`SAMPLED`].
+    times: JoinSet<Duration>,
+}
+
+/// One put in so many is timed.
+const SAMPLED: usize = 37;
+
+impl Saturated {
+    pub(crate) fn start(kinesis: &Arc<Kinesis>, saturating: Saturating) -> Self {
+        let options = ProducerOptions::default()
+            .with_seed(1)
+            .with_budget(Budget::new(saturating.budget))
+            .with_ordering(if saturating.is_ordered { KeyOrder::PerKey } else { KeyOrder::Relaxed })
+            .with_aggregation(saturating.is_aggregated);
+        let producer = Producer::new(Arc::new(Handle::producer(kinesis)), options);
+        Self { producer, put: 0, times: JoinSet::new() }
+    }
+
+    /// Waits until there is room for it.
+    pub(crate) async fn put(&mut self, entry: PutEntry) {
+        let put_at = Instant::now();
+        self.put += 1;
+        if let Ok(ticket) = self.producer.put(entry).await
+            && self.put.is_multiple_of(SAMPLED)
+        {
+            self.times.spawn(async move {
+                drop(ticket.await);
+                put_at.elapsed()
+            });
+        }
+    }
+
+    /// What was put before is not measured.
+    pub(crate) fn forget_times(&mut self) {
+        self.times.detach_all();
+    }
+
+    /// The time within which 99 of 100 had their receipt, and the most bytes that were counted.
+    pub(crate) async fn finish(mut self) -> (Duration, usize) {
+        let peak = self.producer.budget().peak();
+        self.producer.close().await;
+        let mut times: Vec<Duration> = Vec::with_capacity(self.times.len());
+        while let Some(time) = self.times.join_next().await {
+            times.extend(time);
+        }
+        times.sort();
+        (times.get(times.len() * 99 / 100).copied().unwrap_or_default(), peak)
+    }
+}

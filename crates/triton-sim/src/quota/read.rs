@@ -1,0 +1,119 @@
+//! The quota of fetches: a reader with a backlog against what its shards could have given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+use triton_core::{PartitionKey, PutEntry, Reader, ReaderOptions, Size, Start};
+
+use super::{Variant, mark, model, named};
+use crate::model::limiter::Neighbours;
+use crate::model::{Handle, Kinesis};
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) shards: usize,
+    pub(crate) size: usize,
+    pub(crate) neighbours: Neighbours,
+}
+
+/// What came of a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    share: f64,
+    /// Of all calls.
+    refused: f64,
+}
+
+/// How long it runs before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(6);
+/// A backlog has no more records than that; less is read then.
+const MOST_RECORDS: usize = 1_500_000;
+
+impl Row {
+    pub(crate) fn all() -> Vec<Self> {
+        let others = [Neighbours::Constant(0.0), Neighbours::Constant(0.3), Neighbours::Changing(0.5)];
+        let of = |neighbours| {
+            [1, 16]
+                .into_iter()
+                .flat_map(move |shards| [100, 1 << 10, 100 << 10].map(|size| Self { shards, size, neighbours }))
+        };
+        others.into_iter().flat_map(of).collect()
+    }
+
+    pub(crate) const HEADER: &'static str = "shards  size      others      share  throttled  goal";
+
+    /// What it is.
+    pub(crate) fn title(self) -> String {
+        format!("{:<6}  {:<8}  {:<7}", self.shards, Size(self.size).to_string(), named(self.neighbours))
+    }
+
+    /// One line of the table.
+    pub(crate) fn line(self, Measured { share, refused }: Measured) -> String {
+        format!(
+            "{}  {:>6.2} %  {:>7.3} %  {}",
+            self.title(),
+            share * 100.0,
+            refused * 100.0,
+            mark(share, refused, self.neighbours),
+        )
+    }
+
+    /// Whether its goals are met.
+    pub(crate) fn is_met(self, measured: Measured) -> bool {
+        mark(measured.share, measured.refused, self.neighbours) == "met"
+    }
+
+    /// Runs it over every limiter, for so long each, and takes the worst.
+    ///
+    /// # Errors
+    /// Where a run cannot even begin.
+    pub(crate) fn measure(self, lasts: Duration) -> Result<Measured> {
+        let mut worst = Measured { share: f64::MAX, refused: 0.0 };
+        for variant in Variant::all() {
+            let Measured { share, refused } = self.measure_one(variant, lasts)?;
+            worst = Measured { share: worst.share.min(share), refused: worst.refused.max(refused) };
+        }
+        Ok(worst)
+    }
+
+    fn measure_one(self, variant: Variant, lasts: Duration) -> Result<Measured> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        runtime.block_on(async {
+            let kinesis = Kinesis::new(model(self.shards, variant, Neighbours::Constant(0.0), self.neighbours), None)?;
+            let entry = PutEntry::new(PartitionKey::stored("backlog"), Bytes::from(vec![0; self.size]));
+            let a_second = (2.0 * variant.megabyte / entry.size() as f64).ceil() as usize * self.shards;
+            let seconds = lasts.as_secs_f64().min((MOST_RECORDS / a_second) as f64 - 2.0 * WARM_UP.as_secs_f64());
+            // What a bucket holds at the start comes on top.
+            let backlog = a_second / self.shards * (seconds as usize + 2 * WARM_UP.as_secs() as usize);
+            for shard in 0..self.shards {
+                kinesis.fill(shard, &entry, backlog);
+            }
+            self.drain(kinesis, Duration::from_secs_f64(seconds)).await
+        })
+    }
+
+    async fn drain(self, kinesis: Arc<Kinesis>, lasts: Duration) -> Result<Measured> {
+        let client = Arc::new(Handle::producer(&kinesis));
+        let mut reader = Reader::start(client, Start::All, ReaderOptions::default().with_seed(1)).await?;
+        let warm = Instant::now() + WARM_UP;
+        while let Ok(Some(batch)) = timeout_at(warm, reader.next_batch()).await {
+            batch?;
+        }
+        let (before, fetched_before) = kinesis.given();
+        let end = Instant::now() + lasts;
+        while let Ok(Some(batch)) = timeout_at(end, reader.next_batch()).await {
+            batch?;
+        }
+        let (after, fetched) = kinesis.given();
+        let granted: f64 = before.iter().zip(&after).map(|(before, after)| after.bytes - before.bytes).sum();
+        let calls = (fetched.calls - fetched_before.calls) as f64;
+        Ok(Measured {
+            share: (fetched.bytes - fetched_before.bytes) as f64 / granted,
+            refused: (fetched.throttled - fetched_before.throttled) as f64 / calls.max(1.0),
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! The quota of puts: a saturated producer against what its shards could have taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+use triton_core::{HashKey, PartitionKey, PutEntry, Size};
+
+use super::{Keys, ROUND_TRIP, Variant, mark, model, named};
+use crate::model::Kinesis;
+use crate::model::limiter::{Neighbours, Shape};
+use crate::producing::{Saturated, Saturating};
+
+/// How records are put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Aggregated,
+    Relaxed,
+    Ordered,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) shards: usize,
+    pub(crate) is_zipf: bool,
+    pub(crate) size: usize,
+    pub(crate) mode: Mode,
+    pub(crate) neighbours: Neighbours,
+}
+
+/// What came of a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measured {
+    share: f64,
+    refused: f64,
+    /// From the put to the receipt.
+    p99: Duration,
+    /// The most that was counted in the producer's budget.
+    peak: usize,
+}
+
+/// How long it runs before anything is measured: until the pace is learned, and, where a shard or a key is hotter than the
+/// others, until what waits for it has filled the budget.
+const WARM_UP: Duration = Duration::from_secs(10);
+const WARM_UP_OF_MANY: Duration = Duration::from_secs(6);
+const WARM_UP_OF_ZIPF: Duration = Duration::from_secs(30);
+const WARM_UP_OF_HOT_KEYS: Duration = Duration::from_secs(120);
+/// No run takes more records than that; it ends earlier.
+const MOST_RECORDS: f64 = 3e6;
+const LEAST_TIME: Duration = Duration::from_secs(5);
+/// Of more shards, only the windows of a second are run: the shape that is the worst of few shards.
+const MANY: usize = 16;
+const EVEN_KEYS: usize = 100_000;
+const ZIPF_KEYS: usize = 10_000;
+
+impl Row {
+    /// Every row: each combination without neighbours, and some with neighbours that come and go.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut rows = Vec::new();
+        for shards in [1, 16, 256] {
+            for is_zipf in [false, true] {
+                for size in [100, 1 << 10, 100 << 10] {
+                    for mode in [Mode::Aggregated, Mode::Relaxed, Mode::Ordered] {
+                        rows.push(Self { shards, is_zipf, size, mode, neighbours: Neighbours::Constant(0.0) });
+                    }
+                }
+            }
+        }
+        for neighbours in [Neighbours::Constant(0.3), Neighbours::Changing(0.5)] {
+            for shards in [1, 16] {
+                for (size, mode) in [(100, Mode::Aggregated), (1 << 10, Mode::Relaxed), (1 << 10, Mode::Ordered)] {
+                    rows.push(Self { shards, is_zipf: false, size, mode, neighbours });
+                }
+            }
+        }
+        rows
+    }
+
+    pub(crate) const HEADER: &'static str =
+        "shards  keys     size      mode        others      share  throttled         p99        peak  goal";
+
+    /// What it is.
+    pub(crate) fn title(self) -> String {
+        let keys = if self.is_zipf { "Zipf" } else { "even" };
+        let (size, mode) = (Size(self.size).to_string(), format!("{:?}", self.mode).to_lowercase());
+        format!("{:<6}  {keys:<7}  {size:<8}  {mode:<10}  {:<7}", self.shards, named(self.neighbours))
+    }
+
+    /// One line of the table.
+    pub(crate) fn line(self, measured: Measured) -> String {
+        let Measured { share, refused, p99, peak } = measured;
+        format!(
+            "{}  {:>6.2} %  {:>7.3} %  {:>7} ms  {:>6.1} MiB  {}",
+            self.title(),
+            share * 100.0,
+            refused * 100.0,
+            p99.as_millis(),
+            peak as f64 / f64::from(1 << 20),
+            mark(share, refused, self.neighbours),
+        )
+    }
+
+    /// Whether its goals are met.
+    pub(crate) fn is_met(self, measured: Measured) -> bool {
+        mark(measured.share, measured.refused, self.neighbours) == "met"
+    }
+
+    /// Runs it over every limiter, for so long each, and takes the worst.
+    ///
+    /// # Errors
+    /// Where a run cannot even begin.
+    pub(crate) fn measure(self, lasts: Duration) -> Result<Measured> {
+        let mut worst = Measured { share: f64::MAX, ..Measured::default() };
+        for variant in Variant::all().filter(|variant| self.shards <= MANY || variant.shape == Shape::Tumbling) {
+            let one = self.measure_one(variant, lasts)?;
+            worst = Measured {
+                share: worst.share.min(one.share),
+                refused: worst.refused.max(one.refused),
+                p99: worst.p99.max(one.p99),
+                peak: worst.peak.max(one.peak),
+            };
+        }
+        Ok(worst)
+    }
+
+    fn measure_one(self, variant: Variant, lasts: Duration) -> Result<Measured> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        runtime.block_on(async {
+            let kinesis = Kinesis::new(model(self.shards, variant, self.neighbours, Neighbours::Constant(0.0)), None)?;
+            let offered = Offered::new(self, &kinesis);
+            let saturating = Saturating {
+                is_ordered: self.mode != Mode::Relaxed,
+                is_aggregated: self.mode == Mode::Aggregated,
+                budget: self.budget(),
+            };
+            self.saturate(kinesis, saturating, offered, self.trimmed(lasts)).await
+        })
+    }
+
+    /// The bytes that wait: more than a round trip takes of every shard, and little where they all wait for one.
+    fn budget(self) -> usize {
+        match self.is_zipf {
+            true => (self.shards * (64 << 10)).max(if self.size > 10 << 10 { 4 << 20 } else { 1 << 20 }),
+            false => (self.shards * (2 << 20)).max(8 << 20),
+        }
+    }
+
+    fn warm_up(self) -> Duration {
+        match (self.is_zipf, self.mode) {
+            (false, _) if self.shards > MANY => WARM_UP_OF_MANY,
+            (false, _) => WARM_UP,
+            (true, Mode::Ordered) => WARM_UP_OF_HOT_KEYS,
+            (true, _) => WARM_UP_OF_ZIPF,
+        }
+    }
+
+    /// The time that is measured: less where there would be too many records.
+    fn trimmed(self, lasts: Duration) -> Duration {
+        let fastest = match self.mode {
+            Mode::Aggregated => 1e6 / self.size as f64,
+            Mode::Relaxed | Mode::Ordered => (1e6 / self.size as f64).min(1e3),
+        };
+        let shards = if self.is_zipf { (self.shards as f64).min(9.0) } else { self.shards as f64 };
+        let most = Duration::from_secs_f64(MOST_RECORDS / (fastest * shards));
+        lasts.min(most).max(LEAST_TIME)
+    }
+
+    async fn saturate(
+        self,
+        kinesis: Arc<Kinesis>,
+        saturating: Saturating,
+        mut offered: Offered,
+        lasts: Duration,
+    ) -> Result<Measured> {
+        let mut saturated = Saturated::start(&kinesis, saturating);
+        let warm = Instant::now() + self.warm_up();
+        while Instant::now() < warm {
+            saturated.put(offered.next()).await;
+        }
+        let (before, accepted_before) = kinesis.written();
+        offered.forget();
+        saturated.forget_times();
+        let begun = Instant::now();
+        while begun.elapsed() < lasts {
+            saturated.put(offered.next()).await;
+        }
+        // The clock goes on by itself where nothing had to wait.
+        sleep_until(begun + lasts).await;
+        let seconds = begun.elapsed().as_secs_f64();
+        let (after, accepted) = kinesis.written();
+        let granted: Vec<(f64, f64)> = before
+            .iter()
+            .zip(&after)
+            .map(|(before, after)| (after.bytes - before.bytes, after.count - before.count))
+            .collect();
+        let possible = offered.possible(&granted, self.mode, seconds);
+        let bytes = (accepted.bytes - accepted_before.bytes) as f64;
+        let records = (accepted.records - accepted_before.records) as f64;
+        let throttled = (accepted.throttled - accepted_before.throttled) as f64;
+        let (p99, peak) = saturated.finish().await;
+        Ok(Measured { share: bytes / possible, refused: throttled / records.max(1.0), p99, peak })
+    }
+}
+
+/// What is put: records of one size, with keys that are drawn.
+struct Offered {
+    keys: Keys,
+    entries: Vec<PutEntry>,
+    shard_of: Vec<usize>,
+    /// Records put since it was forgotten last, by shard and by key.
+    by_shard: Vec<u64>,
+    by_key: Vec<u64>,
+}
+
+impl Offered {
+    fn new(row: Row, kinesis: &Kinesis) -> Self {
+        let count = if row.is_zipf { ZIPF_KEYS } else { EVEN_KEYS };
+        let data = Bytes::from(vec![0; row.size]);
+        let entries: Vec<PutEntry> =
+            (0..count).map(|key| PutEntry::new(PartitionKey::stored(format!("{key:06}")), data.clone())).collect();
+        let shard_of =
+            entries.iter().map(|entry| kinesis.shard_of(HashKey::of(entry.partition_key.as_str()))).collect();
+        let (by_shard, by_key) = (vec![0; row.shards], vec![0; count]);
+        Self { keys: Keys::new(count, row.is_zipf), entries, shard_of, by_shard, by_key }
+    }
+
+    fn next(&mut self) -> PutEntry {
+        let key = self.keys.draw();
+        self.by_key[key] += 1;
+        self.by_shard[self.shard_of[key]] += 1;
+        self.entries[key].clone()
+    }
+
+    fn forget(&mut self) {
+        self.by_key.fill(0);
+        self.by_shard.fill(0);
+    }
+
+    /// The bytes that the stream could have taken of this, given what its shards granted: see the module above.
+    fn possible(&self, granted: &[(f64, f64)], mode: Mode, seconds: f64) -> f64 {
+        let all: u64 = self.by_shard.iter().sum();
+        let size = self.entries[0].size() as f64;
+        let mut most = f64::MAX;
+        for (&offered, &(bytes, count)) in self.by_shard.iter().zip(granted) {
+            let fits = match mode {
+                Mode::Aggregated => bytes,
+                Mode::Relaxed | Mode::Ordered => bytes.min(count * size),
+            };
+            most = most.min(fits * all as f64 / offered.max(1) as f64);
+        }
+        if mode == Mode::Ordered {
+            let hottest = self.by_key.iter().copied().max().unwrap_or(1).max(1);
+            most = most.min(seconds / ROUND_TRIP * all as f64 / hottest as f64 * size);
+        }
+        most
+    }
+}

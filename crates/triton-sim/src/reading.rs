@@ -1,0 +1,190 @@
+//! The readers' side of a run: readers that start, pause, are stopped, and are followed by others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use triton_core::{Error, Reader, ReaderOptions, Record, Result, Start};
+
+use crate::check::{ReaderId, ReadingId, Root};
+use crate::model::fault::Strike;
+use crate::model::{Handle, Kinesis};
+use crate::scenario::ReadingPlan;
+
+/// How often it is looked whether everything was delivered.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a reader that was stopped may take to end, its consumer's pauses apart.
+const END_WITHIN: Duration = Duration::from_secs(60);
+
+/// One generation of readers: what they have in common.
+#[derive(Clone)]
+struct Generation {
+    kinesis: Arc<Kinesis>,
+    plan: Arc<ReadingPlan>,
+    until_caught_up: bool,
+}
+
+/// Reads the stream once, from the plan's start to the end of what is put.
+pub(crate) async fn read(kinesis: Arc<Kinesis>, plan: ReadingPlan, is_written: CancellationToken) {
+    sleep(plan.begins_at).await;
+    let mut random = StdRng::seed_from_u64(plan.seed);
+    let reading = kinesis.watch(|watch, _| watch.readings.begin(plan.from_latest));
+    let plan = Arc::new(plan);
+    let generation = Generation { kinesis: Arc::clone(&kinesis), plan: Arc::clone(&plan), until_caught_up: false };
+    let mut is_first = true;
+    for lives in &plan.stops_after {
+        let until = Instant::now() + *lives;
+        let stop = CancellationToken::new();
+        let mut readers = generation.start(reading, is_first, &mut random, &stop);
+        is_first = false;
+        tokio::select! {
+            biased;
+            () = sleep_until(until) => {}
+            () = ended(&mut readers) => {}
+        }
+        kinesis.struck(Strike::Stopped);
+        stop.cancel();
+        finish(&kinesis, &plan, &mut readers).await;
+    }
+    let stop = CancellationToken::new();
+    if plan.until_caught_up {
+        // What is put ends first, so that to have caught up is to have everything.
+        is_written.cancelled().await;
+        let generation = Generation { until_caught_up: true, ..generation };
+        let mut readers = generation.start(reading, is_first, &mut random, &stop);
+        ended(&mut readers).await;
+    } else {
+        let mut readers = generation.start(reading, is_first, &mut random, &stop);
+        is_written.cancelled().await;
+        while !kinesis.watch(|watch, seen| watch.readings.is_complete(reading, seen)) && !readers.is_empty() {
+            sleep(LOOK_EVERY).await;
+            while readers.try_join_next().is_some() {}
+        }
+        stop.cancel();
+        finish(&kinesis, &plan, &mut readers).await;
+    }
+    kinesis.watch(|watch, seen| watch.readings.finish(reading, seen, &mut watch.log));
+}
+
+async fn ended(readers: &mut JoinSet<()>) {
+    while readers.join_next().await.is_some() {}
+}
+
+async fn finish(kinesis: &Kinesis, plan: &ReadingPlan, readers: &mut JoinSet<()>) {
+    // A consumer may pause after each of the few things that wait.
+    if timeout(END_WITHIN + plan.pause * 1_000, ended(readers)).await.is_err() {
+        kinesis.watch(|watch, _| watch.log.violated(6, || "a reader that was stopped did not end".into()));
+    }
+}
+
+impl Generation {
+    /// Readers that go on with a reading.
+    fn start(
+        &self,
+        reading: ReadingId,
+        is_first: bool,
+        random: &mut StdRng,
+        stopped: &CancellationToken,
+    ) -> JoinSet<()> {
+        let mut readers = JoinSet::new();
+        let roots = self.kinesis.watch(|watch, seen| watch.readings.roots(reading, seen));
+        if is_first && (self.plan.readers == 1 || self.plan.from_latest) {
+            let start = if self.plan.from_latest { Start::Latest } else { Start::All };
+            readers.spawn(self.clone().consume(reading, start, None, random.random(), stopped.clone()));
+            return readers;
+        }
+        // Readers from the start may share shards; each place to go on from is a reader's own.
+        let (fresh, begun): (Vec<Root>, Vec<Root>) = roots.into_iter().partition(|root| root.start == Start::All);
+        let mut shares: Vec<Vec<usize>> = vec![Vec::new(); self.plan.readers];
+        for root in fresh {
+            shares[random.random_range(0..self.plan.readers)].push(root.shard);
+        }
+        for shards in shares.into_iter().filter(|shards| !shards.is_empty()) {
+            readers.spawn(self.clone().consume(reading, Start::All, Some(shards), random.random(), stopped.clone()));
+        }
+        for root in begun {
+            let shards = Some(vec![root.shard]);
+            readers.spawn(self.clone().consume(reading, root.start, shards, random.random(), stopped.clone()));
+        }
+        readers
+    }
+
+    /// One reader, from its start to its end.
+    async fn consume(
+        self,
+        reading: ReadingId,
+        start: Start,
+        shards: Option<Vec<usize>>,
+        seed: u64,
+        stopped: CancellationToken,
+    ) {
+        let kinesis = &self.kinesis;
+        let id = kinesis.watch(|watch, seen| watch.readings.reader(reading, shards.as_deref(), seen, &mut watch.log));
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut options = ReaderOptions::default()
+            .with_max_records(self.plan.max_records)
+            .with_until_caught_up(self.until_caught_up)
+            .with_seed(seed);
+        options.shards = shards;
+        let client = Arc::new(Handle::reader(kinesis, id));
+        match Reader::start(client, start, options).await {
+            Ok(mut reader) => {
+                let stop = reader.stop_handle();
+                let mut is_stopped = false;
+                loop {
+                    let taken = tokio::select! {
+                        biased;
+                        () = stopped.cancelled(), if !is_stopped => {
+                            is_stopped = true;
+                            stop.stop();
+                            kinesis.watch(|watch, _| watch.readings.stopped(id, &mut watch.log));
+                            continue;
+                        }
+                        taken = take(&mut reader, self.plan.by_batch) => taken,
+                    };
+                    match taken {
+                        None => break,
+                        Some(Err(error)) => self.failed(id, &error),
+                        Some(Ok(records)) => self.delivered(id, &records),
+                    }
+                    if self.plan.pauses > 0.0 && random.random_bool(self.plan.pauses) {
+                        kinesis.struck(Strike::Paused);
+                        sleep(self.plan.pause.mul_f64(random.random())).await;
+                    }
+                }
+            }
+            Err(error) => self.failed(id, &error),
+        }
+        kinesis.watch(|watch, _| watch.readings.reader_ended(id, &mut watch.log));
+    }
+
+    fn delivered(&self, reader: ReaderId, records: &[Record]) {
+        self.kinesis.watch(|watch, seen| {
+            for record in records {
+                watch.readings.delivered(reader, record, seen, &mut watch.log);
+            }
+        });
+    }
+
+    fn failed(&self, reader: ReaderId, error: &Error) {
+        self.kinesis.watch(|watch, _| {
+            watch.log.add(crate::trace::Event::ReaderFailed { reader });
+            // What may pass is told and tried on; nothing here is for good.
+            if !error.is_retryable() {
+                let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                watch.log.violated(4, || format!("reader {reader} fails: {error}: {source}"));
+            }
+        });
+    }
+}
+
+async fn take(reader: &mut Reader, by_batch: bool) -> Option<Result<Vec<Record>>> {
+    match by_batch {
+        true => reader.next_batch().await,
+        false => Some(reader.next().await?.map(|record| vec![record])),
+    }
+}

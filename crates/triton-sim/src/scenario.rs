@@ -1,0 +1,240 @@
+//! What a seed stands for: a stream and what goes wrong with it, what is put, and who reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use triton_core::{HashKey, Limits, PartitionKey, PutEntry, Quota};
+
+use crate::model::ModelOptions;
+use crate::model::fault::{Faults, Latency};
+use crate::model::limiter::{Limit, Neighbours, Shape};
+use crate::wire::{PutId, payload};
+
+/// A put that is to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    /// When, from the start of the run.
+    pub(crate) at: Duration,
+    pub(crate) key: u32,
+    pub(crate) producer: u32,
+    pub(crate) entry: PutEntry,
+}
+
+/// How producers work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Producing {
+    pub(crate) seed: u64,
+    pub(crate) producers: u32,
+    pub(crate) is_ordered: bool,
+    pub(crate) is_aggregated: bool,
+    pub(crate) linger: Duration,
+    pub(crate) budget: usize,
+    pub(crate) deadline: Duration,
+}
+
+/// A split or a merge, of shards and at a hash key that these numbers between 0 and 1 choose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reshard {
+    pub(crate) at: Duration,
+    pub(crate) is_split: bool,
+    pub(crate) which: f64,
+    pub(crate) cut: f64,
+}
+
+/// One pass over the stream.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadingPlan {
+    pub(crate) seed: u64,
+    pub(crate) begins_at: Duration,
+    pub(crate) from_latest: bool,
+    /// Among how many readers the shards are dealt out.
+    pub(crate) readers: usize,
+    pub(crate) max_records: usize,
+    pub(crate) by_batch: bool,
+    /// How long each generation of readers lives before it is stopped and others take over.
+    pub(crate) stops_after: Vec<Duration>,
+    /// How often, and how long at most, a consumer pauses after what it has taken.
+    pub(crate) pauses: f64,
+    pub(crate) pause: Duration,
+    /// Whether the last generation ends by itself when it has caught up.
+    pub(crate) until_caught_up: bool,
+}
+
+/// Everything that a seed decides.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) model: ModelOptions,
+    pub(crate) plan: Arc<[Planned]>,
+    pub(crate) keys: usize,
+    pub(crate) producing: Producing,
+    pub(crate) reshards: Vec<Reshard>,
+    pub(crate) readings: Vec<ReadingPlan>,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let span = Duration::from_millis(log_uniform(random, 10, 30_000));
+        let keys = log_uniform(random, 1, 300) as usize;
+        let producing = producing(random);
+        let plan = plan(random, span, keys, &producing);
+        let model = model(random);
+        // Late enough for some to strike what is read only.
+        let reshards = (0..few(random, 4))
+            .map(|_| Reshard {
+                at: span.mul_f64(random.random_range(0.0..1.5)),
+                is_split: random.random_bool(0.6),
+                which: random.random(),
+                cut: random.random(),
+            })
+            .collect();
+        let readings = (0..1 + usize::from(random.random_bool(0.3))).map(|_| reading(random, span)).collect();
+        Self { model, plan: plan.into(), keys, producing, reshards, readings }
+    }
+}
+
+/// Many small numbers and some large ones.
+fn log_uniform(random: &mut StdRng, least: u64, most: u64) -> u64 {
+    let (low, high) = ((least as f64).ln(), (most as f64 + 1.0).ln());
+    (random.random_range(low..high).exp() as u64).clamp(least, most)
+}
+
+/// None half of the time.
+fn few(random: &mut StdRng, most: usize) -> usize {
+    random.random_range(0..=2 * most).saturating_sub(most)
+}
+
+fn producing(random: &mut StdRng) -> Producing {
+    Producing {
+        seed: random.random(),
+        producers: if random.random_bool(0.2) { 2 } else { 1 },
+        is_ordered: random.random_bool(0.75),
+        is_aggregated: random.random_bool(0.5),
+        linger: Duration::from_millis(if random.random_bool(0.3) { 0 } else { log_uniform(random, 1, 300) }),
+        budget: log_uniform(random, 2_000, 4 << 20) as usize,
+        deadline: Duration::from_millis(match random.random_bool(0.2) {
+            true => log_uniform(random, 200, 10_000),
+            false => 120_000,
+        }),
+    }
+}
+
+fn plan(random: &mut StdRng, span: Duration, keys: usize, producing: &Producing) -> Vec<Planned> {
+    let count = log_uniform(random, 50, 600) as usize;
+    let skew = if random.random_bool(0.5) { 1.0 } else { random.random_range(1.0..4.0) };
+    let largest = log_uniform(random, 16, 5_000);
+    let has_giants = random.random_bool(0.05);
+    let bursts = log_uniform(random, 1, 50) as usize;
+    let mut at: Vec<Duration> = (0..bursts).map(|_| span.mul_f64(random.random())).collect();
+    at.sort();
+    let keyed: Vec<(PartitionKey, Option<HashKey>)> = (0..keys).map(|key| key_of(random, key)).collect();
+    let mut plan: Vec<Planned> = (0..count)
+        .map(|id| {
+            let key = ((keys as f64 * random.random::<f64>().powf(skew)) as usize).min(keys - 1);
+            let size = match has_giants && random.random_bool(0.02) {
+                true => random.random_range(50_000..300_000),
+                false => log_uniform(random, 4, largest) as usize,
+            };
+            let (partition_key, hash_key) = &keyed[key];
+            let mut entry = PutEntry::new(partition_key.clone(), payload(id as PutId, size));
+            entry.explicit_hash_key = *hash_key;
+            // A key is one producer's, since there is no order among producers.
+            let producer = key as u32 % producing.producers;
+            Planned { at: at[id * bursts / count], key: key as u32, producer, entry }
+        })
+        .collect();
+    plan.shrink_to_fit();
+    plan
+}
+
+fn key_of(random: &mut StdRng, key: usize) -> (PartitionKey, Option<HashKey>) {
+    let hash_key = random.random_bool(0.1).then(|| HashKey(random.random()));
+    (PartitionKey::stored(format!("key-{key}")), hash_key)
+}
+
+/// Most faults are absent most of the time, so that each also strikes alone.
+fn faults(random: &mut StdRng) -> Faults {
+    let intensity = if random.random_bool(0.1) { 0.0 } else { random.random_range(0.2..1.0) };
+    let mut rate = |most: f64| match random.random_bool(0.45 * intensity) {
+        true => random.random_range(0.0..most),
+        false => 0.0,
+    };
+    Faults {
+        slow: rate(0.05),
+        unsent: rate(0.2),
+        throttled_call: rate(0.2),
+        request_lost: rate(0.15),
+        reply_lost: rate(0.2),
+        late: rate(0.1),
+        internal: rate(0.1),
+        throttled_entry: rate(0.3),
+        reordered: rate(2.0).min(1.0),
+        listing: rate(0.3),
+        unread: rate(0.2),
+        throttled_fetch: rate(0.3),
+        expired: rate(0.2),
+        empty_page: rate(0.5),
+    }
+}
+
+fn model(random: &mut StdRng) -> ModelOptions {
+    // Small records meet their quota in a stream whose quota is small as well.
+    let scale = match random.random_range(0..4) {
+        0 => 1.0,
+        _ => 1.0 / log_uniform(random, 2, 200) as f64,
+    };
+    let is_binary = random.random_bool(0.5);
+    let neighbours = |random: &mut StdRng| match random.random_range(0..4) {
+        0 => Neighbours::Constant(random.random_range(0.0..0.5)),
+        1 => Neighbours::Changing(0.5),
+        _ => Neighbours::Constant(0.0),
+    };
+    let shape = Shape::ALL[random.random_range(0..Shape::ALL.len())];
+    let megabyte = if is_binary { 1_048_576.0 } else { 1e6 };
+    let write =
+        Limit { shape, bytes: megabyte * scale, count: (1_000.0 * scale).max(20.0), neighbours: neighbours(random) };
+    let read =
+        Limit { shape: Shape::Bucket, bytes: 2.0 * megabyte * scale, count: 5.0, neighbours: neighbours(random) };
+    let known = |bytes: f64, count: f64| {
+        Quota::new((bytes * scale) as u32, count as u32).with_most_bytes((bytes * scale * 1.048_576) as u32)
+    };
+    let limits =
+        Limits::KINESIS.with_write_quota(Some(known(1e6, write.count))).with_read_quota(Some(known(2e6, read.count)));
+    let least = Duration::from_millis(random.random_range(1..20));
+    ModelOptions {
+        seed: random.random(),
+        shards: random.random_range(1..=4),
+        limits,
+        write,
+        read,
+        page_bytes: (10_485_760.0 * scale) as usize,
+        faults: faults(random),
+        latency: Latency { least, most: least + Duration::from_millis(random.random_range(0..40)), tail: 0.01 },
+        keeps_records: true,
+    }
+}
+
+fn reading(random: &mut StdRng, span: Duration) -> ReadingPlan {
+    let begins_at = if random.random_bool(0.7) { Duration::ZERO } else { span.mul_f64(random.random()) };
+    let stops_after = (0..few(random, 3)).map(|_| span.mul_f64(random.random_range(0.01..0.8))).collect();
+    let (pauses, pause) = match random.random_range(0..20) {
+        0 => (0.02, Duration::from_secs(400)),
+        1..6 => (0.2, Duration::from_millis(500)),
+        _ => (0.0, Duration::ZERO),
+    };
+    ReadingPlan {
+        seed: random.random(),
+        begins_at,
+        from_latest: random.random_bool(0.2),
+        readers: if random.random_bool(0.3) { random.random_range(2..=3) } else { 1 },
+        max_records: if random.random_bool(0.5) { 10_000 } else { log_uniform(random, 1, 500) as usize },
+        by_batch: random.random(),
+        stops_after,
+        pauses,
+        pause,
+        until_caught_up: random.random_bool(0.3),
+    }
+}
