@@ -1,10 +1,8 @@
 //! What the measured processes do: the library's way, and the plain loop over SQLite that it is compared with.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rusqlite::{Connection, params};
@@ -23,10 +21,10 @@ const CALL: usize = 50_000;
 
 /// 100 bytes as MessagePack.
 #[derive(Deserialize, Serialize)]
-struct Event<'a> {
-    user: &'a str,
-    msg: &'a str,
-    ts: f64,
+pub(crate) struct Event<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) msg: &'a str,
+    pub(crate) ts: f64,
 }
 
 const MESSAGE: &str = "GET /catalogue/shoes/42?page=7&sort=price 200 5123 13.1 ms";
@@ -56,19 +54,15 @@ impl Job {
 
 pub(crate) fn run(job: &str, folder: &Path) -> Result<()> {
     match job {
-        "put-library" => runtime()?.block_on(put_library(folder)),
-        "get-library" => runtime()?.block_on(get_library(folder)),
+        "put-library" => crate::runtime()?.block_on(put_library(folder)),
+        "get-library" => crate::runtime()?.block_on(get_library(folder)),
         "put-plain" => put_plain(&folder.join("plain.db")),
         "get-plain" => get_plain(&folder.join("plain.db")),
         other => bail!("no job '{other}'"),
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
-}
-
-async fn stream(folder: &Path) -> Result<Stream> {
+pub(crate) async fn stream(folder: &Path) -> Result<Stream> {
     let streams = LocalStreams::new(folder.join("triton"));
     let client = streams.open_or_create(STREAM, CreateOptions::default()).await?;
     let config = "bench: {name: bench, partition_key: user, backend: local}";
@@ -150,35 +144,4 @@ pub(crate) fn write_lines(file: &Path) -> Result<()> {
         writeln!(out, "{} {MESSAGE:<62}", user(number))?;
     }
     Ok(out.flush()?)
-}
-
-/// How long after a put's acknowledgement here a tail in another process has printed the record; sorted.
-pub(crate) fn seen_after(mut tail: Command, folder: &Path) -> Result<Vec<Duration>> {
-    const PUTS: usize = 300;
-    let streams = folder.join("triton/streams");
-    std::fs::remove_dir_all(&streams)?;
-    runtime()?.block_on(async {
-        let stream = stream(folder).await?;
-        stream.put(&Event { user: "first", msg: MESSAGE, ts: 0.0 }).await?;
-        let mut tail = tail.stdout(Stdio::piped()).spawn()?;
-        let mut printed = BufReader::new(tail.stdout.take().context("a pipe")?);
-        let mut line = String::new();
-        // It tails once it has printed what was there.
-        printed.read_line(&mut line)?;
-        let mut seen = Vec::new();
-        for number in 0..PUTS {
-            // Not in step with its looks.
-            tokio::time::sleep(Duration::from_micros(15_000 + 37 * number as u64)).await;
-            stream.put(&Event { user: &user(number), msg: MESSAGE, ts: 0.0 }).await?;
-            let acknowledged = Instant::now();
-            line.clear();
-            printed.read_line(&mut line)?;
-            seen.push(acknowledged.elapsed());
-            ensure!(line.trim_end() == user(number), "{line:?} was printed");
-        }
-        tail.kill()?;
-        tail.wait()?;
-        seen.sort_unstable();
-        Ok(seen)
-    })
 }

@@ -1,5 +1,6 @@
 //! Running processes and reading off what they took.
 
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,13 +16,27 @@ pub(crate) struct Measured {
     pub(crate) peak_bytes: u64,
 }
 
-fn measure(command: &mut Command) -> Result<Measured> {
+pub(crate) fn measure(command: &mut Command) -> Result<Measured> {
+    run(command.stdout(Stdio::null())).map(|(_, measured)| measured)
+}
+
+/// What a process printed as well.
+pub(crate) fn measure_output(command: &mut Command) -> Result<(String, Measured)> {
+    run(command.stdout(Stdio::piped()))
+}
+
+fn run(command: &mut Command) -> Result<(String, Measured)> {
     let started = Instant::now();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("a process cannot be started")?;
+    let mut child = command.stdin(Stdio::null()).spawn().context("a process cannot be started")?;
+    let mut output = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut output)?;
+    }
     let used = child.wait4()?;
     let wall = started.elapsed();
     ensure!(used.status.success(), "{command:?} failed: {}", used.status);
-    Ok(Measured { wall, cpu: used.rusage.utime + used.rusage.stime, peak_bytes: used.rusage.maxrss })
+    let cpu = used.rusage.utime + used.rusage.stime;
+    Ok((output, Measured { wall, cpu, peak_bytes: used.rusage.maxrss }))
 }
 
 /// Runs both in turns, once to warm up and then `runs` times, each with what it needs prepared before it.

@@ -1,20 +1,17 @@
 //! boto3 and msgpack from PyPI: what they put Triton reads, and what Triton puts they read.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 use triton_test_server::{Server, ServerOptions};
 
 use crate::home::{Home, Ran};
+use crate::python;
 
 const CONFIG: &str = "clicks: {name: clicks_v2, partition_key: user}\n";
 
 /// A run of the Python client in the same environment as the command.
-fn python(home: &Home, server: &Server, arguments: &[&str], input: &str) -> Ran {
-    let python = std::env::var("TRITON_PYTHON").expect("$TRITON_PYTHON: run 'make test-services'");
-    let mut command = Command::new(python);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/services/client.py")).args(arguments);
-    command.env_clear().env("HOME", home.path()).envs([
+fn client(home: &Home, server: &Server, arguments: &[&str], input: &str) -> Ran {
+    let mut command = python("client.py");
+    command.args(arguments).env_clear().env("HOME", home.path()).envs([
         ("AWS_ACCESS_KEY_ID", "key"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
         ("AWS_REGION", "us-east-1"),
@@ -62,7 +59,7 @@ fn what_boto3_puts_triton_gets() {
     let server = Server::start(ServerOptions::default()).unwrap();
     let home = Home::on_kinesis(CONFIG, &server);
     home.run(&["streams", "create", "-s", "clicks", "--shards", "3"]).ok();
-    python(&home, &server, &["put", "clicks_v2", "user"], &lines(&records())).ok();
+    client(&home, &server, &["put", "clicks_v2", "user"], &lines(&records())).ok();
     let got = home.run(&["get", "-s", "clicks", "--from", "all", "-e", "-o", "json"]).ok();
     assert_eq!(sorted(payloads(&parse(&got.stdout))), sorted(records()));
 }
@@ -73,7 +70,7 @@ fn what_triton_puts_boto3_gets() {
     let home = Home::on_kinesis(CONFIG, &server);
     home.run(&["streams", "create", "-s", "clicks", "--shards", "3"]).ok();
     let acks = home.feed(&["put", "-s", "clicks", "--json", "--ack"], lines(&records())).ok().stdout;
-    let got = parse(&python(&home, &server, &["get", "clicks_v2"], "").ok().stdout);
+    let got = parse(&client(&home, &server, &["get", "clicks_v2"], "").ok().stdout);
     assert_eq!(sorted(payloads(&got)), sorted(records()));
     let word = |line: &Value, field: &str| line[field].as_str().unwrap().to_owned();
     let mut places: Vec<String> =
@@ -90,7 +87,7 @@ fn lines_that_triton_puts_are_what_older_tritons_put() {
     let home = Home::on_kinesis("clicks: {name: clicks_v2, partition_key: null}\n", &server);
     home.run(&["streams", "create", "-s", "clicks"]).ok();
     home.feed(&["put", "-s", "clicks"], "hi\n").ok();
-    let got = parse(&python(&home, &server, &["get", "clicks_v2"], "").ok().stdout);
+    let got = parse(&client(&home, &server, &["get", "clicks_v2"], "").ok().stdout);
     assert_eq!(got.len(), 1);
     assert_eq!(got[0]["data"]["msg"], "hi\n");
     assert!(got[0]["data"]["ts"].is_f64(), "{}", got[0]);

@@ -3,7 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there fails it")]
 
+mod aggregate;
 mod boto3;
 #[path = "../e2e/home.rs"]
 #[expect(dead_code, reason = "these tests need less of it than the others")]
 mod home;
+
+use std::path::Path;
+use std::process::Command;
+
+/// One of the Python programs that stand here, with the packages that it needs.
+fn python(program: &str) -> Command {
+    let python = std::env::var("TRITON_PYTHON").expect("$TRITON_PYTHON: run 'make test-services'");
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(program));
+    command
+}
