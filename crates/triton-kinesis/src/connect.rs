@@ -18,6 +18,7 @@ use triton_core::{Error, Result, ShardId, StreamConfig};
 
 use crate::clock::{DateWatch, ServerClock};
 use crate::error::Context;
+use crate::put::Buffers;
 use crate::stream::KinesisStream;
 use crate::target::Target;
 
@@ -124,6 +125,7 @@ struct Connection {
     makes_connections: bool,
     /// Clients for subscriptions that nobody uses at the moment.
     subscribers: Mutex<Vec<Client>>,
+    buffers: Buffers,
     idle_timeout: Duration,
     clock: Arc<ServerClock>,
     region: String,
@@ -194,6 +196,7 @@ impl Kinesis {
             control: client(RetryConfig::standard()),
             makes_connections,
             subscribers: Mutex::default(),
+            buffers: Buffers::default(),
             idle_timeout: options.idle_timeout,
             clock,
             region,
@@ -213,6 +216,7 @@ impl Kinesis {
             control: client,
             makes_connections: false,
             subscribers: Mutex::default(),
+            buffers: Buffers::default(),
             idle_timeout: ConnectOptions::default().idle_timeout,
             clock: Arc::default(),
             region: DEFAULT_REGION.into(),
@@ -262,6 +266,10 @@ impl Kinesis {
 
     pub(crate) fn data(&self) -> &Client {
         &self.0.data
+    }
+
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.0.buffers
     }
 
     pub(crate) fn control(&self) -> &Client {

@@ -5,6 +5,8 @@
 //! [`mutate_request`](aws_sdk_kinesis::client::customize::CustomizableOperation::mutate_request) gives the body in before
 //! the request is signed; the stream's name and ARN stand in the input as well, since the endpoint follows from them.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::SdkError;
@@ -21,14 +23,19 @@ const AROUND_ENTRY: usize = 96;
 /// What surrounds the entries, beside the stream's name or ARN.
 const AROUND_ENTRIES: usize = 64;
 
+/// What is kept of buffers at most: one of the largest bodies, or those of many calls.
+const KEPT_BYTES: usize = 16 << 20;
+
 /// One request, one attempt.
 pub(crate) async fn put_records(
     client: &Client,
+    buffers: &Buffers,
     target: &Target,
     entries: &[PutEntry],
 ) -> Result<PutRecordsOutput, SdkError<PutRecordsError, HttpResponse>> {
-    let body = Bytes::from(body(target, entries));
-    client
+    let body = Bytes::from(body(target, entries, buffers));
+    let sent = body.clone();
+    let answer = client
         .put_records()
         .set_stream_name(target.stream_name())
         .set_stream_arn(target.stream_arn())
@@ -38,61 +45,94 @@ pub(crate) async fn put_records(
             *request.body_mut() = SdkBody::from(body.clone());
         })
         .send()
-        .await
+        .await;
+    buffers.give_back(sent);
+    answer
+}
+
+/// Buffers of bodies, to be used again: the system would give each page of a fresh one anew, which for large bodies costs
+/// more than to write them.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn take(&self, bytes: usize) -> Vec<u8> {
+        let mut buffer = self.lock().pop().unwrap_or_default();
+        buffer.reserve_exact(bytes);
+        buffer
+    }
+
+    /// Keeps the body's buffer, unless somebody else still holds it or there is enough.
+    fn give_back(&self, body: Bytes) {
+        let Ok(mut body) = body.try_into_mut() else { return };
+        body.clear();
+        let mut kept = self.lock();
+        let bytes: usize = kept.iter().map(Vec::capacity).sum();
+        if bytes + body.capacity() <= KEPT_BYTES {
+            kept.push(body.into());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the SDK would write, byte for byte.
-fn body(target: &Target, entries: &[PutEntry]) -> String {
+fn body(target: &Target, entries: &[PutEntry], buffers: &Buffers) -> Vec<u8> {
     let name = target.stream_name();
     let arn = target.stream_arn();
     let of_entry = |entry: &PutEntry| {
         AROUND_ENTRY + STANDARD.encoded_length(entry.data.len()) + entry.partition_key.as_str().len()
     };
     let of_stream = name.as_ref().or(arn.as_ref()).map_or(0, String::len);
-    let mut body = String::with_capacity(AROUND_ENTRIES + of_stream + entries.iter().map(of_entry).sum::<usize>());
-    body.push_str(r#"{"Records":["#);
+    let mut body = buffers.take(AROUND_ENTRIES + of_stream + entries.iter().map(of_entry).sum::<usize>());
+    body.extend_from_slice(br#"{"Records":["#);
     for (number, entry) in entries.iter().enumerate() {
-        body.push_str(if number == 0 { r#"{"Data":""# } else { r#",{"Data":""# });
+        body.extend_from_slice(if number == 0 { br#"{"Data":""#.as_slice() } else { br#",{"Data":""# });
         STANDARD.encode_append(&entry.data, &mut body);
         if let Some(hash_key) = entry.explicit_hash_key {
-            body.push_str(r#"","ExplicitHashKey":""#);
-            body.push_str(&hash_key.to_string());
+            body.extend_from_slice(br#"","ExplicitHashKey":""#);
+            body.extend_from_slice(hash_key.to_string().as_bytes());
         }
-        body.push_str(r#"","PartitionKey":""#);
+        body.extend_from_slice(br#"","PartitionKey":""#);
         escape(entry.partition_key.as_str(), &mut body);
-        body.push_str(r#""}"#);
+        body.extend_from_slice(br#""}"#);
     }
-    body.push(']');
+    body.push(b']');
     for (field, value) in [(r#","StreamName":""#, name), (r#","StreamARN":""#, arn)] {
         if let Some(value) = value {
-            body.push_str(field);
+            body.extend_from_slice(field.as_bytes());
             escape(&value, &mut body);
-            body.push('"');
+            body.push(b'"');
         }
     }
-    body.push('}');
+    body.push(b'}');
     body
 }
 
 /// The inside of a JSON string.
-fn escape(text: &str, into: &mut String) {
-    let mut rest = text;
-    // What is escaped is one byte long, so that a key may be cut around it.
-    while let Some(place) = rest.bytes().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\')) {
-        into.push_str(&rest[..place]);
-        match rest.as_bytes()[place] {
-            b'"' => into.push_str(r#"\""#),
-            b'\\' => into.push_str(r"\\"),
-            0x08 => into.push_str(r"\b"),
-            0x0c => into.push_str(r"\f"),
-            b'\n' => into.push_str(r"\n"),
-            b'\r' => into.push_str(r"\r"),
-            b'\t' => into.push_str(r"\t"),
-            other => into.push_str(&format!("\\u{other:04x}")),
+fn escape(text: &str, into: &mut Vec<u8>) {
+    let is_escaped = |byte| matches!(byte, 0..=0x1f | b'"' | b'\\');
+    let mut rest = text.as_bytes();
+    // Mostly nothing is, which is soonest known by looking at all of it at once.
+    while rest.iter().fold(false, |found, byte| found | is_escaped(*byte))
+        && let Some(place) = rest.iter().position(|byte| is_escaped(*byte))
+    {
+        into.extend_from_slice(&rest[..place]);
+        match rest[place] {
+            b'"' => into.extend_from_slice(br#"\""#),
+            b'\\' => into.extend_from_slice(br"\\"),
+            0x08 => into.extend_from_slice(br"\b"),
+            0x0c => into.extend_from_slice(br"\f"),
+            b'\n' => into.extend_from_slice(br"\n"),
+            b'\r' => into.extend_from_slice(br"\r"),
+            b'\t' => into.extend_from_slice(br"\t"),
+            other => into.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
         }
         rest = &rest[place + 1..];
     }
-    into.push_str(rest);
+    into.extend_from_slice(rest);
 }
 
 #[cfg(test)]
@@ -163,7 +203,7 @@ mod tests {
             for entries in [entries(), entries()[..1].to_vec()] {
                 let expected = sent_by_sdk(&target, &entries).await;
                 let (client, sent) = client();
-                drop(put_records(&client, &target, &entries).await);
+                drop(put_records(&client, &Buffers::default(), &target, &entries).await);
                 let request = sent.expect_request();
                 let text = |request: &HttpRequest| String::from_utf8(request.body().bytes().unwrap().to_vec()).unwrap();
                 assert_eq!(text(&request), text(&expected));
@@ -182,7 +222,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_the_json_of_its_entries() {
         let entries = entries();
-        let json: serde_json::Value = serde_json::from_str(&body(&Target::parse("clicks").unwrap(), &entries)).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_slice(&body(&Target::parse("clicks").unwrap(), &entries, &Buffers::default())).unwrap();
         assert_eq!(json["StreamName"], "clicks");
         let records = json["Records"].as_array().unwrap();
         assert_eq!(records.len(), entries.len());
@@ -199,9 +240,29 @@ mod tests {
     fn the_buffer_is_made_once() {
         let entries = vec![entries().remove(0).with_explicit_hash_key(HashKey::MAX); 500];
         for target in ["clicks", ARN] {
-            let body = body(&Target::parse(target).unwrap(), &entries);
+            let body = body(&Target::parse(target).unwrap(), &entries, &Buffers::default());
             let room: usize = AROUND_ENTRIES + target.len() + 500 * (AROUND_ENTRY + 1);
             assert!(body.len() <= room && body.capacity() <= room + 16, "{} of {}", body.len(), body.capacity());
         }
+    }
+
+    #[tokio::test]
+    async fn a_buffer_is_used_again_when_nobody_else_holds_it() {
+        let (entries, target) = (entries(), Target::parse("clicks").unwrap());
+        let buffers = Buffers::default();
+        let (client, sent) = client();
+        drop(put_records(&client, &buffers, &target, &entries).await);
+        // What was captured holds the body.
+        assert!(buffers.lock().is_empty());
+        drop(sent);
+        let first = body(&target, &entries, &buffers);
+        let at = first.as_ptr();
+        buffers.give_back(Bytes::from(first));
+        let again = body(&target, &entries[..1], &buffers);
+        assert_eq!(again.as_ptr(), at);
+        assert_eq!(again, body(&target, &entries[..1], &Buffers::default()));
+        // Not more than is worth it.
+        buffers.give_back(Bytes::from(vec![0; KEPT_BYTES + 1]));
+        assert!(buffers.lock().is_empty());
     }
 }

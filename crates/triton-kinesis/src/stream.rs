@@ -192,7 +192,7 @@ impl StreamClient for KinesisStream {
         }
         self.limits().await?.check(entries)?;
         let _permit = self.kinesis().permit().await;
-        let answer = put_records(self.kinesis().data(), self.target(), entries)
+        let answer = put_records(self.kinesis().data(), self.kinesis().buffers(), self.target(), entries)
             .await
             .map_err(|error| self.kinesis().writing(self.name(), None).error(error))?;
         if answer.records.is_empty() {

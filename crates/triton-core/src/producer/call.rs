@@ -8,7 +8,7 @@ use crate::client::Limits;
 use crate::record::PutEntry;
 use crate::record::aggregate::Packer;
 
-use super::lane::{Lane, Lanes, Pending};
+use super::lane::{Claim, Lane, Lanes, Pending};
 
 /// Bytes that an aggregate has at least, where there is so much: what Kinesis bills as one. More only where the quota
 /// allows more at once. Larger ones would cost little less, and make the shard's pace coarse.
@@ -36,7 +36,7 @@ pub(super) struct Wire {
 
 pub(super) enum Records {
     /// Its entry is the call's.
-    One(Pending),
+    One(Claim),
     Packed(Vec<Pending>),
 }
 
@@ -141,18 +141,18 @@ impl<'a> Loader<'a> {
         }
         let entry = packer.finish()?;
         match packed.len() {
-            1 => Some((entry, Records::One(packed.pop()?))),
+            1 => Some((entry, Records::One(packed.pop()?.claim))),
             _ => Some((entry, Records::Packed(packed))),
         }
     }
 }
 
 fn one(lane: &mut Lane) -> Option<(PutEntry, Records)> {
-    let pending = lane.pop_front().map(sent)?;
-    Some((pending.entry.clone(), Records::One(pending)))
+    let Pending { entry, claim } = lane.pop_front().map(sent)?;
+    Some((entry, Records::One(claim)))
 }
 
 fn sent(mut pending: Pending) -> Pending {
-    pending.place.may_have_written = true;
+    pending.claim.place.may_have_written = true;
     pending
 }

@@ -41,10 +41,10 @@ impl Hasher for AsItIs {
     }
 }
 
-/// The keys that have a record ready or on its way, and what waits behind it. Only ever asked for one key, so that the
-/// order inside cannot matter.
+/// The keys that have a record ready or on its way, and what waits behind it: mostly nothing, so that a key takes little
+/// room. Only ever asked for one key, so that the order inside cannot matter.
 #[derive(Default)]
-pub(super) struct Chains(HashMap<ChainId, Chain, BuildHasherDefault<AsItIs>>);
+pub(super) struct Chains(HashMap<ChainId, Option<Box<Chain>>, BuildHasherDefault<AsItIs>>);
 
 #[derive(Default)]
 struct Chain {
@@ -56,37 +56,44 @@ struct Chain {
 impl Chains {
     /// Puts a record at the end of its chain; gives it back if nothing is before it.
     pub(super) fn join(&mut self, pending: Pending) -> Option<Pending> {
-        match self.0.entry(pending.chain) {
+        match self.0.entry(pending.claim.chain) {
             Entry::Occupied(mut chain) => {
-                chain.get_mut().waiting.push_back(pending);
+                chain.get_mut().get_or_insert_default().waiting.push_back(pending);
                 None
             }
             Entry::Vacant(chain) => {
-                chain.insert(Chain::default());
+                chain.insert(None);
                 Some(pending)
             }
         }
     }
 
-    /// The chain's first record was stored. Tells whether that was before the one in front of it.
-    pub(super) fn is_inverted(&mut self, chain: ChainId, number: SequenceNumber) -> bool {
-        let Some(chain) = self.0.get_mut(&chain) else { return false };
-        let before = chain.last.replace(number);
-        before.is_some_and(|before| before > number)
+    /// The chain's first record was stored: whether that was before the one in front of it, and the next one, which now
+    /// is the first.
+    pub(super) fn stored(&mut self, chain: ChainId, number: SequenceNumber) -> (bool, Option<Pending>) {
+        self.advance(chain, |chain| chain.last.replace(number).is_some_and(|before| before > number))
     }
 
-    /// The chain's first record has its outcome: the next one, which now is the first.
+    /// The chain's first record has failed: the next one, which now is the first.
     pub(super) fn next(&mut self, chain: ChainId) -> Option<Pending> {
-        let next = self.0.get_mut(&chain).and_then(|chain| chain.waiting.pop_front());
+        self.advance(chain, |_| false).1
+    }
+
+    fn advance(&mut self, chain: ChainId, look: impl FnOnce(&mut Chain) -> bool) -> (bool, Option<Pending>) {
+        let Entry::Occupied(mut place) = self.0.entry(chain) else { return (false, None) };
+        let (seen, next) = match place.get_mut() {
+            Some(chain) => (look(chain), chain.waiting.pop_front()),
+            None => (false, None),
+        };
         if next.is_none() {
-            self.0.remove(&chain);
+            place.remove();
         }
-        next
+        (seen, next)
     }
 
     /// Takes out what waits in a chain of this key; the others of the chain stay.
     pub(super) fn take(&mut self, chain: ChainId, key: &PartitionKey) -> VecDeque<Pending> {
-        let Some(chain) = self.0.get_mut(&chain) else { return VecDeque::new() };
+        let Some(Some(chain)) = self.0.get_mut(&chain) else { return VecDeque::new() };
         let (taken, kept) =
             std::mem::take(&mut chain.waiting).into_iter().partition(|it| it.entry.partition_key == *key);
         chain.waiting = kept;

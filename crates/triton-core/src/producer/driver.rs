@@ -31,6 +31,9 @@ use self::settle::Outage;
 /// Calls that are on their way at once.
 const CALLS: usize = 64;
 
+/// Accepted records for which there is room at all times; a burst's goes with it.
+const KEPT: usize = 8_192;
+
 /// What a task of the driver ended with.
 enum Done {
     Call(Result<Vec<Result<PutReceipt>>>),
@@ -47,6 +50,8 @@ pub(super) struct Driver {
     /// Counts the maps of lanes.
     generation: u64,
     chains: Chains,
+    /// Empty: takes turns with the inbox's, so that neither grows anew.
+    accepted: Vec<Pending>,
     tasks: JoinSet<Done>,
     calls: Vec<(Id, Call)>,
     /// Records that are ready, in all lanes.
@@ -117,6 +122,7 @@ impl Driver {
             lane_options,
             generation: 0,
             chains: Chains::default(),
+            accepted: Vec::new(),
             tasks: JoinSet::new(),
             calls: Vec::new(),
             ready: 0,
@@ -170,9 +176,11 @@ impl Driver {
     /// Takes what was accepted into lanes and chains. Tells whether the producer is closed.
     fn take_in(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
+        let mut accepted = std::mem::take(&mut self.accepted);
         let mut inbox = shared.inbox();
         let Inbox { records, reserved, fences, is_urgent, is_closed, .. } = &mut *inbox;
-        let (records, is_closed) = (std::mem::take(records), *is_closed);
+        std::mem::swap(records, &mut accepted);
+        let is_closed = *is_closed;
         self.fences.append(fences);
         if let Some(reserved) = reserved.take() {
             match &mut self.reserved {
@@ -185,10 +193,10 @@ impl Driver {
         if is_urgent {
             self.due_before = Some(Instant::now());
         }
-        for pending in records {
+        for pending in accepted.drain(..) {
             match self.epochs.back_mut() {
-                Some((epoch, count)) if *epoch == pending.epoch => *count += 1,
-                _ => self.epochs.push_back((pending.epoch, 1)),
+                Some((epoch, count)) if *epoch == pending.claim.epoch => *count += 1,
+                _ => self.epochs.push_back((pending.claim.epoch, 1)),
             }
             if let Err(error) = self.limits.check_record(&pending.entry) {
                 self.conclude(pending, Err(error));
@@ -198,6 +206,9 @@ impl Driver {
             if let Some(pending) = first {
                 self.enqueue(pending);
             }
+        }
+        if accepted.capacity() <= KEPT {
+            self.accepted = accepted;
         }
         self.give_back();
         is_closed
@@ -277,7 +288,7 @@ impl Driver {
             if order == Order::ByLane && lane.in_flight > 0 {
                 return None;
             }
-            let (accepted, sends_at) = (first.accepted, lane.sends_at(now));
+            let (accepted, sends_at) = (first.claim.accepted, lane.sends_at(now));
             let is_full = if sends_at <= now { now_is_full } else { all_is_full };
             let is_due = is_full || due_before.is_some_and(|before| accepted <= before);
             let due = if is_due { now } else { accepted + linger };

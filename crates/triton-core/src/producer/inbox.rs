@@ -25,7 +25,7 @@ use crate::retry::{Backoff, until_done};
 
 use super::chain::ChainId;
 use super::driver::Driver;
-use super::lane::Pending;
+use super::lane::{Claim, Pending};
 use super::ticket::{Place, Places, Ticket};
 use super::{FailedPut, ProducerOptions};
 
@@ -159,8 +159,10 @@ impl Shared {
     ) -> Result<()> {
         let mut inbox = self.open_inbox()?;
         let now = Instant::now();
-        for entry in entries {
-            inbox.push(entry, places.place(), now);
+        inbox.records.reserve(entries.len());
+        let places = places.places(entries.len());
+        for (entry, place) in entries.into_iter().zip(places) {
+            inbox.push(entry, place, now);
         }
         inbox.reserve(reserved);
         inbox.is_urgent = true;
@@ -262,7 +264,8 @@ impl Inbox {
         let epoch = self.epoch;
         self.accepted += 1;
         let (failing_since, is_uncertain) = (None, false);
-        self.records.push(Pending { entry, place, accepted, failing_since, is_uncertain, chain, epoch });
+        let claim = Claim { place, accepted, failing_since, is_uncertain, chain, epoch };
+        self.records.push(Pending { entry, claim });
     }
 
     fn reserve(&mut self, reserved: Reservation) {
@@ -282,7 +285,7 @@ async fn drive(shared: Arc<Shared>) {
             let error = unsent(error);
             while let Some((records, reserved)) = left.take() {
                 for pending in records {
-                    shared.conclude(pending.entry, pending.place, Err(error.clone()));
+                    shared.conclude(pending.entry, pending.claim.place, Err(error.clone()));
                 }
                 drop(reserved);
             }

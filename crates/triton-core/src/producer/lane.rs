@@ -17,6 +17,11 @@ use super::ticket::Place;
 /// A record without its outcome.
 pub(super) struct Pending {
     pub(super) entry: PutEntry,
+    pub(super) claim: Claim,
+}
+
+/// What is remembered of a record beside its entry, which a call holds while it is on its way.
+pub(super) struct Claim {
     pub(super) place: Place,
     pub(super) accepted: Instant,
     /// When it failed first.

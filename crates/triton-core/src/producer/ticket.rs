@@ -54,7 +54,8 @@ struct Board {
 
 enum Outcome {
     Pending(Option<Waker>),
-    Known(Result<PutReceipt>),
+    /// Errors are rare and large.
+    Known(Result<PutReceipt, Box<Error>>),
     Taken,
 }
 
@@ -71,7 +72,7 @@ impl Outcomes {
     fn poll(&self, index: usize, context: &mut Context<'_>) -> Poll<Result<PutReceipt>> {
         let outcomes = &mut self.lock().outcomes;
         match std::mem::replace(&mut outcomes[index], Outcome::Taken) {
-            Outcome::Known(outcome) => Poll::Ready(outcome),
+            Outcome::Known(outcome) => Poll::Ready(outcome.map_err(|error| *error)),
             Outcome::Pending(_) => {
                 outcomes[index] = Outcome::Pending(Some(context.waker().clone()));
                 Poll::Pending
@@ -89,7 +90,7 @@ impl Outcomes {
                 return Poll::Pending;
             }
             let known = |outcome| match outcome {
-                Outcome::Known(outcome) => Some(outcome),
+                Outcome::Known(outcome) => Some(outcome.map_err(|error| *error)),
                 Outcome::Pending(_) | Outcome::Taken => None,
             };
             into.extend(board.outcomes.drain(..).filter_map(known));
@@ -120,20 +121,29 @@ impl Places {
         if self.given == SHARED {
             *self = Self::new();
         }
-        let place = self.place();
-        let ticket = Ticket { outcomes: Arc::clone(&self.outcomes), index: self.given - 1 };
+        let index = self.take(1);
+        let place = self.place(index);
+        let ticket = Ticket { outcomes: Arc::clone(&self.outcomes), index };
         (place, ticket)
     }
 
-    /// A place whose outcome is read from the whole.
-    pub(super) fn place(&mut self) -> Place {
-        let index = self.given;
-        self.given += 1;
-        {
-            let mut board = self.outcomes.lock();
-            board.outcomes.push(Outcome::Pending(None));
-            board.unknown += 1;
-        }
+    /// So many places, whose outcomes are read from the whole.
+    pub(super) fn places(&mut self, count: usize) -> impl Iterator<Item = Place> {
+        let first = self.take(count);
+        (first..first + count).map(|index| self.place(index))
+    }
+
+    /// Makes room for so many outcomes; answers with the index of the first.
+    fn take(&mut self, count: usize) -> usize {
+        let first = self.given;
+        self.given += count;
+        let mut board = self.outcomes.lock();
+        board.outcomes.extend((0..count).map(|_| Outcome::Pending(None)));
+        board.unknown += count;
+        first
+    }
+
+    fn place(&self, index: usize) -> Place {
         Place { outcomes: Some(Arc::clone(&self.outcomes)), index, may_have_written: false }
     }
 
@@ -162,7 +172,7 @@ impl Place {
             let mut board = outcomes.lock();
             board.unknown -= 1;
             let whole = if board.unknown == 0 { board.whole.take() } else { None };
-            (std::mem::replace(&mut board.outcomes[self.index], Outcome::Known(outcome)), whole)
+            (std::mem::replace(&mut board.outcomes[self.index], Outcome::Known(outcome.map_err(Box::new))), whole)
         };
         if let Outcome::Pending(Some(waker)) = before {
             waker.wake();

@@ -89,7 +89,7 @@ impl Driver {
         }
         self.ready = 0;
         // What has failed stands in front, as in every lane.
-        let (failing, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|it| it.failing_since.is_some());
+        let (failing, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|it| it.claim.failing_since.is_some());
         failing.into_iter().chain(waiting).for_each(|pending| self.enqueue(pending));
         for (receipt, records) in std::mem::take(&mut self.strays).into_iter().rev() {
             let landed = shards.iter().find(|shard| shard.id == receipt.shard_id);
@@ -101,7 +101,7 @@ impl Driver {
                 // Who reads as the Kinesis Client Library does drops all of it, so that all of it is put again.
                 self.shared.metrics.duplicates.increment(records.len() as u64);
                 for mut pending in records.into_iter().rev() {
-                    pending.is_uncertain = true;
+                    pending.claim.is_uncertain = true;
                     self.requeue(pending);
                 }
             }

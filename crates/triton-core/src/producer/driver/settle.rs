@@ -1,6 +1,6 @@
 //! What an answer means: each record's outcome, or another try.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -99,25 +99,33 @@ impl Driver {
             answers = vec![Err(Error::Throttled { problem: "planted".into() }); count];
         }
         let is_current = call.generation == self.generation;
-        let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
+        let mut tallies: Vec<(usize, Tally)> = Vec::new();
         let mut failed = Vec::new();
         let Call { entries, wires, .. } = call;
-        for ((wire, entry), answer) in wires.into_iter().zip(entries.iter()).zip(answers) {
+        // The task that had the other hold on them has ended.
+        let entries = Arc::unwrap_or_clone(entries);
+        for ((wire, entry), answer) in wires.into_iter().zip(entries).zip(answers) {
             if is_current {
-                tallies.entry(wire.lane).or_default().add(&answer, entry);
+                // What a call has of a lane stands together.
+                if tallies.last().is_none_or(|(lane, _)| *lane != wire.lane) {
+                    tallies.push((wire.lane, Tally::default()));
+                }
+                if let Some((_, tally)) = tallies.last_mut() {
+                    tally.add(&answer, &entry);
+                }
                 self.lanes.lanes[wire.lane].in_flight -= 1;
             }
             match answer {
-                Ok(receipt) => self.stored(wire, receipt, is_current),
-                Err(error) => failed.push((wire, error)),
+                Ok(receipt) => self.stored(wire, entry, receipt, is_current),
+                Err(error) => failed.push((wire, entry, error)),
             }
         }
         for (lane, tally) in tallies {
             self.learn(lane, &tally, now);
         }
         // From the last on, so that each stands before those that were behind it.
-        for (wire, error) in failed.into_iter().rev() {
-            self.failed(wire, &error, now);
+        for (wire, entry, error) in failed.into_iter().rev() {
+            self.failed(wire, entry, &error, now);
         }
         self.expire(now);
     }
@@ -147,7 +155,7 @@ impl Driver {
         }
     }
 
-    fn stored(&mut self, wire: Wire, receipt: PutReceipt, is_current: bool) {
+    fn stored(&mut self, wire: Wire, entry: PutEntry, receipt: PutReceipt, is_current: bool) {
         let expected = if is_current { self.lanes.lanes[wire.lane].shard.as_ref() } else { None };
         let is_stray =
             expected.is_some_and(|expected| *expected != receipt.shard_id) || (!is_current && self.aggregates);
@@ -155,7 +163,7 @@ impl Driver {
             self.listing.is_wanted = true;
         }
         match wire.records {
-            Records::One(pending) => self.acknowledge(pending, receipt),
+            Records::One(claim) => self.acknowledge(Pending { entry, claim }, receipt),
             // It may have landed where some of its records do not belong: the map will tell.
             Records::Packed(records) if is_stray => self.strays.push((receipt, records)),
             Records::Packed(records) => {
@@ -168,19 +176,19 @@ impl Driver {
 
     pub(super) fn acknowledge(&mut self, pending: Pending, receipt: PutReceipt) {
         if self.order == Order::ByKey {
-            let chain = pending.chain;
-            if self.chains.is_inverted(chain, receipt.sequence_number) {
+            let (is_inverted, next) = self.chains.stored(pending.claim.chain, receipt.sequence_number);
+            if is_inverted {
                 self.shared.metrics.inversions.increment(1);
                 tracing::warn!(
                     key = %pending.entry.partition_key, sequence_number = %receipt.sequence_number,
                     "stored before an earlier record of its key"
                 );
             }
-            self.conclude(pending, Ok(receipt));
-            self.go_on(chain);
-        } else {
-            self.conclude(pending, Ok(receipt));
+            if let Some(next) = next {
+                self.enqueue(next);
+            }
         }
+        self.conclude(pending, Ok(receipt));
     }
 
     /// Lets the next record of a chain go.
@@ -190,21 +198,21 @@ impl Driver {
         }
     }
 
-    fn failed(&mut self, wire: Wire, error: &Error, now: Instant) {
+    fn failed(&mut self, wire: Wire, entry: PutEntry, error: &Error, now: Instant) {
         let records = match wire.records {
-            Records::One(pending) => vec![pending],
+            Records::One(claim) => vec![Pending { entry, claim }],
             Records::Packed(records) => records,
         };
         for mut pending in records.into_iter().rev() {
-            pending.is_uncertain |= error.may_have_written();
-            pending.place.may_have_written = pending.is_uncertain;
+            pending.claim.is_uncertain |= error.may_have_written();
+            pending.claim.place.may_have_written = pending.claim.is_uncertain;
             if !error.is_retryable() {
                 self.fail(pending, error.clone());
                 continue;
             }
-            pending.failing_since.get_or_insert(now);
+            pending.claim.failing_since.get_or_insert(now);
             if planted::is(Bug::NoOrderOnRetry) && self.order == Order::ByKey {
-                self.go_on(pending.chain);
+                self.go_on(pending.claim.chain);
             }
             self.requeue(pending);
         }
@@ -230,13 +238,13 @@ impl Driver {
                 };
                 let error = error.clone();
                 // What has failed stands in front.
-                let mut failing = lane.ready.iter().map_while(|pending| pending.failing_since);
+                let mut failing = lane.ready.iter().map_while(|pending| pending.claim.failing_since);
                 if !lane_since.is_some_and(is_late) && !failing.any(is_late) {
                     continue;
                 }
                 let late = lane.extract(|pending| {
-                    pending.failing_since.is_some_and(is_late)
-                        || lane_since.is_some_and(|since| is_late(since.max(pending.accepted)))
+                    pending.claim.failing_since.is_some_and(is_late)
+                        || lane_since.is_some_and(|since| is_late(since.max(pending.claim.accepted)))
                 });
                 lanes.push(index);
                 expired.extend(late.into_iter().map(|pending| (pending, error.clone())));
@@ -254,13 +262,14 @@ impl Driver {
 
     /// Fails a record, and those behind it that it could be overtaken by.
     fn fail(&mut self, pending: Pending, error: Error) {
-        let withholds = pending.is_uncertain && self.shared.options.withholds;
-        let (chain, key) = (pending.chain, pending.entry.partition_key.clone());
+        let withholds = pending.claim.is_uncertain && self.shared.options.withholds;
+        let (chain, key) = (pending.claim.chain, pending.entry.partition_key.clone());
         self.conclude_failed(pending, error.clone());
         let behind = match self.order {
             Order::ByKey if withholds => self.chains.take(chain, &key),
             Order::ByCall | Order::ByLane if withholds => {
-                let of_key = |lane: &mut Lane| lane.extract(|it| it.chain == chain && it.entry.partition_key == key);
+                let of_key =
+                    |lane: &mut Lane| lane.extract(|it| it.claim.chain == chain && it.entry.partition_key == key);
                 let behind: VecDeque<Pending> = self.lanes.lanes.iter_mut().flat_map(of_key).collect();
                 self.ready -= behind.len();
                 behind
@@ -268,7 +277,7 @@ impl Driver {
             _ => VecDeque::new(),
         };
         for pending in behind {
-            match pending.is_uncertain {
+            match pending.claim.is_uncertain {
                 // It was sent itself, in the same aggregate.
                 true => self.conclude_failed(pending, error.clone()),
                 false => self.conclude(pending, Err(Error::Withheld { source: Box::new(error.clone()) })),
@@ -281,7 +290,7 @@ impl Driver {
 
     /// An error says that the record may have been written if any of its own tries may have, and only then.
     fn conclude_failed(&mut self, pending: Pending, error: Error) {
-        let error = match (pending.is_uncertain, error.may_have_written()) {
+        let error = match (pending.claim.is_uncertain, error.may_have_written()) {
             (true, false) => {
                 let problem = "an earlier try had no answer, the last one failed".to_owned();
                 Error::Unavailable { problem, may_have_written: true, source: Some(Arc::new(error)) }
@@ -298,9 +307,9 @@ impl Driver {
     /// Gives a record its outcome.
     pub(super) fn conclude(&mut self, pending: Pending, outcome: Result<PutReceipt>) {
         self.freed += cost(&pending.entry);
-        if let Ok(place) = self.epochs.binary_search_by_key(&pending.epoch, |(epoch, _)| *epoch) {
+        if let Ok(place) = self.epochs.binary_search_by_key(&pending.claim.epoch, |(epoch, _)| *epoch) {
             self.epochs[place].1 -= 1;
         }
-        self.shared.conclude(pending.entry, pending.place, outcome);
+        self.shared.conclude(pending.entry, pending.claim.place, outcome);
     }
 }

@@ -13,8 +13,9 @@ use crate::record::{PartitionKey, Record};
 /// The records inside a record, if it is an aggregate.
 ///
 /// They come in their order, with their own partition keys and payloads, the aggregate's shard, sequence number and
-/// arrival, and their index as [`sub_sequence_number`](Record::sub_sequence_number). Payloads are slices of the aggregate's, and keep all
-/// of it in memory; a partition key has memory of its own. Records whose hash key lies outside the shard are there too.
+/// arrival, and their index as [`sub_sequence_number`](Record::sub_sequence_number). Payloads are slices of the
+/// aggregate's, and keep all of it in memory; a partition key keeps the aggregate's keys. Records whose hash key lies
+/// outside the shard are there too.
 ///
 /// `None` stands for a record of its own: one without the magic bytes, with a wrong MD5, or with a message that does not
 /// parse, refers to a key that is not there, or to an explicit hash key that is no number of 128 bits. Such a record is
@@ -95,10 +96,13 @@ struct Tables {
 impl Tables {
     fn read(message: &[u8]) -> Option<Self> {
         let mut tables = Self { keys: Vec::new(), are_hash_keys: Vec::new(), records: 0 };
+        // One allocation for all keys.
+        let (mut texts, mut ends) = (String::new(), Vec::new());
         for field in Fields(message) {
             match field? {
                 (field::PARTITION_KEY, Value::Bytes(key)) => {
-                    tables.keys.push(PartitionKey::stored(ByteString::from(str::from_utf8(key).ok()?)));
+                    texts.push_str(str::from_utf8(key).ok()?);
+                    ends.push(texts.len());
                 }
                 (field::EXPLICIT_HASH_KEY, Value::Bytes(hash_key)) => {
                     tables.are_hash_keys.push(str::from_utf8(hash_key).ok()?.parse::<u128>().is_ok());
@@ -109,6 +113,11 @@ impl Tables {
                 _ => {}
             }
         }
+        let (texts, mut start) = (ByteString::from(texts), 0);
+        tables.keys = ends
+            .into_iter()
+            .map(|end| PartitionKey::stored(texts.slice_ref(&texts[std::mem::replace(&mut start, end)..end])))
+            .collect();
         Some(tables)
     }
 }
