@@ -88,7 +88,9 @@ pub(crate) struct Accepted {
     /// As they were sent: an aggregate is one.
     pub(crate) records: u64,
     pub(crate) throttled: u64,
+    /// Calls that were answered, and how long they took.
     pub(crate) calls: u64,
+    pub(crate) time: Duration,
 }
 
 /// What was read, and what was refused for a quota.

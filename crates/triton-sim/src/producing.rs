@@ -12,7 +12,7 @@ use crate::model::{Handle, Kinesis};
 use crate::scenario::{Producing, Scenario};
 
 /// What the budget counts a record beside its bytes.
-const RECORD_OVERHEAD: usize = 200;
+pub(crate) const RECORD_OVERHEAD: usize = 200;
 
 fn options(producing: &Producing) -> ProducerOptions {
     let options = ProducerOptions::default().with_seed(producing.seed);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::client::{Limits, Quota};
 use crate::error::Error;
-use crate::pace::Pace;
+use crate::pace::{Pace, Tries};
 use crate::record::PutEntry;
 use crate::retry::{Backoff, RetryPolicy};
 use crate::shard::{HashKey, HashKeyRange, Shard, ShardId};
@@ -146,7 +146,7 @@ impl Lanes {
             count: quota.count.saturating_mul(shards),
         };
         let quota = limits.write_quota.filter(|_| shards > 0).map(times);
-        let pace = quota.map(|quota| Pace::new(quota, options.origin, Instant::now()));
+        let pace = quota.map(|quota| Pace::new(quota, Tries::OF_RECORDS, options.origin, Instant::now()));
         let lane = Lane::new(None, HashKeyRange::ALL, pace, options.retry.backoff(options.seed));
         Self { lanes: vec![lane], active: VecDeque::new() }
     }
@@ -173,7 +173,8 @@ impl Lanes {
         let lane = |(number, shard): (usize, &&Shard)| {
             let known = before.lanes.iter_mut().find(|lane| lane.shard.as_ref() == Some(&shard.id));
             let pace = known.and_then(|lane| lane.pace.take());
-            let pace = pace.or_else(|| limits.write_quota.map(|quota| Pace::new(quota, options.origin, now)));
+            let pace = pace
+                .or_else(|| limits.write_quota.map(|quota| Pace::new(quota, Tries::OF_RECORDS, options.origin, now)));
             let backoff = options.retry.backoff(options.seed.wrapping_add(number as u64));
             Lane::new(Some(shard.id.clone()), shard.hash_key_range, pace, backoff)
         };

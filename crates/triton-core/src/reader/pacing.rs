@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::{Limits, Position};
-use crate::pace::Pace;
+use crate::pace::{Pace, Tries};
 
 use super::ReaderOptions;
 
@@ -17,11 +17,21 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// How long a poll's wait may differ from the interval, as a part of it: shards that once were in step fall out of it.
 const JITTER: f64 = 0.1;
 
-/// The times of one shard's fetches.
+/// Pages of a shard that has more, in a second: what is refused then is found out within half a second, where Kinesis'
+/// largest page is a debt of five. As few as that leave most of the five calls a second to others.
+const PAGES_A_SECOND: usize = 2;
+
+/// Records of a first page, whose size nobody knows.
+const FIRST_RECORDS: usize = 1_000;
+
+/// The times of one shard's fetches, and how much each asks for.
 #[derive(Debug)]
 pub(super) struct Pacing {
     /// `None` where there is no quota.
     pace: Option<Pace>,
+    /// Bytes that a page is to have, where there is a quota, and records that were as many last.
+    page_bytes: Option<usize>,
+    page_records: usize,
     pushes: bool,
     /// Between the polls of who has caught up.
     interval: Duration,
@@ -48,7 +58,9 @@ impl Pacing {
     ) -> Self {
         let now = Instant::now();
         Self {
-            pace: limits.read_quota.map(|quota| Pace::new(quota, origin, now)),
+            pace: limits.read_quota.map(|quota| Pace::new(quota, Tries::OF_FETCHES, origin, now)),
+            page_bytes: limits.read_quota.map(|quota| quota.bytes as usize / PAGES_A_SECOND),
+            page_records: FIRST_RECORDS,
             pushes: limits.pushes,
             interval: interval(limits, options),
             looks_again: options.until_caught_up || limits.read_quota.is_none(),
@@ -77,6 +89,11 @@ impl Pacing {
         }
     }
 
+    /// How many records to ask for, at most so many.
+    pub(super) fn records(&self, most: usize) -> usize {
+        if self.page_bytes.is_some() { self.page_records.min(most) } else { most }
+    }
+
     /// A fetch is sent now.
     pub(super) fn sent(&mut self) {
         self.sent = Instant::now();
@@ -90,9 +107,15 @@ impl Pacing {
         }
     }
 
-    /// The fetch has answered with a page of so many bytes, behind the newest record by so much.
-    pub(super) fn answered(&mut self, bytes: usize, is_empty: bool, millis_behind: u64) {
+    /// The fetch has answered with a page of so many bytes and records, behind the newest record by so much.
+    pub(super) fn answered(&mut self, bytes: usize, records: usize, millis_behind: u64) {
         let now = Instant::now();
+        let is_empty = records == 0;
+        if let Some(page_bytes) = self.page_bytes
+            && !is_empty
+        {
+            self.page_records = (page_bytes * records / bytes.max(1)).max(1);
+        }
         self.spend(now, bytes, 0);
         if let Some(pace) = &mut self.pace {
             pace.accepted(now, bytes, 1);

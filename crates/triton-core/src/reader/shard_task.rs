@@ -150,7 +150,10 @@ impl ShardTask {
         self.pacing.until_due().await;
         let (room, max_records) = match self.pacing.waits_inside() {
             true => (self.shared.prefetch.nothing(), self.shared.options.max_records.min(PUSHED_RECORDS)),
-            false => (self.shared.prefetch.room(self.page_size.bytes()).await, self.shared.options.max_records),
+            false => (
+                self.shared.prefetch.room(self.page_size.bytes()).await,
+                self.pacing.records(self.shared.options.max_records),
+            ),
         };
         self.pacing.sent();
         self.meter.fetches.increment(1);
@@ -165,9 +168,9 @@ impl ShardTask {
     /// Hands a page over. Nothing is awaited before that, so that what was fetched is delivered, stopped or not.
     async fn take(&mut self, batch: Batch, mut room: Room) -> Option<Ended> {
         self.backoff.reset();
-        let (is_caught_up, is_empty) = (batch.is_caught_up(), batch.records.is_empty());
+        let is_caught_up = batch.is_caught_up();
         let bytes = batch.records.iter().map(size).sum();
-        self.pacing.answered(bytes, is_empty, batch.millis_behind);
+        self.pacing.answered(bytes, batch.records.len(), batch.millis_behind);
         self.meter.millis_behind.set(batch.millis_behind as f64);
         if is_caught_up && self.shared.options.until_caught_up {
             return Some(Ended::CaughtUp);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use triton_core::{
     Batch, Error, Limits, Position, PutEntry, PutReceipt, Result, SequenceNumber, Shard, ShardId, ShardReader,
     StreamClient,
@@ -122,10 +122,10 @@ impl StreamClient for Handle {
     async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
         let options = &self.kinesis.options;
         options.limits.check(entries)?;
+        let begun = Instant::now();
         let (call, fate) = {
             let mut state = self.kinesis.state();
             state.next_call += 1;
-            state.accepted.calls += 1;
             let call = state.next_call;
             state.watched(|puts, log| {
                 let bytes = entries.iter().map(|entry| entry.size() as u64).sum();
@@ -147,6 +147,9 @@ impl StreamClient for Handle {
                 let answers = apply(&self.kinesis, entries);
                 self.way().await;
                 put.end(&answers);
+                let accepted = &mut self.kinesis.state().accepted;
+                accepted.calls += 1;
+                accepted.time += begun.elapsed();
                 return Ok(answers);
             }
             Fate::Unsent => {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 use triton_core::{PartitionKey, PutEntry, Reader, ReaderOptions, Size, Start};
 
-use super::{Variant, mark, model, named};
+use super::{LEAST_SHARE, Variant, mark, model, named};
 use crate::model::limiter::Neighbours;
 use crate::model::{Handle, Kinesis};
 
@@ -31,7 +31,7 @@ pub(crate) struct Measured {
 /// How long it runs before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(6);
 /// A backlog has no more records than that; less is read then.
-const MOST_RECORDS: usize = 1_500_000;
+const MOST_RECORDS: usize = 4_000_000;
 
 impl Row {
     pub(crate) fn all() -> Vec<Self> {
@@ -44,27 +44,28 @@ impl Row {
         others.into_iter().flat_map(of).collect()
     }
 
-    pub(crate) const HEADER: &'static str = "shards  size      others      share  throttled  goal";
+    pub(crate) const HEADER: &'static str = "shards  size     others     share  throttled  goal";
 
     /// What it is.
     pub(crate) fn title(self) -> String {
-        format!("{:<6}  {:<8}  {:<7}", self.shards, Size(self.size).to_string(), named(self.neighbours))
+        format!("{:<6}  {:<7}  {:<6}", self.shards, Size(self.size).to_string(), named(self.neighbours))
     }
 
     /// One line of the table.
-    pub(crate) fn line(self, Measured { share, refused }: Measured) -> String {
+    pub(crate) fn line(self, measured: Measured) -> String {
+        let Measured { share, refused } = measured;
         format!(
             "{}  {:>6.2} %  {:>7.3} %  {}",
             self.title(),
             share * 100.0,
             refused * 100.0,
-            mark(share, refused, self.neighbours),
+            mark(self.is_met(measured)),
         )
     }
 
     /// Whether its goals are met.
     pub(crate) fn is_met(self, measured: Measured) -> bool {
-        mark(measured.share, measured.refused, self.neighbours) == "met"
+        measured.share >= LEAST_SHARE
     }
 
     /// Runs it over every limiter, for so long each, and takes the worst.
@@ -86,20 +87,22 @@ impl Row {
             let kinesis = Kinesis::new(model(self.shards, variant, Neighbours::Constant(0.0), self.neighbours), None)?;
             let entry = PutEntry::new(PartitionKey::stored("backlog"), Bytes::from(vec![0; self.size]));
             let a_second = (2.0 * variant.megabyte / entry.size() as f64).ceil() as usize * self.shards;
-            let seconds = lasts.as_secs_f64().min((MOST_RECORDS / a_second) as f64 - 2.0 * WARM_UP.as_secs_f64());
+            let most = Duration::from_secs((MOST_RECORDS / a_second) as u64);
+            let warm_up = WARM_UP.min(most / 4);
+            let lasts = lasts.min(most - 2 * warm_up);
             // What a bucket holds at the start comes on top.
-            let backlog = a_second / self.shards * (seconds as usize + 2 * WARM_UP.as_secs() as usize);
+            let backlog = a_second / self.shards * (lasts + 2 * warm_up).as_secs() as usize;
             for shard in 0..self.shards {
                 kinesis.fill(shard, &entry, backlog);
             }
-            self.drain(kinesis, Duration::from_secs_f64(seconds)).await
+            self.drain(kinesis, warm_up, lasts).await
         })
     }
 
-    async fn drain(self, kinesis: Arc<Kinesis>, lasts: Duration) -> Result<Measured> {
+    async fn drain(self, kinesis: Arc<Kinesis>, warm_up: Duration, lasts: Duration) -> Result<Measured> {
         let client = Arc::new(Handle::producer(&kinesis));
         let mut reader = Reader::start(client, Start::All, ReaderOptions::default().with_seed(1)).await?;
-        let warm = Instant::now() + WARM_UP;
+        let warm = Instant::now() + warm_up;
         while let Ok(Some(batch)) = timeout_at(warm, reader.next_batch()).await {
             batch?;
         }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use triton_core::{HashKey, PartitionKey, PutEntry, Size};
 
-use super::{Keys, ROUND_TRIP, Variant, mark, model, named};
+use super::ideal::Ideal;
+use super::{Keys, LEAST_SHARE, MOST_REFUSED, MOST_REFUSED_WHILE_CHANGING, Variant, mark, model, named};
 use crate::model::Kinesis;
 use crate::model::limiter::{Neighbours, Shape};
-use crate::producing::{Saturated, Saturating};
+use crate::producing::{RECORD_OVERHEAD, Saturated, Saturating};
 
 /// How records are put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(crate) struct Row {
 /// What came of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Measured {
+    /// Records a second.
+    rate: f64,
     share: f64,
     refused: f64,
     /// From the put to the receipt.
@@ -48,6 +51,11 @@ const WARM_UP: Duration = Duration::from_secs(10);
 const WARM_UP_OF_MANY: Duration = Duration::from_secs(6);
 const WARM_UP_OF_ZIPF: Duration = Duration::from_secs(30);
 const WARM_UP_OF_HOT_KEYS: Duration = Duration::from_secs(120);
+/// The pace takes it for a minute that neighbours come and go.
+const WARM_UP_BESIDE_OTHERS: Duration = Duration::from_secs(75);
+/// Records that are so large are so few that they are measured for longer, by a factor.
+const LARGE: usize = 100 << 10;
+const LONGER: u32 = 5;
 /// No run takes more records than that; it ends earlier.
 const MOST_RECORDS: f64 = 3e6;
 const LEAST_TIME: Duration = Duration::from_secs(5);
@@ -80,32 +88,36 @@ impl Row {
     }
 
     pub(crate) const HEADER: &'static str =
-        "shards  keys     size      mode        others      share  throttled         p99        peak  goal";
+        "shards  keys  size     mode        others   records/s     share  throttled        p99       peak  goal";
 
     /// What it is.
     pub(crate) fn title(self) -> String {
         let keys = if self.is_zipf { "Zipf" } else { "even" };
         let (size, mode) = (Size(self.size).to_string(), format!("{:?}", self.mode).to_lowercase());
-        format!("{:<6}  {keys:<7}  {size:<8}  {mode:<10}  {:<7}", self.shards, named(self.neighbours))
+        format!("{:<6}  {keys:<4}  {size:<7}  {mode:<10}  {:<6}", self.shards, named(self.neighbours))
     }
 
     /// One line of the table.
     pub(crate) fn line(self, measured: Measured) -> String {
-        let Measured { share, refused, p99, peak } = measured;
+        let Measured { rate, share, refused, p99, peak } = measured;
         format!(
-            "{}  {:>6.2} %  {:>7.3} %  {:>7} ms  {:>6.1} MiB  {}",
+            "{}  {rate:>10.0}  {:>6.2} %  {:>7.3} %  {:>6} ms  {:>5.1} MiB  {}",
             self.title(),
             share * 100.0,
             refused * 100.0,
             p99.as_millis(),
             peak as f64 / f64::from(1 << 20),
-            mark(share, refused, self.neighbours),
+            mark(self.is_met(measured)),
         )
     }
 
     /// Whether its goals are met.
     pub(crate) fn is_met(self, measured: Measured) -> bool {
-        mark(measured.share, measured.refused, self.neighbours) == "met"
+        let most = match self.neighbours {
+            Neighbours::Constant(_) => MOST_REFUSED,
+            Neighbours::Changing(_) => MOST_REFUSED_WHILE_CHANGING,
+        };
+        measured.share >= LEAST_SHARE && measured.refused < most
     }
 
     /// Runs it over every limiter, for so long each, and takes the worst.
@@ -113,10 +125,11 @@ impl Row {
     /// # Errors
     /// Where a run cannot even begin.
     pub(crate) fn measure(self, lasts: Duration) -> Result<Measured> {
-        let mut worst = Measured { share: f64::MAX, ..Measured::default() };
+        let mut worst = Measured { rate: f64::MAX, share: f64::MAX, ..Measured::default() };
         for variant in Variant::all().filter(|variant| self.shards <= MANY || variant.shape == Shape::Tumbling) {
             let one = self.measure_one(variant, lasts)?;
             worst = Measured {
+                rate: worst.rate.min(one.rate),
                 share: worst.share.min(one.share),
                 refused: worst.refused.max(one.refused),
                 p99: worst.p99.max(one.p99),
@@ -150,6 +163,7 @@ impl Row {
 
     fn warm_up(self) -> Duration {
         match (self.is_zipf, self.mode) {
+            _ if matches!(self.neighbours, Neighbours::Constant(share) if share > 0.0) => WARM_UP_BESIDE_OTHERS,
             (false, _) if self.shards > MANY => WARM_UP_OF_MANY,
             (false, _) => WARM_UP,
             (true, Mode::Ordered) => WARM_UP_OF_HOT_KEYS,
@@ -165,6 +179,7 @@ impl Row {
         };
         let shards = if self.is_zipf { (self.shards as f64).min(9.0) } else { self.shards as f64 };
         let most = Duration::from_secs_f64(MOST_RECORDS / (fastest * shards));
+        let lasts = if self.size >= LARGE { lasts * LONGER } else { lasts };
         lasts.min(most).max(LEAST_TIME)
     }
 
@@ -181,7 +196,7 @@ impl Row {
             saturated.put(offered.next()).await;
         }
         let (before, accepted_before) = kinesis.written();
-        offered.forget();
+        let put_before = offered.put;
         saturated.forget_times();
         let begun = Instant::now();
         while begun.elapsed() < lasts {
@@ -189,19 +204,37 @@ impl Row {
         }
         // The clock goes on by itself where nothing had to wait.
         sleep_until(begun + lasts).await;
-        let seconds = begun.elapsed().as_secs_f64();
+        let lasted = begun.elapsed();
         let (after, accepted) = kinesis.written();
-        let granted: Vec<(f64, f64)> = before
-            .iter()
-            .zip(&after)
-            .map(|(before, after)| (after.bytes - before.bytes, after.count - before.count))
-            .collect();
-        let possible = offered.possible(&granted, self.mode, seconds);
-        let bytes = (accepted.bytes - accepted_before.bytes) as f64;
+        let put = offered.put - put_before;
         let records = (accepted.records - accepted_before.records) as f64;
         let throttled = (accepted.throttled - accepted_before.throttled) as f64;
+        // What is put takes the place of what was accepted.
+        let bytes = (accepted.bytes - accepted_before.bytes) as f64 / put.max(1) as f64;
+        let rates = before.iter().zip(&after).map(|(before, after)| {
+            let by_bytes = (after.bytes - before.bytes) / bytes;
+            let by_count = match self.mode {
+                Mode::Aggregated => f64::MAX,
+                Mode::Relaxed | Mode::Ordered => after.count - before.count,
+            };
+            by_bytes.min(by_count) / lasted.as_secs_f64()
+        });
+        let possible = Ideal::new(
+            self.keys(),
+            &offered.shard_of,
+            self.budget() / (offered.entries[0].size() + RECORD_OVERHEAD),
+            rates,
+            (accepted.time - accepted_before.time) / u32::try_from(accepted.calls - accepted_before.calls)?.max(1),
+            self.mode == Mode::Ordered,
+        );
+        let possible = possible.puts(self.warm_up(), lasted);
         let (p99, peak) = saturated.finish().await;
-        Ok(Measured { share: bytes / possible, refused: throttled / records.max(1.0), p99, peak })
+        let rate = put as f64 / lasted.as_secs_f64();
+        Ok(Measured { rate, share: put as f64 / possible as f64, refused: throttled / records.max(1.0), p99, peak })
+    }
+
+    fn keys(self) -> Keys {
+        Keys::new(if self.is_zipf { ZIPF_KEYS } else { EVEN_KEYS }, self.is_zipf)
     }
 }
 
@@ -210,51 +243,23 @@ struct Offered {
     keys: Keys,
     entries: Vec<PutEntry>,
     shard_of: Vec<usize>,
-    /// Records put since it was forgotten last, by shard and by key.
-    by_shard: Vec<u64>,
-    by_key: Vec<u64>,
+    /// How many there were.
+    put: u64,
 }
 
 impl Offered {
     fn new(row: Row, kinesis: &Kinesis) -> Self {
-        let count = if row.is_zipf { ZIPF_KEYS } else { EVEN_KEYS };
+        let keys = row.keys();
         let data = Bytes::from(vec![0; row.size]);
         let entries: Vec<PutEntry> =
-            (0..count).map(|key| PutEntry::new(PartitionKey::stored(format!("{key:06}")), data.clone())).collect();
+            (0..keys.len()).map(|key| PutEntry::new(PartitionKey::stored(format!("{key:06}")), data.clone())).collect();
         let shard_of =
             entries.iter().map(|entry| kinesis.shard_of(HashKey::of(entry.partition_key.as_str()))).collect();
-        let (by_shard, by_key) = (vec![0; row.shards], vec![0; count]);
-        Self { keys: Keys::new(count, row.is_zipf), entries, shard_of, by_shard, by_key }
+        Self { keys, entries, shard_of, put: 0 }
     }
 
     fn next(&mut self) -> PutEntry {
-        let key = self.keys.draw();
-        self.by_key[key] += 1;
-        self.by_shard[self.shard_of[key]] += 1;
-        self.entries[key].clone()
-    }
-
-    fn forget(&mut self) {
-        self.by_key.fill(0);
-        self.by_shard.fill(0);
-    }
-
-    /// The bytes that the stream could have taken of this, given what its shards granted: see the module above.
-    fn possible(&self, granted: &[(f64, f64)], mode: Mode, seconds: f64) -> f64 {
-        let all: u64 = self.by_shard.iter().sum();
-        let size = self.entries[0].size() as f64;
-        let mut most = f64::MAX;
-        for (&offered, &(bytes, count)) in self.by_shard.iter().zip(granted) {
-            let fits = match mode {
-                Mode::Aggregated => bytes,
-                Mode::Relaxed | Mode::Ordered => bytes.min(count * size),
-            };
-            most = most.min(fits * all as f64 / offered.max(1) as f64);
-        }
-        if mode == Mode::Ordered {
-            let hottest = self.by_key.iter().copied().max().unwrap_or(1).max(1);
-            most = most.min(seconds / ROUND_TRIP * all as f64 / hottest as f64 * size);
-        }
-        most
+        self.put += 1;
+        self.entries[self.keys.draw()].clone()
     }
 }

@@ -44,6 +44,19 @@ async fn a_backlog_of_small_pages_takes_the_time_that_the_calls_take() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_pages_of_a_backlog_are_what_the_quota_gives_in_half_a_second() {
+    // The first page's records are of 1,000 bytes, those behind it ten times as large.
+    let record_bytes = |record| if record < 1_000 { 999 } else { 9_999 };
+    let source = Source::new(Plan { record_bytes, ..with_quota() }, vec![10_000]);
+    let (records, _) = read_all(&source).await;
+    assert_eq!(records, 10_000);
+    let pages: Vec<usize> = source.calls().iter().map(|call| call.records).collect();
+    // What is asked for follows from the page before.
+    assert!(pages[0] == 1_000 && (985..=1_000).contains(&pages[1]), "{pages:?}");
+    assert!(pages[3..pages.len() - 2].iter().all(|records| (99..=100).contains(records)), "{pages:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_throttled_by_others_takes_what_is_left_and_all_of_it_again_later() {
     let source = Source::new(Plan { record_bytes: |_| 999, page_bytes: 1_000_000, ..with_quota() }, vec![1_000_000]);
     let mut reader = source.read(ReaderOptions::default()).await;

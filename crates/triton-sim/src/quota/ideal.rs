@@ -1,0 +1,180 @@
+//! What nobody could do better: the same records in the same order, through a budget as large, into shards that take each
+//! as soon as their quota allows.
+//!
+//! A finite run is not a steady one. A shard that is hotter than others fills the budget slowly, and until then the others
+//! are all busy; and keys come by chance, so that now and then a shard has nothing while others have a lot. A formula would
+//! have to leave that out.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use super::Keys;
+
+/// An unused quota is kept for so long.
+const KEPT: u64 = 1_000_000_000;
+
+/// The ideal producer. Times are nanoseconds of its run.
+pub(super) struct Ideal<'a> {
+    keys: Keys,
+    shard_of: &'a [usize],
+    /// Records that the budget has room for.
+    room: usize,
+    round_trip: u64,
+    is_ordered: bool,
+    shards: Vec<Shard>,
+    chains: Vec<Chain>,
+    events: BinaryHeap<Reverse<(u64, Event)>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// A shard may take its next record.
+    Serve(usize),
+    /// A record of this key has its receipt.
+    Done(usize),
+}
+
+struct Shard {
+    /// Between two records.
+    interval: f64,
+    free_at: f64,
+    ready: VecDeque<usize>,
+    is_scheduled: bool,
+}
+
+/// The records of one key.
+#[derive(Clone, Default)]
+struct Chain {
+    is_busy: bool,
+    waiting: usize,
+}
+
+impl<'a> Ideal<'a> {
+    /// `rates` are the records that each shard takes in a second; in order, a key has one record on its way.
+    pub(super) fn new(
+        keys: Keys,
+        shard_of: &'a [usize],
+        room: usize,
+        rates: impl Iterator<Item = f64>,
+        round_trip: Duration,
+        is_ordered: bool,
+    ) -> Self {
+        let shard = |rate: f64| Shard {
+            interval: 1e9 / rate.max(1e-3),
+            free_at: 0.0,
+            ready: VecDeque::new(),
+            is_scheduled: false,
+        };
+        Self {
+            keys,
+            shard_of,
+            room,
+            round_trip: round_trip.as_nanos() as u64,
+            is_ordered,
+            shards: rates.map(shard).collect(),
+            chains: vec![Chain::default(); shard_of.len()],
+            events: BinaryHeap::new(),
+        }
+    }
+
+    /// How many records are put in the time after the warm-up.
+    pub(super) fn puts(mut self, warm_up: Duration, lasts: Duration) -> u64 {
+        let (from, to) = (warm_up.as_nanos() as u64, (warm_up + lasts).as_nanos() as u64);
+        let mut puts = 0;
+        for _ in 0..std::mem::take(&mut self.room) {
+            self.put(0);
+        }
+        while let Some(Reverse((now, event))) = self.events.pop()
+            && now < to
+        {
+            match event {
+                Event::Serve(shard) => self.serve(shard, now),
+                Event::Done(key) => {
+                    self.done(key, now);
+                    self.put(now);
+                    puts += u64::from(now >= from);
+                }
+            }
+        }
+        puts
+    }
+
+    fn put(&mut self, now: u64) {
+        let key = self.keys.draw();
+        if self.is_ordered && std::mem::replace(&mut self.chains[key].is_busy, true) {
+            self.chains[key].waiting += 1;
+        } else {
+            self.ready(key, now);
+        }
+    }
+
+    fn ready(&mut self, key: usize, now: u64) {
+        let shard = self.shard_of[key];
+        self.shards[shard].ready.push_back(key);
+        self.schedule(shard, now);
+    }
+
+    fn schedule(&mut self, index: usize, now: u64) {
+        let shard = &mut self.shards[index];
+        if !shard.ready.is_empty() && !std::mem::replace(&mut shard.is_scheduled, true) {
+            self.events.push(Reverse((now.max(shard.free_at as u64), Event::Serve(index))));
+        }
+    }
+
+    fn serve(&mut self, index: usize, now: u64) {
+        let shard = &mut self.shards[index];
+        shard.is_scheduled = false;
+        if let Some(key) = shard.ready.pop_front() {
+            shard.free_at = shard.free_at.max(now.saturating_sub(KEPT) as f64) + shard.interval;
+            self.events.push(Reverse((now + self.round_trip, Event::Done(key))));
+        }
+        self.schedule(index, now);
+    }
+
+    fn done(&mut self, key: usize, now: u64) {
+        if !self.is_ordered {
+            return;
+        }
+        let chain = &mut self.chains[key];
+        match chain.waiting.checked_sub(1) {
+            Some(waiting) => {
+                chain.waiting = waiting;
+                self.ready(key, now);
+            }
+            None => chain.is_busy = false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn puts(shard_of: &[usize], rates: &[f64], room: usize, is_ordered: bool) -> u64 {
+        let keys = Keys::new(shard_of.len(), false);
+        let rates = rates.iter().copied();
+        Ideal::new(keys, shard_of, room, rates, SECOND / 50, is_ordered).puts(2 * SECOND, 10 * SECOND)
+    }
+
+    #[test]
+    fn a_shard_with_enough_to_do_takes_its_quota() {
+        assert_eq!(puts(&[0; 100], &[1_000.0], 100, false), 10_000);
+        assert_eq!(puts(&[0; 100], &[1_000.0], 10, false), 10 * 50 * 10, "ten in each round trip");
+    }
+
+    #[test]
+    fn a_key_in_order_has_one_record_in_a_round_trip() {
+        assert_eq!(puts(&[0], &[1_000.0], 100, true), 10 * 50);
+        assert_eq!(puts(&[0, 0], &[1_000.0], 1_000, true) / 10, 100, "two keys");
+    }
+
+    #[test]
+    fn what_waits_for_the_slowest_shard_fills_the_budget() {
+        // Half of what is put belongs to each.
+        let puts = puts(&[0, 1], &[1_000.0, 100.0], 50, false);
+        assert!((1_900..=2_100).contains(&puts), "{puts}");
+    }
+}
