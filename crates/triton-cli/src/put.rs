@@ -17,7 +17,9 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use triton_core::memory::Memory;
-use triton_core::{Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket};
+use triton_core::{
+    Budget, Error, Limits, ProducerOptions, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket,
+};
 
 use crate::args::{Global, PutArgs};
 use crate::backend;
@@ -28,6 +30,9 @@ use crate::signals::{self, Signals};
 use self::encode::LineEncoder;
 use self::input::{Input, Stop};
 use self::progress::Progress;
+
+/// The bytes of records without an outcome: as many as 300 shards take in a round trip.
+const BUDGET: usize = 16 << 20;
 
 /// Chunks that wait between reading and putting.
 const WAITING_CHUNKS: usize = 1;
@@ -92,7 +97,8 @@ async fn open(global: &Global, config: &StreamConfig, is_dry_run: bool) -> Resul
         true => Arc::new(Memory::new().stream(&config.name, 1)?),
         false => backend::open(global, config).await?,
     };
-    let stream = Stream::new(config, client);
+    let options = ProducerOptions::default().with_aggregation(config.aggregate).with_budget(Budget::new(BUDGET));
+    let stream = Stream::with_options(config, client, options);
     let limits = stream.producer().limits().await?;
     Ok((stream, limits))
 }

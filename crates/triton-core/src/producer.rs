@@ -25,7 +25,7 @@ use crate::retry::RetryPolicy;
 
 use self::inbox::Shared;
 pub use self::ticket::Ticket;
-use self::ticket::{Places, SHARED};
+use self::ticket::{Outcomes, Places, SHARED};
 
 /// The bytes that a producer's records take at most, where it is given no budget.
 const DEFAULT_BUDGET: usize = 64 << 20;
@@ -194,6 +194,21 @@ pub struct Closed {
     pub failed: u64,
 }
 
+/// Entries whose caller waits for all of them: in parts, each with its outcomes or the reason why it was not accepted.
+pub(crate) struct Accepted(Vec<Result<Arc<Outcomes>, (Error, usize)>>);
+
+impl Accepted {
+    /// Waits for every outcome, in the order of the entries.
+    pub(crate) async fn outcomes(self, into: &mut Vec<Result<PutReceipt>>) {
+        for part in self.0 {
+            match part {
+                Ok(part) => part.all(into).await,
+                Err((error, count)) => into.extend((0..count).map(|_| Err(error.clone()))),
+            }
+        }
+    }
+}
+
 /// Why [`Producer::try_put`] did not accept an entry.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -262,9 +277,15 @@ impl Producer {
         I: IntoIterator<Item = PutEntry>,
         I::IntoIter: Send,
     {
-        let mut entries = entries.into_iter();
+        let entries = entries.into_iter();
         let mut outcomes = Vec::with_capacity(entries.size_hint().0);
-        let mut waiting = Vec::new();
+        self.accept_all(entries).await.outcomes(&mut outcomes).await;
+        outcomes
+    }
+
+    /// Accepts every entry; the outcomes are told of all of them together.
+    pub(crate) async fn accept_all(&self, mut entries: impl Iterator<Item = PutEntry> + Send) -> Accepted {
+        let mut accepted = Vec::new();
         loop {
             // A part of the budget at a time, so that what is larger than all of it finds its way too.
             let part = self.0.options.budget.bytes() / 8;
@@ -283,17 +304,11 @@ impl Producer {
             let reserved = self.reserve(bytes).await;
             let mut places = Places::of(count);
             match self.0.accept_all(some, &mut places, reserved) {
-                Ok(()) => waiting.push(Ok(places.whole())),
-                Err(error) => waiting.push(Err((error, count))),
+                Ok(()) => accepted.push(Ok(places.whole())),
+                Err(error) => accepted.push(Err((error, count))),
             }
         }
-        for some in waiting {
-            match some {
-                Ok(some) => some.all(&mut outcomes).await,
-                Err((error, count)) => outcomes.extend((0..count).map(|_| Err(error.clone()))),
-            }
-        }
-        outcomes
+        Accepted(accepted)
     }
 
     /// Waits until everything that was accepted so far has its outcome, without lingering.

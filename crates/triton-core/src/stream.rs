@@ -136,7 +136,7 @@ impl Stream {
     /// Encodes and puts many records, in as few calls as the stream's limits allow. Answers with one result a record, in
     /// their order; one that fails does not keep the others from being put.
     ///
-    /// Records are encoded while those before them are put, at most 10,000 or 8 MiB ahead, so that any number may be given.
+    /// Records are encoded while those before them are put, at most 20,000 or 16 MiB ahead, so that any number may be given.
     ///
     /// Dropping the future leaves open which records are written.
     pub async fn put_many<'a, T, I>(&self, records: I) -> Vec<Result<PutReceipt>>
@@ -147,16 +147,21 @@ impl Stream {
     {
         let mut records = records.into_iter();
         let mut outcomes = Vec::with_capacity(records.size_hint().0);
-        let mut chunk = self.encode_chunk(&mut records);
-        while !chunk.is_empty() {
-            // Polled in this order: the calls are under way before the next records are encoded.
-            let (put, next) = tokio::join!(self.producer.put_all(std::mem::take(&mut chunk.entries)), async {
-                self.encode_chunk(&mut records)
-            });
-            chunk.settle(put, &mut outcomes);
-            chunk = next;
+        let mut before = None;
+        loop {
+            let mut chunk = self.encode_chunk(&mut records);
+            let is_last = chunk.is_empty();
+            // It is there by the time that those before it are put.
+            let accepted = self.producer.accept_all(std::mem::take(&mut chunk.entries).into_iter()).await;
+            if let Some((chunk, accepted)) = before.replace((chunk, accepted)) {
+                let mut put = Vec::with_capacity(CHUNK_RECORDS);
+                accepted.outcomes(&mut put).await;
+                chunk.settle(put, &mut outcomes);
+            }
+            if is_last {
+                return outcomes;
+            }
         }
-        outcomes
     }
 
     fn encode_chunk<'a, T: Serialize + 'a>(&self, records: &mut impl Iterator<Item = &'a T>) -> Chunk {
