@@ -15,7 +15,8 @@
 //! # async fn main() {
 //! let mut client = MockStreamClient::new();
 //! client.expect_name().return_const("orders".to_owned());
-//! client.expect_limits().returning(|| Ok(Limits::KINESIS));
+//! // Without a quota to keep to, nobody asks for the shards.
+//! client.expect_limits().returning(|| Ok(Limits::KINESIS.with_write_quota(None)));
 //! client.expect_put_batch().times(1).returning(|entries| {
 //!     // The first is stored, the rest is refused for good.
 //!     let stored = |_| PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() };

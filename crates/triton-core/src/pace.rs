@@ -17,9 +17,11 @@ use crate::client::Quota;
 const STEP: Duration = Duration::from_millis(10);
 /// What is left unused for the inexactness of both sides.
 const MARGIN: f64 = 0.992;
-/// How much an idle bucket holds, in seconds of its rate. It comes on top of the rate: with more, a limit that is counted by
-/// the second is passed in the second after.
+/// How much a bucket holds, in seconds of its rate. It comes on top of the rate: with more, a limit that is counted by the
+/// second would be passed in the second after.
 const DEPTH: f64 = 0.03;
+/// How much one holds that has been full for a second.
+const IDLE_DEPTH: f64 = 0.1;
 /// The smallest share: enough to find out that there is more.
 const LEAST: f64 = 0.02;
 /// How long a share is held after a refusal, at least and at most.
@@ -74,6 +76,8 @@ pub(crate) struct Pace {
     is_refused: bool,
     /// When the bucket was full last: since then it is busy.
     idle_at: Instant,
+    /// When it was not full last: since then it is idle.
+    busy_at: Instant,
     /// Where the last refusal was, and when it began.
     ceiling: f64,
     /// Where the one before was, and whether it had held for a while.
@@ -103,12 +107,13 @@ impl Pace {
             quota,
             tries,
             share,
-            bytes: f64::from(quota.bytes) * DEPTH,
-            count: f64::from(quota.count) * DEPTH,
+            bytes: f64::from(quota.bytes) * IDLE_DEPTH,
+            count: f64::from(quota.count) * IDLE_DEPTH,
             filled: steps(origin, now),
             origin,
             recent: Recent::default(),
             idle_at: now,
+            busy_at: now,
             ceiling: f64::INFINITY,
             ceiling_before: f64::INFINITY,
             was_settled: false,
@@ -227,7 +232,17 @@ impl Pace {
         self.filled = step;
         let seconds = passed as f64 * STEP.as_secs_f64();
         let (bytes, count) = (self.byte_rate(), self.count_rate());
-        let depth = if self.is_refused { STEP.as_secs_f64() } else { DEPTH };
+        let missing = (DEPTH - self.bytes / bytes).max(DEPTH - self.count / count);
+        if missing > 0.0 {
+            // It may have become full on the way.
+            let full_for = Duration::from_secs_f64((seconds - missing).max(0.0));
+            self.busy_at = now.checked_sub(full_for).unwrap_or(now);
+        }
+        let depth = match self.is_refused {
+            true => STEP.as_secs_f64(),
+            false if now.duration_since(self.busy_at) >= SECOND => IDLE_DEPTH,
+            false => DEPTH,
+        };
         self.bytes = (self.bytes + bytes * seconds).min(bytes * depth);
         self.count = (self.count + count * seconds).min(count * depth);
         if self.bytes >= bytes * DEPTH && self.count >= count * DEPTH {
@@ -452,6 +467,10 @@ mod tests {
     async fn an_idle_bucket_holds_a_burst_and_no_more() {
         let mut pace = pace();
         tokio::time::advance(Duration::from_secs(3600)).await;
+        let burst = (0..10_000).take_while(|_| pace.try_spend(Instant::now(), 1, 1)).count();
+        assert!((98..=102).contains(&burst), "{burst}");
+        // Hardly a moment, and not idle.
+        tokio::time::advance(Duration::from_millis(200)).await;
         let burst = (0..10_000).take_while(|_| pace.try_spend(Instant::now(), 1, 1)).count();
         assert!((29..=31).contains(&burst), "{burst}");
     }
