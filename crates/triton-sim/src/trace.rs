@@ -26,7 +26,6 @@ pub(crate) enum Event {
     PutFailed { call: u32, why: Strike },
     PutDropped { call: u32 },
     Ended { id: PutId, ending: Ending },
-    Closed { sent: u64, failed: u64 },
     ListingFailed,
     ReaderStarted { reader: u32 },
     Opened { reader: u32, shard: u64, next: u64 },
