@@ -346,14 +346,6 @@ impl Driver {
         let Some(place) = self.calls.iter().position(|(call, _)| *call == id) else { return };
         let (_, call) = self.calls.swap_remove(place);
         if let Done::Call(answer) = done {
-            // Where there is one call at a time, the backend has its next one before outcomes are told of this one, unless
-            // something of it comes first.
-            let is_stored = |answers: &Vec<Result<PutReceipt>>| {
-                answers.len() == call.wires.len() && answers.iter().all(Result::is_ok)
-            };
-            if self.order == Order::ByCall && answer.as_ref().is_ok_and(is_stored) {
-                self.send();
-            }
             self.settle(call, answer);
         }
     }
