@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use async_trait::async_trait;
-use triton_core::shard_map::ShardMap;
+use triton_core::ShardMap;
 use triton_core::{
     Batch, Budget, Limits, PartitionKey, Position, PutEntry, PutReceipt, Reader, ReaderOptions, Record, SequenceNumber,
     Shard, ShardId, ShardReader, Start, StreamClient, Timestamp,

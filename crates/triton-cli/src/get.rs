@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use anyhow::Result;
-use triton_core::record::{DecodeError, msgpack};
+use triton_core::DecodeError;
+use triton_core::record::msgpack;
 use triton_core::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp};
 
 use crate::args::{From, GetArgs, Global};

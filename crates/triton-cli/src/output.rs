@@ -16,8 +16,8 @@ use anyhow::bail;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
 use serde::Serialize;
+use triton_core::DecodeError;
 use triton_core::Record;
-use triton_core::record::DecodeError;
 
 pub(crate) use self::format::{Format, unescape};
 pub(crate) use self::json::is_form_key;

@@ -140,7 +140,7 @@ fn bar(range: HashKeyRange) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use triton_core::shard_map::ShardMap;
+    use triton_core::ShardMap;
 
     fn shards() -> Vec<Shard> {
         let mut map = ShardMap::uniform("clicks", 2, 1).unwrap();

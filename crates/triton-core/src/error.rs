@@ -4,13 +4,17 @@
 //! [the same call may succeed later](Error::is_retryable), and whether
 //! [the data may be in the stream all the same](Error::may_have_written).
 
+mod config;
+mod decode;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::ConfigError;
-use crate::record::DecodeError;
-use crate::sequence::SequenceNumber;
-use crate::shard::ShardId;
+use crate::model::sequence_number::SequenceNumber;
+use crate::model::shard::ShardId;
+
+pub use self::config::ConfigError;
+pub use self::decode::{DecodeError, DecodeErrorKind};
 
 /// A result with Triton's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -36,24 +36,17 @@
 //!
 //! # Features
 //! - `mock`: mocks of the traits for your unit tests; see the `mock` module.
-//! - `conformance`: the suite that a backend runs in its own tests.
+//! - `testing`: the suite that a backend runs in its own tests.
 //! - `planted`: for the simulation of this workspace alone.
 
-pub mod admin;
-mod budget;
-mod chance;
-pub mod client;
+pub mod backend;
 pub mod config;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-
+mod consumer;
 mod error;
-pub mod faulty;
+mod flow;
 pub mod memory;
 pub mod metric;
-#[cfg(feature = "mock")]
-pub mod mock;
-mod pace;
+mod model;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(not(feature = "planted"))]
@@ -74,25 +67,23 @@ mod planted {
     }
 }
 mod producer;
-mod reader;
 pub mod record;
-mod retry;
-mod sequence;
-mod shard;
-pub mod shard_map;
 mod stream;
-mod timestamp;
+pub mod testing;
 
-pub use self::admin::{CreateOptions, StreamAdmin};
-pub use self::budget::Budget;
-pub use self::client::{Batch, Limits, Position, Quota, ShardReader, StreamClient};
-pub use self::config::{Backend, Config, ConfigError, StreamConfig};
-pub use self::error::{Cause, Error, ErrorKind, Result, Size};
+pub use self::backend::{Batch, CreateOptions, Limits, Quota, ShardReader, StreamAdmin, StreamClient};
+pub use self::config::{Backend, Config, StreamConfig};
+pub use self::consumer::reader::{Reader, StopHandle, Typed, TypedReader};
+pub use self::consumer::{ReaderOptions, Start};
+pub use self::error::{Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, Result, Size};
+pub use self::flow::budget::Budget;
+pub use self::flow::retry::RetryPolicy;
+pub use self::model::hash_key::{HashKey, HashKeyRange};
+pub use self::model::position::Position;
+pub use self::model::sequence_number::SequenceNumber;
+pub use self::model::shard::{Shard, ShardId};
+pub use self::model::shard_map::{MAX_SHARDS, ShardMap};
+pub use self::model::timestamp::Timestamp;
 pub use self::producer::{Closed, FailedHook, FailedPut, KeyOrder, Producer, ProducerOptions, Ticket, TryPutError};
-pub use self::reader::{Reader, ReaderOptions, Start, StopHandle, Typed, TypedReader};
 pub use self::record::{PartitionKey, PutEntry, PutReceipt, Record};
-pub use self::retry::RetryPolicy;
-pub use self::sequence::SequenceNumber;
-pub use self::shard::{HashKey, HashKeyRange, Shard, ShardId};
 pub use self::stream::Stream;
-pub use self::timestamp::Timestamp;

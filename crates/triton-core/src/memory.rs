@@ -9,14 +9,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::admin::{CreateOptions, StreamAdmin};
-use crate::client::{Batch, Limits, Position, ShardReader, StreamClient};
+use crate::backend::{Batch, Limits, ShardReader, StreamClient};
+use crate::backend::{CreateOptions, StreamAdmin};
 use crate::error::{Error, Result};
+use crate::model::hash_key::HashKey;
+use crate::model::position::Position;
+use crate::model::sequence_number::SequenceNumber;
+use crate::model::shard::{Shard, ShardId};
+use crate::model::shard_map::ShardMap;
+use crate::model::timestamp::Timestamp;
 use crate::record::{PutEntry, PutReceipt, Record};
-use crate::sequence::SequenceNumber;
-use crate::shard::{HashKey, Shard, ShardId};
-use crate::shard_map::ShardMap;
-use crate::timestamp::Timestamp;
 
 /// What memory streams take: calls like Kinesis', but in order and polled every 5 ms.
 const LIMITS: Limits = Limits::KINESIS

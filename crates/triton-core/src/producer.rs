@@ -17,11 +17,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::budget::{Budget, RECORD_OVERHEAD, Reservation};
-use crate::client::{Limits, StreamClient};
+use crate::backend::{Limits, StreamClient};
 use crate::error::{Error, Result};
+use crate::flow::budget::{Budget, RECORD_OVERHEAD, Reservation};
+use crate::flow::retry::RetryPolicy;
 use crate::record::{PutEntry, PutReceipt};
-use crate::retry::RetryPolicy;
 
 use self::inbox::Shared;
 pub use self::ticket::Ticket;

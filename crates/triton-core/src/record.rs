@@ -5,23 +5,20 @@
 //! MessagePack and the old form, in which text and bytes alike were "raw strings".
 
 pub mod aggregate;
-mod decode;
-mod encode;
 mod key;
 pub mod msgpack;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
-pub use self::decode::{decode, decode_value};
-pub use self::encode::{Encoder, KeySource};
 pub use self::key::PartitionKey;
-pub use self::msgpack::{DecodeError, DecodeErrorKind};
+pub use self::msgpack::{Encoder, KeySource, decode, decode_value};
 
 use crate::error::Result;
-use crate::sequence::SequenceNumber;
-use crate::shard::{HashKey, ShardId};
-use crate::timestamp::Timestamp;
+use crate::model::hash_key::HashKey;
+use crate::model::sequence_number::SequenceNumber;
+use crate::model::shard::ShardId;
+use crate::model::timestamp::Timestamp;
 
 /// A record on its way into a stream: an encoded payload and the key that chooses its shard.
 #[derive(Clone, Debug, PartialEq, Eq)]

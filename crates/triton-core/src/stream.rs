@@ -4,15 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::chance;
-use crate::client::StreamClient;
+use crate::backend::StreamClient;
 use crate::config::StreamConfig;
+use crate::consumer::reader::Reader;
+use crate::consumer::{ReaderOptions, Start};
 use crate::error::{Error, Result};
+use crate::flow::seed;
+use crate::model::sequence_number::SequenceNumber;
+use crate::model::timestamp::Timestamp;
 use crate::producer::{Closed, Producer, ProducerOptions};
-use crate::reader::{Reader, ReaderOptions, Start};
 use crate::record::{Encoder, PutEntry, PutReceipt};
-use crate::sequence::SequenceNumber;
-use crate::timestamp::Timestamp;
 
 /// A stream under its logical name: encodes, puts and reads.
 ///
@@ -92,7 +93,7 @@ impl Stream {
 
     /// As [`new`](Self::new), with options for the producer; its seed also decides random partition keys.
     pub fn with_options(config: &StreamConfig, client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
-        let seed = options.seed.unwrap_or_else(chance::seed);
+        let seed = options.seed.unwrap_or_else(seed::seed);
         Self {
             encoder: Mutex::new(Encoder::new(&config.logical_name, config.partition_key.clone(), seed)),
             producer: Producer::new(Arc::clone(&client), options),

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
-use triton_core::shard_map::ShardMap;
+use triton_core::ShardMap;
 use triton_core::{CreateOptions, Error, HashKey, HashKeyRange, Result, SequenceNumber, Shard, ShardId, Timestamp};
 
 use crate::error::{from_sqlite, storage};

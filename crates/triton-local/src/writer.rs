@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
-use triton_core::shard_map::ShardMap;
+use triton_core::ShardMap;
 use triton_core::{Error, HashKeyRange, PutEntry, PutReceipt, Result, SequenceNumber, ShardId};
 
 use crate::error::{from_sqlite, storage, thread_gone};

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
-use triton_core::shard_map::ShardMap;
+use triton_core::ShardMap;
 use triton_core::{Error, HashKey, Limits, PutEntry, PutReceipt, Record, Result, ShardId, Timestamp};
 
 pub(crate) use self::client::Handle;

@@ -8,8 +8,8 @@
 use std::str::{Chars, FromStr};
 
 use anyhow::{Context as _, bail};
+use triton_core::DecodeError;
 use triton_core::Record;
-use triton_core::record::DecodeError;
 
 use super::{append, append_place, escape, json};
 

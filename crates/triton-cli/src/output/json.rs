@@ -14,8 +14,8 @@
 //! in a string. Inside a key, an array or map that is itself a key is shown as `$bytes`, for quotes in quotes in quotes
 //! double at each level.
 
+use triton_core::DecodeError;
 use triton_core::Record;
-use triton_core::record::DecodeError;
 use triton_core::record::msgpack::{Scanner, Token, check};
 
 use super::{ExtensionTime, append, append_float, base64, escape};

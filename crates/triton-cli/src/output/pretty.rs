@@ -4,8 +4,8 @@
 //! code point, bytes, extensions, and last arrays and maps as they come. Keys that are the same are all shown, in the
 //! payload's order. Bytes, and text that is not UTF-8, are shown as `b'..'`.
 
+use triton_core::DecodeError;
 use triton_core::Record;
-use triton_core::record::DecodeError;
 use triton_core::record::msgpack::{Scanner, Token, check};
 use unicode_general_category::{GeneralCategory, get_general_category};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::client::Limits;
+use crate::backend::Limits;
 use crate::record::PutEntry;
 use crate::record::aggregate::Packer;
 

@@ -6,8 +6,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
+use crate::model::sequence_number::SequenceNumber;
 use crate::record::PartitionKey;
-use crate::sequence::SequenceNumber;
 
 use super::lane::Pending;
 

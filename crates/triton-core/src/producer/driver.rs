@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use crate::budget::Reservation;
-use crate::client::Limits;
+use crate::backend::Limits;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flow::budget::Reservation;
+use crate::flow::retry::until_done;
+use crate::model::shard::Shard;
 use crate::planted::{self, Bug};
 use crate::record::PutReceipt;
-use crate::retry::until_done;
-use crate::shard::Shard;
 
 use super::KeyOrder;
 use super::call::{Call, Loader, Order, Records, Wire};

@@ -12,16 +12,16 @@ use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::budget::Reservation;
-use crate::chance;
-use crate::client::{Limits, StreamClient};
+use crate::backend::{Limits, StreamClient};
 use crate::error::{Error, Result};
+use crate::flow::budget::Reservation;
+use crate::flow::retry::{Backoff, until_done};
+use crate::flow::seed;
 use crate::metric::{
     OUTCOME, PRODUCER_BUDGET_USED, PRODUCER_BYTES, PRODUCER_CALLS, PRODUCER_DUPLICATES, PRODUCER_INVERSIONS,
     PRODUCER_RECORDS, PRODUCER_THROTTLED, STREAM,
 };
 use crate::record::{PutEntry, PutReceipt};
-use crate::retry::{Backoff, until_done};
 
 use super::chain::ChainId;
 use super::driver::Driver;
@@ -96,7 +96,7 @@ impl Metrics {
 
 impl Shared {
     pub(super) fn new(client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
-        let random = Mutex::new(StdRng::seed_from_u64(options.seed.unwrap_or_else(chance::seed)));
+        let random = Mutex::new(StdRng::seed_from_u64(options.seed.unwrap_or_else(seed::seed)));
         let inbox = Inbox {
             records: Vec::new(),
             reserved: None,

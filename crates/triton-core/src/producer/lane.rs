@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::client::{Limits, Quota};
+use crate::backend::{Limits, Quota};
 use crate::error::Error;
-use crate::pace::{Pace, Tries};
+use crate::flow::rate_limiter::{Pace, Tries};
+use crate::flow::retry::{Backoff, RetryPolicy};
+use crate::model::hash_key::{HashKey, HashKeyRange};
+use crate::model::shard::{Shard, ShardId};
 use crate::record::PutEntry;
-use crate::retry::{Backoff, RetryPolicy};
-use crate::shard::{HashKey, HashKeyRange, Shard, ShardId};
 
 use super::chain::ChainId;
 use super::ticket::Place;

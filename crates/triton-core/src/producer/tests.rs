@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use tokio::time::Instant;
 
 use super::*;
-use crate::client::{Position, ShardReader};
+use crate::backend::ShardReader;
+use crate::model::position::Position;
+use crate::model::shard::{Shard, ShardId};
 use crate::record::PartitionKey;
-use crate::shard::{Shard, ShardId};
 
 /// What a call is answered, by its number from 1 and its entries.
 type Answer = Box<dyn Fn(usize, &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> + Send + Sync>;
@@ -270,7 +271,7 @@ async fn no_entries_make_no_call() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_that_cannot_be_had_fail_every_entry() {
-    let mut client = crate::client::MockStreamClient::new();
+    let mut client = crate::backend::MockStreamClient::new();
     client.expect_name().return_const("mock".to_owned());
     client.expect_limits().returning(|| Err(lost()));
     let retry = RetryPolicy::default().with_deadline(Duration::from_secs(1));

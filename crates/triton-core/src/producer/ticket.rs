@@ -194,7 +194,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::ShardId;
+    use crate::model::shard::ShardId;
 
     fn receipt(number: u64) -> PutReceipt {
         PutReceipt { shard_id: ShardId::numbered(0), sequence_number: number.into() }

@@ -5,7 +5,7 @@ use std::fmt;
 use bytestring::ByteString;
 
 use crate::error::{Error, Result};
-use crate::shard::HashKey;
+use crate::model::hash_key::HashKey;
 
 /// The text that chooses a record's shard, and among whose records order is kept.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

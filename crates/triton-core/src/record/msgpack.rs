@@ -3,7 +3,13 @@
 //! [`Scanner`] never allocates, never recurses, and never believes a length that the payload cannot hold.
 //! Typed decoding is left to serde; printing a payload without a type is done from these tokens.
 
-use std::fmt;
+use crate::error::{DecodeError, DecodeErrorKind};
+
+mod decode;
+mod encode;
+
+pub use self::decode::{decode, decode_value};
+pub use self::encode::{Encoder, KeySource};
 
 /// How deep arrays and maps may be nested in a record.
 pub const MAX_DEPTH: usize = 128;
@@ -61,61 +67,6 @@ impl Token<'_> {
     }
 }
 
-/// Why a payload is no record, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct DecodeError {
-    /// What is wrong.
-    pub kind: DecodeErrorKind,
-    /// The byte at which it is wrong, counted from 0.
-    pub offset: usize,
-}
-
-/// What is wrong with a payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DecodeErrorKind {
-    /// There is not a single byte.
-    Empty,
-    /// The byte 0xc1, which MessagePack never uses.
-    Reserved,
-    /// The payload ends inside the value that starts at the offset.
-    Truncated,
-    /// A length claims more than the rest of the payload can hold.
-    Length {
-        /// What it claims: bytes, values or pairs.
-        claimed: usize,
-    },
-    /// Bytes are left over after the value.
-    Trailing {
-        /// How many.
-        bytes: usize,
-    },
-    /// Arrays and maps are nested deeper than [`MAX_DEPTH`].
-    TooDeep,
-    /// The payload is MessagePack, but not of the shape that was asked for.
-    Shape {
-        /// What serde said.
-        problem: String,
-    },
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let offset = self.offset;
-        match &self.kind {
-            DecodeErrorKind::Empty => write!(f, "not MessagePack (empty)"),
-            DecodeErrorKind::Reserved => write!(f, "not MessagePack (byte 0xc1 at {offset})"),
-            DecodeErrorKind::Truncated => write!(f, "not MessagePack (ends inside the value at {offset})"),
-            DecodeErrorKind::Length { claimed } => {
-                write!(f, "not MessagePack (a length of {claimed} at {offset}, more than is there)")
-            }
-            DecodeErrorKind::Trailing { bytes } => write!(f, "not MessagePack ({bytes} bytes left over at {offset})"),
-            DecodeErrorKind::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels at {offset}"),
-            DecodeErrorKind::Shape { problem } => write!(f, "not of the expected shape: {problem}"),
-        }
-    }
-}
-
 /// Reads a payload token by token.
 ///
 /// ```
@@ -126,7 +77,7 @@ impl fmt::Display for DecodeError {
 /// assert_eq!(scanner.token()?, Token::Text(b"msg"));
 /// assert_eq!(scanner.token()?, Token::Text(b"hi"));
 /// assert_eq!(scanner.offset(), 8);
-/// # Ok::<(), triton_core::record::DecodeError>(())
+/// # Ok::<(), triton_core::DecodeError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scanner<'a> {
@@ -215,7 +166,7 @@ impl<'a> Scanner<'a> {
             let children = self.token()?.children();
             if children > 0 {
                 if depth == MAX_DEPTH {
-                    return Err(DecodeError { kind: DecodeErrorKind::TooDeep, offset: start });
+                    return Err(DecodeError { kind: DecodeErrorKind::TooDeep { limit: MAX_DEPTH }, offset: start });
                 }
                 left[depth] = children;
                 depth += 1;
@@ -319,7 +270,7 @@ mod tests {
     fn depth_is_counted_and_bounded() {
         let nested = |levels: usize| [vec![0x91; levels], vec![0xc0]].concat();
         assert_eq!(check(&nested(MAX_DEPTH)), Ok(()));
-        assert_eq!(kind(&nested(MAX_DEPTH + 1)), (DecodeErrorKind::TooDeep, MAX_DEPTH));
+        assert_eq!(kind(&nested(MAX_DEPTH + 1)), (DecodeErrorKind::TooDeep { limit: MAX_DEPTH }, MAX_DEPTH));
         // Siblings are not levels.
         assert_eq!(check(&[&[0x9f][..], &[0x91, 0xc0].repeat(15)].concat()), Ok(()));
     }

@@ -7,8 +7,8 @@ use tokio::task::Id;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::Error;
-use crate::retry::Backoff;
-use crate::shard::Shard;
+use crate::flow::retry::Backoff;
+use crate::model::shard::Shard;
 
 use super::{Done, Driver};
 use crate::producer::lane::{LaneOptions, Lanes, Pending};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::flow::retry::Backoff;
 use crate::planted::{self, Bug};
 use crate::record::{PutEntry, PutReceipt};
-use crate::retry::Backoff;
 
 use super::Driver;
 use crate::producer::call::{Call, Order, Records, Wire};

@@ -1,7 +1,7 @@
 //! What a producer accepts, how long it waits for company, and how it ends.
 
 use super::*;
-use crate::budget::Budget;
+use crate::flow::budget::Budget;
 
 fn stores_all() -> Answer {
     Box::new(|_, entries| Ok(entries.iter().map(|_| stored()).collect()))
@@ -207,7 +207,7 @@ fn nobody_waits_for_a_runtime_that_is_gone() {
 
 #[test]
 fn who_closes_a_producer_that_never_started_is_told_of_every_record() {
-    let mut client = crate::client::MockStreamClient::new();
+    let mut client = crate::backend::MockStreamClient::new();
     client.expect_name().return_const("mock".to_owned());
     client.expect_limits().returning(|| Err(lost()));
     let retry = RetryPolicy::default().with_deadline(Duration::ZERO);

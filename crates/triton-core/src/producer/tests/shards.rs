@@ -1,13 +1,14 @@
 //! What a producer makes of several shards: lanes that do not wait for each other, and aggregates.
 
 use super::*;
-use crate::admin::StreamAdmin as _;
-use crate::client::Quota;
+use crate::backend::Quota;
+use crate::backend::StreamAdmin as _;
+use crate::consumer::reader::Reader;
+use crate::consumer::{ReaderOptions, Start};
 use crate::memory::{Memory, MemoryStream};
-use crate::reader::{Reader, ReaderOptions, Start};
+use crate::model::hash_key::HashKey;
 use crate::record::Record;
 use crate::record::aggregate::unpack;
-use crate::shard::HashKey;
 
 /// A stream in memory with Kinesis' limits, of which a shard may refuse everything.
 #[derive(Debug)]

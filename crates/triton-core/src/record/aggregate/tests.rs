@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::model::hash_key::HashKey;
+use crate::model::sequence_number::SequenceNumber;
+use crate::model::shard::ShardId;
+use crate::model::timestamp::Timestamp;
 use crate::record::{PartitionKey, PutEntry, Record};
-use crate::sequence::SequenceNumber;
-use crate::shard::{HashKey, ShardId};
-use crate::timestamp::Timestamp;
 
 /// The format as its schema has it, for prost to decode.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,0 +1,346 @@
+//! What a reader makes of faults: by shards that answer from a script, on a paused clock.
+
+mod budget;
+mod delivery;
+mod metric;
+mod pacing;
+mod source;
+mod trouble;
+mod typed;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::*;
+use crate::Budget;
+use crate::Timestamp;
+use crate::backend::{Batch, Limits, ShardReader};
+use crate::error::Error;
+use crate::model::position::Position;
+use crate::model::shard::{Shard, ShardId};
+use crate::model::shard_map::ShardMap;
+use crate::record::{PartitionKey, PutEntry, PutReceipt};
+
+/// What one fetch does.
+#[derive(Clone, Debug)]
+enum Fetch {
+    Records(std::ops::Range<u64>),
+    /// Records of so many bytes each.
+    Large(std::ops::Range<u64>, usize),
+    /// Nothing here, so many milliseconds behind the newest record.
+    Empty(u64),
+    Fails(Error),
+    Hangs,
+    End,
+}
+
+/// Shards that answer from a script, and then are caught up for ever.
+#[derive(Debug, Default)]
+struct Scripted {
+    shards: Vec<Shard>,
+    script: Mutex<BTreeMap<ShardId, Vec<Fetch>>>,
+    opened: Arc<Mutex<Vec<(ShardId, Position)>>>,
+    fetches: Arc<Mutex<Vec<Instant>>>,
+}
+
+#[derive(Debug)]
+struct ScriptedShard {
+    shard: ShardId,
+    script: std::vec::IntoIter<Fetch>,
+    after: u64,
+    fetches: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Scripted {
+    fn new(scripts: Vec<Vec<Fetch>>) -> Arc<Self> {
+        let shards = ShardMap::uniform("scripted", scripts.len(), 1).unwrap().shards().to_vec();
+        let script = scripts.into_iter().enumerate().map(|(n, fetches)| (ShardId::numbered(n as u64), fetches));
+        Arc::new(Self { shards, script: Mutex::new(script.collect()), ..Self::default() })
+    }
+
+    async fn read(self: &Arc<Self>, options: ReaderOptions) -> Reader {
+        let client: Arc<dyn StreamClient> = Arc::<Self>::clone(self);
+        Reader::start(client, Start::All, options.with_seed(1)).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl StreamClient for Scripted {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        Ok(self.shards.clone())
+    }
+
+    async fn put_batch(&self, _: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+        Ok(Vec::new())
+    }
+
+    async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
+        self.opened.lock().unwrap().push((shard.clone(), position));
+        // Opened again, a shard goes on with its script.
+        let script = self.script.lock().unwrap().remove(shard).unwrap_or_default();
+        let (mut now, mut later) = (Vec::new(), Vec::new());
+        for fetch in script {
+            let expired = matches!(now.last(), Some(Fetch::Fails(Error::IteratorExpired { .. })));
+            if expired { later.push(fetch) } else { now.push(fetch) }
+        }
+        self.script.lock().unwrap().insert(shard.clone(), later);
+        let after = if let Position::After(number) = position { u64::try_from(number)? } else { 0 };
+        let fetches = Arc::clone(&self.fetches);
+        Ok(Box::new(ScriptedShard { shard: shard.clone(), script: now.into_iter(), after, fetches }))
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        Ok(Limits::KINESIS)
+    }
+}
+
+impl ScriptedShard {
+    fn page(&mut self, numbers: std::ops::Range<u64>, bytes: usize) -> Batch {
+        self.after = numbers.end - 1;
+        // One payload for all: the bytes are counted, and not there.
+        let data = Bytes::from(vec![0; bytes]);
+        let record = |n: u64| {
+            let key = PartitionKey::stored("k");
+            Record::new(self.shard.clone(), n.into(), key, Timestamp::default(), data.clone())
+        };
+        Batch::new(numbers.map(record).collect(), 0)
+    }
+}
+
+#[async_trait]
+impl ShardReader for ScriptedShard {
+    async fn next_batch(&mut self, _: usize) -> Result<Option<Batch>> {
+        self.fetches.lock().unwrap().push(Instant::now());
+        match self.script.next() {
+            Some(Fetch::Records(numbers)) => Ok(Some(self.page(numbers, 0))),
+            Some(Fetch::Large(numbers, bytes)) => Ok(Some(self.page(numbers, bytes))),
+            Some(Fetch::Empty(behind)) => Ok(Some(Batch::new(Vec::new(), behind))),
+            Some(Fetch::Fails(error)) => Err(error),
+            Some(Fetch::Hangs) => std::future::pending().await,
+            Some(Fetch::End) => Ok(None),
+            None => Ok(Some(Batch::default())),
+        }
+    }
+
+    fn position(&self) -> Position {
+        Position::After(self.after.into())
+    }
+}
+
+fn expired() -> Fetch {
+    Fetch::Fails(Error::IteratorExpired { shard: ShardId::numbered(0) })
+}
+
+fn unreachable() -> Fetch {
+    Fetch::Fails(Error::Unavailable { problem: "no answer".into(), may_have_written: false, source: None })
+}
+
+fn broken() -> Fetch {
+    Fetch::Fails(Error::Invalid { problem: "broken".into() })
+}
+
+fn numbers(records: &[Result<Record>]) -> Vec<u64> {
+    records.iter().flatten().map(|record| u64::try_from(record.sequence_number).unwrap()).collect()
+}
+
+async fn all(mut reader: Reader) -> Vec<Result<Record>> {
+    let mut items = Vec::new();
+    while let Some(item) = reader.next().await {
+        items.push(item);
+    }
+    items
+}
+
+fn to_the_end() -> ReaderOptions {
+    ReaderOptions::default().with_until_caught_up(true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_iterator_is_renewed_where_the_reader_stands() {
+    let client = Scripted::new(vec![vec![Fetch::Records(1..4), expired(), Fetch::Records(4..6)]]);
+    let items = all(client.read(to_the_end()).await).await;
+    assert_eq!(numbers(&items), [1, 2, 3, 4, 5]);
+    let opened = client.opened.lock().unwrap().clone();
+    let shard = ShardId::numbered(0);
+    assert_eq!(opened, [(shard.clone(), Position::TrimHorizon), (shard, Position::After(3.into()))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_page_behind_the_newest_record_is_no_end() {
+    let client =
+        Scripted::new(vec![vec![Fetch::Empty(5000), Fetch::Records(1..3), Fetch::Empty(1), Fetch::Records(3..4)]]);
+    let started = Instant::now();
+    assert_eq!(numbers(&all(client.read(to_the_end()).await).await), [1, 2, 3]);
+    assert!(started.elapsed() < Limits::KINESIS.idle_poll, "it does not wait like one who has caught up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_shards_failure_is_one_item_and_the_others_go_on() {
+    let client =
+        Scripted::new(vec![vec![broken(), Fetch::Records(1..9)], vec![Fetch::Empty(9), Fetch::Records(11..13)]]);
+    let items = all(client.read(to_the_end()).await).await;
+    assert_eq!(numbers(&items), [11, 12]);
+    let errors: Vec<String> = items.iter().filter_map(|item| item.as_ref().err()).map(ToString::to_string).collect();
+    assert_eq!(errors, ["shardId-000000000000 cannot be read"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_may_pass_is_waited_for_and_not_told() {
+    let client = Scripted::new(vec![vec![
+        unreachable(),
+        unreachable(),
+        Fetch::Records(1..3),
+        unreachable(),
+        Fetch::Records(3..4),
+    ]]);
+    let items = all(client.read(to_the_end()).await).await;
+    assert!(items.iter().all(Result::is_ok));
+    assert_eq!(numbers(&items), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_lasts_is_told_and_reading_goes_on() {
+    let mut script = vec![unreachable(); 60];
+    script.push(Fetch::Records(1..3));
+    let client = Scripted::new(vec![script]);
+    let started = Instant::now();
+    let mut reader = client.read(to_the_end()).await;
+    let error = reader.next().await.unwrap().unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert!((110..=121).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    let rest = all(reader).await;
+    assert_eq!(numbers(&rest), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_caught_up_asks_once_in_an_idle_poll() {
+    let client = Scripted::new(vec![vec![Fetch::Records(1..2)]]);
+    let mut reader = client.read(ReaderOptions::default()).await;
+    reader.next().await.unwrap().unwrap();
+    let idle = tokio::time::timeout(Duration::from_secs(60), reader.next()).await;
+    assert!(idle.is_err(), "there is nothing more");
+    let fetches = client.fetches.lock().unwrap().len();
+    assert!((60..=63).contains(&fetches), "{fetches} fetches in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_a_fetch_that_hangs_and_a_pause() {
+    for script in [
+        vec![Fetch::Records(1..3), Fetch::Hangs],
+        vec![Fetch::Records(1..3)],
+        vec![Fetch::Records(1..3), unreachable()],
+    ] {
+        let client = Scripted::new(vec![script]);
+        let mut reader = client.read(ReaderOptions::default()).await;
+        reader.next().await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        reader.stop_handle().stop();
+        let rest = tokio::time::timeout(Duration::from_millis(5), all(reader)).await.unwrap();
+        assert_eq!(numbers(&rest), [2], "what was fetched is delivered");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_wait_are_delivered_after_a_stop() {
+    let page = |first| Fetch::Large(first..first + 2, 1 << 20);
+    let client = Scripted::new(vec![vec![page(1), page(3), page(5), page(7), page(9), Fetch::End]]);
+    // Nobody takes anything: of pages of 2 MiB, three and no fourth are within 8 MiB.
+    let reader = client.read(ReaderOptions::default().with_budget(Budget::new(8 << 20))).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let fetched = client.fetches.lock().unwrap().len();
+    assert_eq!(fetched, 3, "a slow consumer slows fetching");
+    reader.stop_handle().stop();
+    assert_eq!(numbers(&all(reader).await), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(client.fetches.lock().unwrap().len(), fetched, "nothing new was fetched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_reader_fetches_no_more() {
+    let client = Scripted::new(vec![vec![]]);
+    let reader = client.read(ReaderOptions::default()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    drop(reader);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let fetches = client.fetches.lock().unwrap().len();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(client.fetches.lock().unwrap().len(), fetches);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_open_its_shards_fails() {
+    let mut client = crate::backend::MockStreamClient::new();
+    client.expect_name().return_const("mock".to_owned());
+    client.expect_limits().returning(|| Ok(Limits::KINESIS));
+    client.expect_shards().returning(|| Ok(ShardMap::uniform("mock", 2, 1).unwrap().shards().to_vec()));
+    client.expect_open_shard().returning(|_, _| {
+        Err(Error::Unavailable { problem: "no answer".into(), may_have_written: false, source: None })
+    });
+    // Latest means now: a reader that opened later would have missed what came meanwhile.
+    let started = Reader::start(Arc::new(client), Start::Latest, ReaderOptions::default().with_seed(1)).await;
+    assert!(started.unwrap_err().is_retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_fails_for_long_is_told_and_the_children_are_read_after_it() {
+    let mut map = ShardMap::uniform("mock", 1, 1).unwrap();
+    let parent = ShardId::numbered(0);
+    let middle = map.get(&parent).unwrap().hash_key_range.middle().unwrap();
+    let before = map.shards().to_vec();
+    map.split(&parent, middle, &mut 10).unwrap();
+    let after = map.shards().to_vec();
+    let mut client = crate::backend::MockStreamClient::new();
+    client.expect_name().return_const("mock".to_owned());
+    client.expect_limits().returning(|| Ok(Limits::KINESIS));
+    let started = Instant::now();
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    client.expect_shards().returning(move || {
+        if calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            return Ok(before.clone());
+        }
+        if started.elapsed() < Duration::from_secs(180) {
+            return Err(Error::Throttled { problem: "listing".into() });
+        }
+        Ok(after.clone())
+    });
+    client.expect_open_shard().returning(|shard, _| {
+        let script =
+            if *shard == ShardId::numbered(0) { vec![Fetch::End] } else { vec![Fetch::Records(20..21), Fetch::End] };
+        let (shard, script) = (shard.clone(), script.into_iter());
+        Ok(Box::new(ScriptedShard { shard, script, after: 0, fetches: Arc::default() }))
+    });
+    let reader = Reader::start(Arc::new(client), Start::All, ReaderOptions::default().with_seed(1)).await.unwrap();
+    let items = all(reader).await;
+    assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{items:?}");
+    assert_eq!(numbers(&items), [20, 20], "both children");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_parents_children_are_not_read() {
+    let client = Scripted::new(vec![vec![broken()]]);
+    let mut map = ShardMap::uniform("scripted", 1, 1).unwrap();
+    let middle = map.get(&ShardId::numbered(0)).unwrap().hash_key_range.middle().unwrap();
+    map.split(&ShardId::numbered(0), middle, &mut 10).unwrap();
+    let client = Arc::new(Scripted { shards: map.shards().to_vec(), ..Arc::into_inner(client).unwrap() });
+    let items = all(client.read(to_the_end()).await).await;
+    assert_eq!(items.len(), 1);
+    assert!(items[0].is_err());
+    assert_eq!(client.opened.lock().unwrap().len(), 1, "only the parent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_of_at_least_one_record_is_asked_for() {
+    let client = crate::memory::Memory::new().stream("clicks", 1).unwrap();
+    client.put_batch(&[PutEntry::new(PartitionKey::new("k").unwrap(), "x")]).await.unwrap();
+    let options = to_the_end().with_max_records(0);
+    let reader = Reader::start(Arc::new(client), Start::All, options).await.unwrap();
+    assert_eq!(all(reader).await.len(), 1);
+}

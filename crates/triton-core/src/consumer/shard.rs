@@ -1,0 +1,6 @@
+//! Reading one shard: when to fetch, how much, and how far ahead.
+
+pub(super) mod fetch;
+pub(super) mod metrics;
+pub(super) mod pacing;
+pub(super) mod prefetch;

@@ -1,0 +1,61 @@
+//! Why a payload is no record.
+
+use std::fmt;
+
+/// Why a payload is no record, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct DecodeError {
+    /// What is wrong.
+    pub kind: DecodeErrorKind,
+    /// The byte at which it is wrong, counted from 0.
+    pub offset: usize,
+}
+
+/// What is wrong with a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeErrorKind {
+    /// There is not a single byte.
+    Empty,
+    /// The byte 0xc1, which MessagePack never uses.
+    Reserved,
+    /// The payload ends inside the value that starts at the offset.
+    Truncated,
+    /// A length claims more than the rest of the payload can hold.
+    Length {
+        /// What it claims: bytes, values or pairs.
+        claimed: usize,
+    },
+    /// Bytes are left over after the value.
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+    /// Arrays and maps are nested deeper than a record may be.
+    TooDeep {
+        /// How many levels it may have.
+        limit: usize,
+    },
+    /// The payload is MessagePack, but not of the shape that was asked for.
+    Shape {
+        /// What serde said.
+        problem: String,
+    },
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offset = self.offset;
+        match &self.kind {
+            DecodeErrorKind::Empty => write!(f, "not MessagePack (empty)"),
+            DecodeErrorKind::Reserved => write!(f, "not MessagePack (byte 0xc1 at {offset})"),
+            DecodeErrorKind::Truncated => write!(f, "not MessagePack (ends inside the value at {offset})"),
+            DecodeErrorKind::Length { claimed } => {
+                write!(f, "not MessagePack (a length of {claimed} at {offset}, more than is there)")
+            }
+            DecodeErrorKind::Trailing { bytes } => write!(f, "not MessagePack ({bytes} bytes left over at {offset})"),
+            DecodeErrorKind::TooDeep { limit } => write!(f, "nested deeper than {limit} levels at {offset}"),
+            DecodeErrorKind::Shape { problem } => write!(f, "not of the expected shape: {problem}"),
+        }
+    }
+}

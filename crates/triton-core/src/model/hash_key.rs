@@ -1,0 +1,93 @@
+//! Hash keys: what decides which shard holds a record.
+
+use std::fmt;
+
+use md5::{Digest, Md5};
+
+/// A partition key's place among the shards: a 128-bit number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HashKey(
+    /// The number, of which a [`HashKeyRange`] covers a part.
+    pub u128,
+);
+
+impl HashKey {
+    /// The smallest hash key.
+    pub const MIN: Self = Self(0);
+    /// The largest hash key.
+    pub const MAX: Self = Self(u128::MAX);
+
+    /// The hash key of a partition key: the MD5 of its UTF-8, read as a big-endian number, as Kinesis does.
+    ///
+    /// ```
+    /// use triton_core::HashKey;
+    /// assert_eq!(HashKey::of("user-1").to_string(), "285573413173782752570879317399258818820");
+    /// ```
+    pub fn of(partition_key: &str) -> Self {
+        Self(u128::from_be_bytes(Md5::digest(partition_key).into()))
+    }
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for HashKey {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| crate::Error::Invalid {
+            problem: format!("'{}' is not a hash key (decimal, 0 to 2^128 - 1)", text.escape_debug()),
+        })
+    }
+}
+
+/// The hash keys of one shard, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HashKeyRange {
+    /// The lowest hash key in it.
+    pub first: HashKey,
+    /// The highest hash key in it.
+    pub last: HashKey,
+}
+
+impl HashKeyRange {
+    /// Every hash key.
+    pub const ALL: Self = Self { first: HashKey::MIN, last: HashKey::MAX };
+
+    /// Whether the key lies inside.
+    pub fn contains(&self, key: HashKey) -> bool {
+        (self.first..=self.last).contains(&key)
+    }
+
+    /// Where a split in two halves starts its second half; `None` for a range of one key.
+    pub fn middle(&self) -> Option<HashKey> {
+        let length = self.last.0 - self.first.0;
+        (length > 0).then(|| HashKey(self.first.0 + length / 2 + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_hash_as_kinesis_hashes_them() {
+        let golden: Vec<serde_json::Value> = serde_json::from_str(include_str!("../../golden/hash_keys.json")).unwrap();
+        assert_eq!(golden.len(), 100);
+        for case in golden {
+            let key = case["partition_key"].as_str().unwrap();
+            assert_eq!(HashKey::of(key).to_string(), case["hash_key"].as_str().unwrap(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn the_middle_halves_a_range() {
+        assert_eq!(HashKeyRange::ALL.middle(), Some(HashKey(1 << 127)));
+        let of = |first, last| HashKeyRange { first: HashKey(first), last: HashKey(last) }.middle();
+        assert_eq!(of(5, 5), None);
+        assert_eq!(of(5, 6), Some(HashKey(6)));
+    }
+}

@@ -1,0 +1,19 @@
+//! Where in a shard reading starts.
+
+use super::sequence_number::SequenceNumber;
+use super::timestamp::Timestamp;
+
+/// Where in a shard reading starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// After the last record that the shard holds at the moment.
+    Latest,
+    /// At the oldest record that is kept.
+    TrimHorizon,
+    /// At the record of this sequence number, or the first after it.
+    At(SequenceNumber),
+    /// After the record of this sequence number.
+    After(SequenceNumber),
+    /// At the first record that arrived at this time or later.
+    AtTime(Timestamp),
+}

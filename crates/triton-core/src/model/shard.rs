@@ -1,0 +1,111 @@
+//! Shards: their ids, the hash keys they hold, and how they descend from each other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::hash_key::HashKeyRange;
+
+use crate::model::sequence_number::SequenceNumber;
+
+/// The id of a shard, such as `shardId-000000000001`. Ids sort in the order of their creation.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(Arc<str>);
+
+impl ShardId {
+    /// The id that Kinesis gives to the shard that was made as number `number`.
+    ///
+    /// ```
+    /// assert_eq!(triton_core::ShardId::numbered(1).as_str(), "shardId-000000000001");
+    /// ```
+    pub fn numbered(number: u64) -> Self {
+        Self(format!("shardId-{number:012}").into())
+    }
+
+    /// The number in an id as [`numbered`](Self::numbered) writes it.
+    pub fn number(&self) -> Option<u64> {
+        let digits = self.0.strip_prefix("shardId-")?;
+        let is_canonical = match digits.len() {
+            0..12 => false,
+            12 => true,
+            _ => !digits.starts_with('0'),
+        };
+        // A sign is no digit, though `parse` takes one.
+        let is_number = is_canonical && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { digits.parse().ok() } else { None }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ShardId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+/// So that a set of ids can be asked for a text.
+impl std::borrow::Borrow<str> for ShardId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A shard as the stream lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Its id.
+    pub id: ShardId,
+    /// The shard that it was split from, or the first of the two that it was merged from. It stays named
+    /// when retention has removed the parent.
+    pub parent: Option<ShardId>,
+    /// The second of the two shards that it was merged from.
+    pub adjacent_parent: Option<ShardId>,
+    /// The hash keys that it holds.
+    pub hash_key_range: HashKeyRange,
+    /// The lowest sequence number that it can hold.
+    pub first_sequence_number: SequenceNumber,
+    /// The highest sequence number that it can hold; `None` while the shard is open.
+    pub last_sequence_number: Option<SequenceNumber>,
+}
+
+impl Shard {
+    /// Whether the shard still takes records: it was neither split nor merged.
+    pub fn is_open(&self) -> bool {
+        self.last_sequence_number.is_none()
+    }
+
+    /// The shards that it was split or merged from.
+    pub fn parents(&self) -> impl Iterator<Item = &ShardId> {
+        self.parent.iter().chain(&self.adjacent_parent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_carry_their_number() {
+        assert_eq!(ShardId::numbered(12).number(), Some(12));
+        assert_eq!(ShardId::numbered(u64::MAX).number(), Some(u64::MAX));
+        for other in ["shard-12", "shardId-12", "shardId-+00000000012", "shardId-0000000000012"] {
+            assert_eq!(ShardId::from(other).number(), None, "{other}");
+        }
+        assert!(ShardId::numbered(9) < ShardId::numbered(10));
+    }
+}

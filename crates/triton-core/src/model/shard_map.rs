@@ -1,0 +1,296 @@
+//! The map from hash keys to shards, and how splits and merges change it.
+//!
+//! Backends that keep their own shards (memory, local) share these rules; the stream they make is the one
+//! that Kinesis would make.
+
+use crate::error::{Error, Result};
+use crate::model::hash_key::{HashKey, HashKeyRange};
+use crate::model::sequence_number::SequenceNumber;
+use crate::model::shard::{Shard, ShardId};
+
+/// The most shards that a stream kept by this crate's rules may have, closed ones counted.
+pub const MAX_SHARDS: usize = 10_000;
+
+/// Every shard of a stream, open and closed, sorted by id; the open ones cover each hash key once.
+#[derive(Clone, Debug)]
+pub struct ShardMap {
+    stream: String,
+    shards: Vec<Shard>,
+}
+
+impl ShardMap {
+    /// A new stream's map: `count` open shards of equal size.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no shard at all or more than [`MAX_SHARDS`].
+    pub fn uniform(stream: &str, count: usize, sequence: u64) -> Result<Self> {
+        let shards = uniform_starts(count)?
+            .into_iter()
+            .enumerate()
+            .map(|(number, range)| Shard {
+                id: ShardId::numbered(number as u64),
+                parent: None,
+                adjacent_parent: None,
+                hash_key_range: range,
+                first_sequence_number: sequence.into(),
+                last_sequence_number: None,
+            })
+            .collect();
+        Ok(Self { stream: stream.into(), shards })
+    }
+
+    /// The map of shards that were stored; `shards` sorted by id.
+    pub fn from_shards(stream: &str, shards: Vec<Shard>) -> Self {
+        Self { stream: stream.into(), shards }
+    }
+
+    /// Every shard, sorted by id.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The shards that take records, in the order of their ids.
+    pub fn open(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter(|shard| shard.is_open())
+    }
+
+    /// A shard by its id.
+    ///
+    /// # Errors
+    /// [`Error::ShardNotFound`].
+    pub fn get(&self, id: &ShardId) -> Result<&Shard> {
+        self.index(id).map(|index| &self.shards[index])
+    }
+
+    fn index(&self, id: &ShardId) -> Result<usize> {
+        self.shards
+            .binary_search_by(|shard| shard.id.cmp(id))
+            .map_err(|_| Error::ShardNotFound { shard: id.clone(), stream: self.stream.clone() })
+    }
+
+    /// Splits an open shard: hash keys from `at` on go to the second child. Returns the children's ids.
+    ///
+    /// The parent ends with the sequence number `*sequence`, which is used up.
+    ///
+    /// # Errors
+    /// [`Error::ShardNotFound`]; [`Error::Invalid`] where the shard is closed or `at` is not inside it.
+    pub fn split(&mut self, id: &ShardId, at: HashKey, sequence: &mut u64) -> Result<[ShardId; 2]> {
+        let index = self.open_index(id)?;
+        let range = self.shards[index].hash_key_range;
+        if at <= range.first || at > range.last {
+            return Err(Error::Invalid {
+                problem: format!("{id} cannot be split at {at}: it holds {} to {}", range.first, range.last),
+            });
+        }
+        self.check_room(2)?;
+        self.close(index, sequence);
+        let lower = HashKeyRange { first: range.first, last: HashKey(at.0 - 1) };
+        let upper = HashKeyRange { first: at, last: range.last };
+        Ok([self.add(lower, id, None, *sequence), self.add(upper, id, None, *sequence)])
+    }
+
+    /// Merges two open shards whose hash keys are adjacent. Returns the child's id.
+    ///
+    /// Both parents end with the sequence number `*sequence`, which is used up.
+    ///
+    /// # Errors
+    /// [`Error::ShardNotFound`]; [`Error::Invalid`] where one is closed or they are not adjacent.
+    pub fn merge(&mut self, id: &ShardId, adjacent: &ShardId, sequence: &mut u64) -> Result<ShardId> {
+        let (first, second) = (self.open_index(id)?, self.open_index(adjacent)?);
+        let (a, b) = (self.shards[first].hash_key_range, self.shards[second].hash_key_range);
+        let (lower, upper) = if a.first <= b.first { (a, b) } else { (b, a) };
+        if lower.last.0.checked_add(1) != Some(upper.first.0) {
+            return Err(Error::Invalid {
+                problem: format!("{id} and {adjacent} cannot be merged: they are not adjacent"),
+            });
+        }
+        self.check_room(1)?;
+        let mut closing = *sequence;
+        self.close(first, &mut closing);
+        self.close(second, sequence);
+        Ok(self.add(HashKeyRange { first: lower.first, last: upper.last }, id, Some(adjacent), *sequence))
+    }
+
+    /// Splits and merges until there are `count` open shards of equal size. A stream that is so already stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a count of 0 or over [`MAX_SHARDS`], or where there would be too many closed shards.
+    pub fn reshard(&mut self, count: usize, sequence: &mut u64) -> Result<()> {
+        let ranges = uniform_starts(count)?;
+        for shard in self.open().cloned().collect::<Vec<_>>() {
+            let inside = |range: &&HashKeyRange| {
+                range.first > shard.hash_key_range.first && range.first <= shard.hash_key_range.last
+            };
+            let cuts: Vec<HashKey> = ranges.iter().filter(inside).map(|range| range.first).collect();
+            self.split_at_all(&shard.id, &cuts, sequence)?;
+        }
+        for range in ranges {
+            self.merge_within(range, sequence)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts in the middle first, so that no child is further from its ancestor than need be.
+    fn split_at_all(&mut self, id: &ShardId, cuts: &[HashKey], sequence: &mut u64) -> Result<()> {
+        let Some(&cut) = cuts.get(cuts.len() / 2) else { return Ok(()) };
+        let [lower, upper] = self.split(id, cut, sequence)?;
+        self.split_at_all(&lower, &cuts[..cuts.len() / 2], sequence)?;
+        self.split_at_all(&upper, &cuts[cuts.len() / 2 + 1..], sequence)
+    }
+
+    /// Merges the open shards inside `range` pair by pair until one is left.
+    fn merge_within(&mut self, range: HashKeyRange, sequence: &mut u64) -> Result<()> {
+        loop {
+            let mut inside: Vec<&Shard> =
+                self.open().filter(|shard| range.contains(shard.hash_key_range.first)).collect();
+            inside.sort_by_key(|shard| shard.hash_key_range.first);
+            let pairs: Vec<(ShardId, ShardId)> =
+                inside.chunks_exact(2).map(|pair| (pair[0].id.clone(), pair[1].id.clone())).collect();
+            if pairs.is_empty() {
+                return Ok(());
+            }
+            for (lower, upper) in pairs {
+                self.merge(&lower, &upper, sequence)?;
+            }
+        }
+    }
+
+    fn open_index(&self, id: &ShardId) -> Result<usize> {
+        let index = self.index(id)?;
+        match self.shards[index].is_open() {
+            true => Ok(index),
+            false => Err(Error::Invalid { problem: format!("{id} is closed: it was split or merged before") }),
+        }
+    }
+
+    fn check_room(&self, new: usize) -> Result<()> {
+        match self.shards.len() + new <= MAX_SHARDS {
+            true => Ok(()),
+            false => Err(Error::Invalid {
+                problem: format!("'{}' would have over {MAX_SHARDS} shards, closed ones counted", self.stream),
+            }),
+        }
+    }
+
+    fn close(&mut self, index: usize, sequence: &mut u64) {
+        self.shards[index].last_sequence_number = Some(SequenceNumber::from(*sequence));
+        *sequence += 1;
+    }
+
+    fn add(&mut self, range: HashKeyRange, parent: &ShardId, adjacent: Option<&ShardId>, sequence: u64) -> ShardId {
+        // The newest shard is open or has younger children, so its number is never given twice.
+        let newest = self.shards.last().and_then(|shard| shard.id.number()).unwrap_or(0);
+        let id = ShardId::numbered(newest + 1);
+        self.shards.push(Shard {
+            id: id.clone(),
+            parent: Some(parent.clone()),
+            adjacent_parent: adjacent.cloned(),
+            hash_key_range: range,
+            first_sequence_number: sequence.into(),
+            last_sequence_number: None,
+        });
+        id
+    }
+}
+
+/// `count` ranges of equal size that cover every hash key, cut where Kinesis cuts them.
+fn uniform_starts(count: usize) -> Result<Vec<HashKeyRange>> {
+    if !(1..=MAX_SHARDS).contains(&count) {
+        return Err(Error::Invalid { problem: format!("a stream has 1 to {MAX_SHARDS} shards, not {count}") });
+    }
+    let n = count as u128;
+    // The i-th range starts at floor(i * 2^128 / n), computed from 2^128 - 1 to stay inside 128 bits.
+    let (quotient, remainder) = (u128::MAX / n, u128::MAX % n + 1);
+    let start = |i: u128| i * quotient + i * remainder / n;
+    Ok((0..n)
+        .map(|i| HashKeyRange {
+            first: HashKey(start(i)),
+            last: if i + 1 == n { HashKey::MAX } else { HashKey(start(i + 1) - 1) },
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(count: usize) -> ShardMap {
+        ShardMap::uniform("clicks", count, 1).unwrap()
+    }
+
+    fn id(number: u64) -> ShardId {
+        ShardId::numbered(number)
+    }
+
+    /// The open shards cover each hash key exactly once.
+    fn assert_covered(map: &ShardMap) {
+        let mut ranges: Vec<_> = map.open().map(|shard| shard.hash_key_range).collect();
+        ranges.sort_by_key(|range| range.first);
+        assert_eq!(ranges.first().unwrap().first, HashKey::MIN);
+        assert_eq!(ranges.last().unwrap().last, HashKey::MAX);
+        for pair in ranges.windows(2) {
+            assert_eq!(pair[0].last.0 + 1, pair[1].first.0);
+        }
+    }
+
+    #[test]
+    fn three_shards_are_cut_where_kinesis_cuts_them() {
+        let starts: Vec<_> = map(3).open().map(|shard| shard.hash_key_range.first.to_string()).collect();
+        assert_eq!(starts, ["0", "113427455640312821154458202477256070485", "226854911280625642308916404954512140970"]);
+    }
+
+    #[test]
+    fn a_split_closes_the_parent_and_opens_two_children() {
+        let mut map = map(1);
+        let mut sequence = 10;
+        let children = map.split(&id(0), HashKey(1 << 127), &mut sequence).unwrap();
+        assert_eq!(children, [id(1), id(2)]);
+        assert_eq!(map.get(&id(0)).unwrap().last_sequence_number, Some(10.into()));
+        let child = map.get(&id(2)).unwrap();
+        assert_eq!(child.parents().collect::<Vec<_>>(), [&id(0)]);
+        assert_eq!(child.hash_key_range.first, HashKey(1 << 127));
+        assert_eq!(child.first_sequence_number, sequence.into());
+        assert_covered(&map);
+    }
+
+    #[test]
+    fn a_merge_names_both_parents() {
+        let mut map = map(2);
+        let child = map.merge(&id(1), &id(0), &mut 10).unwrap();
+        let child = map.get(&child).unwrap();
+        assert_eq!((child.parent.clone(), child.adjacent_parent.clone()), (Some(id(1)), Some(id(0))));
+        assert_covered(&map);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_changes_nothing() {
+        let mut map = map(3);
+        let before = format!("{map:?}");
+        assert!(map.split(&id(9), HashKey(1), &mut 1).is_err(), "no such shard");
+        assert!(map.split(&id(0), HashKey(0), &mut 1).is_err(), "a child without keys");
+        assert!(map.split(&id(0), HashKey::MAX, &mut 1).is_err(), "outside the shard");
+        assert!(map.merge(&id(0), &id(2), &mut 1).is_err(), "not adjacent");
+        assert!(map.merge(&id(0), &id(0), &mut 1).is_err(), "with itself");
+        assert!(map.reshard(0, &mut 1).is_err(), "no shards");
+        assert_eq!(format!("{map:?}"), before);
+        map.merge(&id(0), &id(1), &mut 1).unwrap();
+        assert!(map.split(&id(0), HashKey(1), &mut 1).is_err(), "closed");
+    }
+
+    proptest! {
+        #[test]
+        fn reshard_ends_uniform(counts in prop::collection::vec(1usize..40, 1..5)) {
+            let mut map = map(3);
+            let mut sequence = 1;
+            for count in counts {
+                map.reshard(count, &mut sequence).unwrap();
+                assert_covered(&map);
+                let mut ranges: Vec<_> = map.open().map(|shard| shard.hash_key_range).collect();
+                ranges.sort_by_key(|range| range.first);
+                prop_assert_eq!(ranges, uniform_starts(count).unwrap());
+            }
+            prop_assert!(map.shards().is_sorted_by_key(|shard| &shard.id));
+        }
+    }
+}

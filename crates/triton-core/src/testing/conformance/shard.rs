@@ -1,0 +1,414 @@
+//! What the two traits promise of single calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{STREAM, Suite, entry, numbered, retrying, texts};
+use crate::backend::CreateOptions;
+use crate::backend::StreamClient;
+use crate::error::Error;
+use crate::model::hash_key::HashKey;
+use crate::model::position::Position;
+use crate::model::sequence_number::SequenceNumber;
+use crate::model::shard::{Shard, ShardId};
+use crate::record::PutEntry;
+
+/// The open shards cover each hash key exactly once; the list is sorted by id.
+fn assert_covered(shards: &[Shard]) {
+    assert!(shards.is_sorted_by(|a, b| a.id < b.id), "sorted by id");
+    let mut open: Vec<&Shard> = shards.iter().filter(|shard| shard.is_open()).collect();
+    open.sort_by_key(|shard| shard.hash_key_range.first);
+    assert_eq!(open[0].hash_key_range.first, HashKey::MIN);
+    assert_eq!(open[open.len() - 1].hash_key_range.last, HashKey::MAX);
+    for pair in open.windows(2) {
+        assert_eq!(pair[0].hash_key_range.last.0 + 1, pair[1].hash_key_range.first.0);
+    }
+}
+
+async fn only_shard(suite: &Suite, client: &dyn StreamClient) -> ShardId {
+    suite.shards(client).await.remove(0).id
+}
+
+/// A new stream has open shards of equal size and without parents.
+pub async fn a_new_streams_shards_cover_every_hash_key_once(suite: &Suite) {
+    let client = suite.stream(3).await;
+    let shards = suite.shards(&*client).await;
+    assert_eq!(shards.len(), 3);
+    assert_covered(&shards);
+    assert!(shards.iter().all(|shard| shard.is_open() && shard.parents().next().is_none()));
+    let starts: Vec<HashKey> = shards.iter().map(|shard| shard.hash_key_range.first).collect();
+    assert_eq!(starts[1].to_string(), "113427455640312821154458202477256070485");
+}
+
+/// The MD5 of the partition key chooses the shard.
+pub async fn a_record_lands_in_the_shard_of_its_key(suite: &Suite) {
+    let client = suite.stream(4).await;
+    let shards = suite.shards(&*client).await;
+    let entries: Vec<PutEntry> = (0..40).map(|n| entry(&format!("käy-{n}"), n.to_string())).collect();
+    let receipts = suite.put(&*client, &entries).await;
+    for (entry, receipt) in entries.iter().zip(&receipts) {
+        let shard = shards.iter().find(|shard| shard.id == receipt.shard_id).expect("a listed shard");
+        assert!(shard.hash_key_range.contains(entry.partition_key.hash_key()));
+    }
+    for shard in &shards {
+        let keys = suite.read(&*client, &shard.id, Position::TrimHorizon).await.0;
+        assert!(keys.iter().all(|record| shard.hash_key_range.contains(record.partition_key.hash_key())));
+        assert!(!keys.is_empty(), "40 keys spread over 4 shards");
+    }
+}
+
+/// One result an entry, at its place; within a shard, later puts have higher numbers.
+pub async fn results_are_in_the_entries_order_and_sequence_numbers_grow(suite: &Suite) {
+    let client = suite.stream(2).await;
+    let entries: Vec<PutEntry> = (0..30).map(|n| entry(&format!("key-{n}"), n.to_string())).collect();
+    let mut pending: Vec<usize> = (0..entries.len()).collect();
+    let mut receipts = vec![None; entries.len()];
+    while !pending.is_empty() {
+        let batch: Vec<PutEntry> = pending.iter().map(|&index| entries[index].clone()).collect();
+        let Ok(outcomes) = client.put_batch(&batch).await else { continue };
+        assert_eq!(outcomes.len(), batch.len());
+        for (&index, outcome) in pending.iter().zip(outcomes) {
+            receipts[index] = outcome.ok();
+        }
+        pending.retain(|&index| receipts[index].is_none());
+    }
+    for shard in suite.shards(&*client).await {
+        let (records, _) = suite.read_by(&*client, &shard.id, Position::TrimHorizon, 100).await;
+        for record in records {
+            let index: usize = String::from_utf8_lossy(&record.data).parse().expect("a number");
+            let receipt = receipts[index].clone().expect("acknowledged");
+            assert_eq!(receipt.shard_id, shard.id);
+            assert_eq!(record.partition_key, entries[index].partition_key);
+            // A lost answer leaves an earlier copy behind, never a later one.
+            assert!(record.sequence_number == receipt.sequence_number || !suite.is_exact());
+            assert!(record.sequence_number <= receipt.sequence_number);
+        }
+    }
+    let later = suite.put(&*client, &[entry("key-0", "later")]).await.remove(0);
+    let earlier = receipts.into_iter().flatten().filter(|receipt| receipt.shard_id == later.shard_id);
+    assert!(earlier.map(|receipt| receipt.sequence_number).max() < Some(later.sequence_number));
+}
+
+/// No entries, no results, no error.
+pub async fn an_empty_call_is_answered_with_nothing(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let outcomes = retrying(|| client.put_batch(&[])).await.expect("nothing to fail");
+    assert!(outcomes.is_empty());
+}
+
+/// Nothing of a call over the limits is written.
+pub async fn a_call_over_the_limits_is_refused_whole(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let limits = retrying(|| client.limits()).await.expect("limits");
+    assert!(limits.max_entries >= 1 && limits.max_record_bytes <= limits.max_call_bytes);
+
+    let many = vec![entry("k", "x"); limits.max_entries + 1];
+    let error = retrying(|| client.put_batch(&many)).await.expect_err("too many entries");
+    assert!(matches!(error, Error::CallTooLarge { .. }), "{error:?}");
+
+    let large = [entry("k", "x"), entry("k", "y".repeat(limits.max_record_bytes))];
+    let error = retrying(|| client.put_batch(&large)).await.expect_err("too large a record");
+    assert!(matches!(error, Error::RecordTooLarge { .. }), "{error:?}");
+    assert!(!error.is_retryable() && !error.may_have_written());
+
+    let shard = only_shard(suite, &*client).await;
+    assert!(suite.texts(&*client, &shard, Position::TrimHorizon).await.is_empty());
+
+    let largest = entry("k", "z".repeat(limits.max_record_bytes - 1));
+    suite.put(&*client, &[largest]).await;
+    assert_eq!(suite.texts(&*client, &shard, Position::TrimHorizon).await.len(), 1);
+}
+
+/// Any bytes, and any key of up to 256 characters.
+pub async fn payloads_and_keys_come_back_as_they_were_put(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    let mut entries = vec![
+        entry("k", ""),
+        entry("日本語 🙂\n\u{0}", "text"),
+        entry(&"ß".repeat(256), "a long key"),
+        entry("k", "x".repeat(300_000)),
+    ];
+    entries.push(PutEntry::new(entries[0].partition_key.clone(), (0..=255).collect::<Vec<u8>>()));
+    suite.put(&*client, &entries).await;
+    let (records, _) = suite.read(&*client, &shard, Position::TrimHorizon).await;
+    let read: Vec<_> = records.into_iter().map(|record| PutEntry::new(record.partition_key, record.data)).collect();
+    assert_eq!(read, entries);
+}
+
+/// All records, in order, whatever the size of a fetch.
+pub async fn the_trim_horizon_is_before_every_record(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    assert_eq!(suite.read(&*client, &shard, Position::TrimHorizon).await, (vec![], false), "an empty shard");
+    let entries = numbered("k", 0..25);
+    suite.put(&*client, &entries).await;
+    for max_records in [1, 3, 25, 10_000] {
+        let (records, ended) = suite.read_by(&*client, &shard, Position::TrimHorizon, max_records).await;
+        assert_eq!(texts(&records), (0..25).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert!(!ended, "an open shard has no end");
+    }
+}
+
+/// Only what is put after the shard was opened.
+pub async fn latest_is_after_every_record(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    suite.put(&*client, &numbered("k", 0..3)).await;
+    let position = suite.latest(&*client, &shard).await;
+    suite.put(&*client, &numbered("k", 3..5)).await;
+    // Nothing was fetched yet, and still another reader can go on from there.
+    assert_eq!(suite.texts(&*client, &shard, position).await, ["3", "4"]);
+    assert!(suite.texts(&*client, &shard, Position::Latest).await.is_empty());
+}
+
+/// At includes the record, after does not; both may stand at the end.
+pub async fn at_and_after_a_sequence_number(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let receipts = suite.put(&*client, &numbered("k", 0..5)).await;
+    let shard = &receipts[0].shard_id;
+    let texts = |position| suite.texts(&*client, shard, position);
+    for (index, receipt) in receipts.iter().enumerate() {
+        let expected: Vec<String> = (index..5).map(|n| n.to_string()).collect();
+        assert_eq!(texts(Position::At(receipt.sequence_number)).await, expected);
+        assert_eq!(texts(Position::After(receipt.sequence_number)).await, expected[1..]);
+    }
+}
+
+/// A time before, between and after the records.
+pub async fn at_a_time_before_between_and_after(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    suite.put(&*client, &numbered("k", 0..2)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    suite.put(&*client, &numbered("k", 2..4)).await;
+    let (records, _) = suite.read(&*client, &shard, Position::TrimHorizon).await;
+    let at = |arrival| suite.texts(&*client, &shard, Position::AtTime(arrival));
+    let (first, third) = (records[0].arrival, records[2].arrival);
+    let copies = suite.every_copy(&*client, &shard, Position::TrimHorizon, 100).await.0;
+    let last = copies[copies.len() - 1].arrival;
+    assert!(records[1].arrival < third, "20 ms apart");
+    assert_eq!(at(first - Duration::from_secs(60)).await, ["0", "1", "2", "3"]);
+    assert_eq!(at(third).await, ["2", "3"]);
+    assert_eq!(at(third - Duration::from_millis(1)).await, ["2", "3"]);
+    assert_eq!(at(last + Duration::from_millis(1)).await, Vec::<String>::new(), "after {last:?} of {copies:?}");
+
+    // After the last record, a time is where the next one will be.
+    let beyond = Position::AtTime(last + Duration::from_millis(1));
+    let reader = retrying(|| client.open_shard(&shard, beyond)).await.expect("open");
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    suite.put(&*client, &[entry("k", "next")]).await;
+    assert_eq!(suite.texts(&*client, &shard, reader.position()).await, ["next"]);
+}
+
+/// Within a shard, time does not go back.
+pub async fn arrival_times_do_not_go_back(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    suite.put(&*client, &numbered("k", 0..20)).await;
+    let (records, _) = suite.read(&*client, &shard, Position::TrimHorizon).await;
+    assert!(records.is_sorted_by_key(|record| record.arrival));
+}
+
+/// Only an empty batch with nothing behind it means that a reader is caught up.
+pub async fn a_reader_that_is_behind_says_so_and_one_caught_up_too(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    suite.put(&*client, &numbered("k", 0..3)).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let open = || client.open_shard(&shard, Position::TrimHorizon);
+    let mut reader = retrying(open).await.expect("open");
+    let mut read = 0;
+    loop {
+        match reader.next_batch(1).await {
+            Ok(batch) => {
+                let batch = batch.expect("an open shard has no end");
+                if batch.is_caught_up() {
+                    break;
+                }
+                read += batch.records.len();
+                assert!(read >= 3 || batch.millis_behind > 0, "{read} of 3 read");
+            }
+            // What a fault has cut short is tried again from the start.
+            Err(_) => (reader, read) = (retrying(open).await.expect("open"), 0),
+        }
+    }
+    assert!(read >= 3);
+}
+
+/// A fetch that is dropped half-way, by a stop say, is as if it had never been made.
+pub async fn a_dropped_fetch_loses_nothing(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    suite.put(&*client, &numbered("k", 0..50)).await;
+    let mut reader = retrying(|| client.open_shard(&shard, Position::TrimHorizon)).await.expect("open");
+    let mut records = Vec::new();
+    let mut patience = 0;
+    while suite.first_occurrences(records.clone()).len() < 50 {
+        // From dropped at the first poll to as long as it takes.
+        let wait = Duration::from_micros(50 * (patience % 100));
+        patience += 1;
+        match tokio::time::timeout(wait, reader.next_batch(4)).await {
+            Ok(Ok(batch)) => records.extend(batch.expect("an open shard has no end").records),
+            Ok(Err(Error::IteratorExpired { .. })) => {
+                let position = reader.position();
+                reader = retrying(|| client.open_shard(&shard, position)).await.expect("open");
+            }
+            Ok(Err(error)) => assert!(error.is_retryable(), "{error:?}"),
+            Err(_) => {}
+        }
+        assert!(patience < 20_000, "{} of 50 records", records.len());
+    }
+    let expected: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    assert_eq!(texts(&suite.first_occurrences(records)), expected);
+}
+
+/// `position` is where to go on, at every point of a shard.
+pub async fn another_reader_goes_on_where_one_stands(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    suite.put(&*client, &numbered("k", 0..9)).await;
+    let mut position = Position::TrimHorizon;
+    let mut records = Vec::new();
+    loop {
+        let mut reader = retrying(|| client.open_shard(&shard, position)).await.expect("open");
+        match reader.next_batch(2).await {
+            Ok(batch) => {
+                let batch = batch.expect("an open shard has no end");
+                if batch.is_caught_up() {
+                    break;
+                }
+                records.extend(batch.records);
+            }
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+        position = reader.position();
+    }
+    assert!(records.is_sorted_by(|a, b| a.sequence_number < b.sequence_number));
+    assert_eq!(texts(&suite.first_occurrences(records)), (0..9).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+/// A closed shard gives its records, then `None`, again and again, from every position.
+pub async fn a_closed_shard_ends_after_its_last_record_and_stays_ended(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let receipts = suite.put(&*client, &numbered("k", 0..5)).await;
+    let shard = receipts[0].shard_id.clone();
+    let latest = suite.latest(&*client, &shard).await;
+    suite.admin().split(STREAM, &shard, HashKey(1 << 127)).await.expect("split");
+    let (records, ended) = suite.read(&*client, &shard, Position::TrimHorizon).await;
+    assert_eq!((records.len(), ended), (5, true));
+    for position in [latest, Position::Latest, Position::After(receipts[4].sequence_number)] {
+        assert_eq!(suite.read(&*client, &shard, position).await, (vec![], true), "{position:?}");
+    }
+    let mut reader = retrying(|| client.open_shard(&shard, latest)).await.expect("open");
+    let mut ends = 0;
+    while ends < 3 {
+        match reader.next_batch(1).await {
+            Ok(batch) => {
+                assert_eq!(batch, None);
+                ends += 1;
+            }
+            Err(Error::IteratorExpired { .. }) => {
+                reader = retrying(|| client.open_shard(&shard, latest)).await.expect("open");
+            }
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+    }
+}
+
+/// A split closes the parent and gives its hash keys to two children, whose records have higher numbers.
+pub async fn a_split_shards_children_take_over(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let before = suite.put(&*client, &numbered("k", 0..3)).await;
+    let parent = &before[0].shard_id;
+    let at = HashKey(1 << 126);
+    suite.admin().split(STREAM, parent, at).await.expect("split");
+
+    let shards = suite.shards(&*client).await;
+    assert_covered(&shards);
+    assert_eq!(shards.len(), 3);
+    assert!(!shards[0].is_open());
+    for child in &shards[1..] {
+        assert!(child.is_open() && child.parents().eq([parent]));
+    }
+    assert_eq!(shards[2].hash_key_range.first, at);
+    let after = suite.put(&*client, &numbered("k", 3..5)).await;
+    assert!(after.iter().all(|receipt| receipt.shard_id != *parent));
+    assert!(after[0].sequence_number > before[2].sequence_number);
+    assert_eq!(suite.texts(&*client, &after[0].shard_id, Position::TrimHorizon).await, ["3", "4"]);
+
+    let again = suite.admin().split(STREAM, parent, at).await;
+    assert!(matches!(again, Err(Error::Invalid { .. })), "{again:?}");
+}
+
+/// A merge closes both parents and gives their hash keys to one child.
+pub async fn a_merged_shards_child_takes_over(suite: &Suite) {
+    let client = suite.stream(3).await;
+    let ids: Vec<ShardId> = suite.shards(&*client).await.into_iter().map(|shard| shard.id).collect();
+    let apart = suite.admin().merge(STREAM, &ids[0], &ids[2]).await;
+    assert!(matches!(apart, Err(Error::Invalid { .. })), "{apart:?}");
+    suite.admin().merge(STREAM, &ids[1], &ids[0]).await.expect("merge");
+
+    let shards = suite.shards(&*client).await;
+    assert_covered(&shards);
+    let child = &shards[3];
+    let mut parents: Vec<&ShardId> = child.parents().collect();
+    parents.sort();
+    assert_eq!(parents, [&ids[0], &ids[1]]);
+    assert_eq!(child.hash_key_range.first, HashKey::MIN);
+    for parent in &ids[..2] {
+        assert!(suite.read(&*client, parent, Position::TrimHorizon).await.1, "the parents have ended");
+    }
+}
+
+/// Any number of shards becomes any other.
+pub async fn a_reshard_ends_uniform(suite: &Suite) {
+    let client = suite.stream(2).await;
+    for count in [5, 2] {
+        suite.admin().reshard(STREAM, count).await.expect("reshard");
+        let shards = suite.shards(&*client).await;
+        assert_covered(&shards);
+        assert_eq!(shards.iter().filter(|shard| shard.is_open()).count(), count);
+    }
+}
+
+/// What does not exist is told as such.
+pub async fn an_unknown_shard_or_stream_is_not_found(suite: &Suite) {
+    let client = suite.stream(1).await;
+    let unknown = ShardId::numbered(77);
+    for id in [unknown.clone(), ShardId::numbered(u64::MAX), ShardId::from("")] {
+        let opened = retrying(|| client.open_shard(&id, Position::TrimHorizon)).await;
+        assert!(matches!(opened, Err(Error::ShardNotFound { .. })), "{opened:?}");
+    }
+    let split = suite.admin().split(STREAM, &unknown, HashKey(1)).await;
+    assert!(matches!(split, Err(Error::ShardNotFound { .. })), "{split:?}");
+    let client = suite.admin().open("no-such-stream").await;
+    assert!(matches!(client, Err(Error::StreamNotFound { .. })), "{client:?}");
+}
+
+/// A name stands for one stream.
+pub async fn streams_are_listed_made_once_and_removed(suite: &Suite) {
+    let admin = suite.admin();
+    assert!(admin.list().await.expect("list").is_empty());
+    admin.create("b", CreateOptions::default()).await.expect("create");
+    admin.create("a", CreateOptions::default()).await.expect("create");
+    assert_eq!(admin.list().await.expect("list"), ["a", "b"]);
+    let again = admin.create("a", CreateOptions::default()).await;
+    assert!(matches!(again, Err(Error::StreamExists { .. })), "{again:?}");
+    let none = admin.create("c", CreateOptions::default().with_shards(0)).await;
+    assert!(matches!(none, Err(Error::Invalid { .. })), "{none:?}");
+    admin.delete("a").await.expect("delete");
+    assert_eq!(admin.list().await.expect("list"), ["b"]);
+    let again = admin.delete("a").await;
+    assert!(matches!(again, Err(Error::StreamNotFound { .. })), "{again:?}");
+}
+
+/// What one client puts another reads, and the shards that one makes another lists.
+pub async fn two_clients_see_each_others_records(suite: &Suite) {
+    let (first, second) = (suite.stream(1).await, suite.client().await);
+    let receipts = suite.put(&*first, &numbered("k", 0..3)).await;
+    let from = Position::At(SequenceNumber::min(receipts[0].sequence_number, receipts[1].sequence_number));
+    assert_eq!(suite.texts(&*second, &receipts[0].shard_id, from).await, ["0", "1", "2"]);
+    let names = [Arc::clone(&first), second].map(|client| client.name().to_owned());
+    assert_eq!(names, [STREAM, STREAM]);
+}
