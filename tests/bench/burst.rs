@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use triton_core::{
-    Error, Limits, PartitionKey, Position, Producer, ProducerOptions, PutEntry, PutReceipt, Shard, ShardId,
-    ShardReader, StreamClient,
+    Entries, Error, Limits, PartitionKey, Position, Producer, ProducerOptions, PutEntry, PutReceipt, Shard, ShardId,
+    ShardReader, StreamClient, Timestamp,
 };
 
 use crate::measure::measure_output;
@@ -85,11 +85,15 @@ impl StreamClient for Sink {
         "sink"
     }
 
+    async fn created_at(&self) -> triton_core::Result<Timestamp> {
+        Ok(Timestamp::default())
+    }
+
     async fn shards(&self) -> triton_core::Result<Vec<Shard>> {
         Ok(Vec::new())
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> triton_core::Result<Vec<triton_core::Result<PutReceipt>>> {
+    async fn put_batch(&self, entries: Entries) -> triton_core::Result<Vec<triton_core::Result<PutReceipt>>> {
         let first = self.taken.fetch_add(entries.len() as u64, Ordering::Relaxed);
         let shard_id = ShardId::numbered(0);
         let receipt = |number: u64| Ok(PutReceipt { shard_id: shard_id.clone(), sequence_number: number.into() });

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use async_trait::async_trait;
 use triton_core::ShardMap;
 use triton_core::{
-    Batch, Budget, Limits, PartitionKey, Position, PutEntry, PutReceipt, Reader, ReaderOptions, Record, SequenceNumber,
+    Batch, Budget, Entries, Limits, PartitionKey, Position, PutReceipt, Reader, ReaderOptions, Record, SequenceNumber,
     Shard, ShardId, ShardReader, Start, StreamClient, Timestamp,
 };
 
@@ -34,11 +34,15 @@ impl StreamClient for Endless {
         "endless"
     }
 
+    async fn created_at(&self) -> triton_core::Result<Timestamp> {
+        Ok(Timestamp::default())
+    }
+
     async fn shards(&self) -> triton_core::Result<Vec<Shard>> {
         Ok(self.0.shards().to_vec())
     }
 
-    async fn put_batch(&self, _: &[PutEntry]) -> triton_core::Result<Vec<triton_core::Result<PutReceipt>>> {
+    async fn put_batch(&self, _: Entries) -> triton_core::Result<Vec<triton_core::Result<PutReceipt>>> {
         Ok(Vec::new())
     }
 
@@ -62,7 +66,7 @@ impl ShardReader for EndlessShard {
         };
         let records = (self.next..self.next + count).map(record).collect();
         self.next += count;
-        Ok(Some(Batch::new(records, 1)))
+        Ok(Some(Batch::new(records, Some(Duration::from_millis(1)))))
     }
 
     fn position(&self) -> Position {

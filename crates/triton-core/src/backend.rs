@@ -9,6 +9,7 @@ mod admin;
 mod limits;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -17,7 +18,8 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
-use crate::record::{PutEntry, PutReceipt, Record};
+use crate::model::timestamp::Timestamp;
+use crate::record::{Entries, PutReceipt, Record};
 
 pub use self::admin::{CreateOptions, StreamAdmin};
 pub use self::limits::{Limits, Quota};
@@ -37,19 +39,26 @@ pub trait StreamClient: Send + Sync + fmt::Debug {
     /// The real stream's name.
     fn name(&self) -> &str;
 
+    /// When the stream was created: its identity. A stream that was deleted and created again under the same name has
+    /// another one. Returned from memory after the first call.
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`], or what keeps the backend from answering.
+    async fn created_at(&self) -> Result<Timestamp>;
+
     /// Every shard, open and closed, sorted by id. Paging is hidden.
     ///
     /// # Errors
     /// [`Error::StreamNotFound`], or what keeps the backend from answering.
     async fn shards(&self) -> Result<Vec<Shard>>;
 
-    /// Puts entries by one request. Answers with exactly one result an entry, in the entries' order; an entry that
-    /// failed was not written unless its error says that it may have been.
+    /// Puts entries by one request. Returns exactly one result per entry, in order; an entry that failed was not written
+    /// unless its error says that it may have been.
     ///
     /// # Errors
     /// [`Error::CallTooLarge`] and [`Error::RecordTooLarge`] where [`limits`](Self::limits) are passed: nothing was
     /// sent. Any other outer error means that no entry's own outcome is known.
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>>;
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>>;
 
     /// Starts reading a shard.
     ///
@@ -71,11 +80,15 @@ impl<C: StreamClient + ?Sized> StreamClient for std::sync::Arc<C> {
         (**self).name()
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        (**self).created_at().await
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         (**self).shards().await
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         (**self).put_batch(entries).await
     }
 
@@ -112,23 +125,28 @@ pub trait ShardReader: Send + fmt::Debug {
 }
 
 /// What one fetch returned.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Batch {
     /// The records, in the order of their sequence numbers.
     pub records: Vec<Record>,
-    /// How far behind the newest record of the shard the reader stands after these, in milliseconds.
-    pub millis_behind: u64,
+    /// How far behind the newest record of the shard the reader stands after these; `None` where the backend did not say.
+    pub behind: Option<Duration>,
 }
 
 impl Batch {
-    /// A batch of these records, read by someone who stands so many milliseconds behind the newest.
-    pub fn new(records: Vec<Record>, millis_behind: u64) -> Self {
-        Self { records, millis_behind }
+    /// A batch of these records; after them, the reader stands this far behind the newest one.
+    pub fn new(records: Vec<Record>, behind: Option<Duration>) -> Self {
+        Self { records, behind }
     }
 
-    /// Whether the reader has seen all that there is: an empty batch behind the newest record is not that.
+    /// An empty batch: the reader stands behind the newest record.
+    pub fn caught_up() -> Self {
+        Self::new(Vec::new(), Some(Duration::ZERO))
+    }
+
+    /// Whether the reader has seen every record: the batch is empty, and the backend says that nothing is left.
     pub fn is_caught_up(&self) -> bool {
-        self.records.is_empty() && self.millis_behind == 0
+        self.records.is_empty() && self.behind == Some(Duration::ZERO)
     }
 }

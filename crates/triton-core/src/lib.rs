@@ -85,5 +85,5 @@ pub use self::model::shard::{Shard, ShardId};
 pub use self::model::shard_map::{MAX_SHARDS, ShardMap};
 pub use self::model::timestamp::Timestamp;
 pub use self::producer::{Closed, FailedHook, FailedPut, KeyOrder, Producer, ProducerOptions, Ticket, TryPutError};
-pub use self::record::{PartitionKey, PutEntry, PutReceipt, Record};
+pub use self::record::{Entries, PartitionKey, PutEntry, PutReceipt, Record};
 pub use self::stream::Stream;

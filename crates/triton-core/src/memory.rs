@@ -3,6 +3,7 @@
 //! Its clock is tokio's, counted from a fixed date, so that what it does follows from the calls alone.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::{Shard, ShardId};
 use crate::model::shard_map::ShardMap;
 use crate::model::timestamp::Timestamp;
-use crate::record::{PutEntry, PutReceipt, Record};
+use crate::record::{Entries, PutEntry, PutReceipt, Record};
 
 /// What memory streams take: calls like Kinesis', but in order and polled every 5 ms.
 const LIMITS: Limits = Limits::KINESIS
@@ -35,6 +36,8 @@ const EPOCH_MILLIS: i64 = 1_433_969_276_000;
 pub struct Memory {
     streams: Arc<Mutex<BTreeMap<String, MemoryStream>>>,
     started: Instant,
+    /// Streams created so far, so that no two are created at the same time.
+    created: Arc<AtomicU64>,
 }
 
 impl Default for Memory {
@@ -46,7 +49,7 @@ impl Default for Memory {
 impl Memory {
     /// An empty place.
     pub fn new() -> Self {
-        Self { streams: Arc::default(), started: Instant::now() }
+        Self { streams: Arc::default(), started: Instant::now(), created: Arc::default() }
     }
 
     /// Makes a stream with so many shards.
@@ -67,10 +70,16 @@ impl Memory {
             records: BTreeMap::new(),
             next_sequence: 1,
             retention: options.retention,
+            created_at: self.next_creation(),
         };
         let stream = MemoryStream { name: name.into(), started: self.started, content: Arc::new(Mutex::new(content)) };
         streams.insert(name.into(), stream.clone());
         Ok(stream)
+    }
+
+    fn next_creation(&self) -> Timestamp {
+        let number = self.created.fetch_add(1, Ordering::Relaxed);
+        Timestamp::from_millis(EPOCH_MILLIS) + self.started.elapsed() + Duration::from_millis(number)
     }
 
     fn get(&self, name: &str) -> Result<MemoryStream> {
@@ -131,6 +140,7 @@ struct Content {
     records: BTreeMap<ShardId, Kept>,
     next_sequence: u64,
     retention: Duration,
+    created_at: Timestamp,
 }
 
 /// The records of one shard.
@@ -192,12 +202,16 @@ impl StreamClient for MemoryStream {
         &self.name
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        Ok(self.content().created_at)
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         Ok(self.content().map.shards().to_vec())
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
-        LIMITS.check(entries)?;
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
+        LIMITS.check(&entries)?;
         let now = self.now();
         let mut content = self.content();
         Ok(entries.iter().map(|entry| content.put(entry, now)).collect())
@@ -255,15 +269,17 @@ impl ShardReader for MemoryShardReader {
         let start = kept.records.partition_point(|record| record.sequence_number <= self.after);
         let records: Vec<Record> = kept.records[start..].iter().take(max_records).cloned().collect();
         let Some(last) = records.last() else {
-            return Ok(is_open.then(Batch::default));
+            return Ok(is_open.then(Batch::caught_up));
         };
         self.after = last.sequence_number;
         let newest = kept.records.last().unwrap_or(last);
-        let millis_behind = match newest.sequence_number == last.sequence_number {
-            true => 0,
-            false => now.millis_since(last.arrival).max(1),
+        let behind = if newest.sequence_number == last.sequence_number {
+            Duration::ZERO
+        } else {
+            // Records of the same millisecond are behind all the same.
+            now.since(last.arrival).max(Duration::from_millis(1))
         };
-        Ok(Some(Batch::new(records, millis_behind)))
+        Ok(Some(Batch::new(records, Some(behind))))
     }
 
     fn position(&self) -> Position {
@@ -286,11 +302,11 @@ mod tests {
         let options = CreateOptions::default().with_retention(Duration::from_secs(60));
         memory.create("clicks", options).await.unwrap();
         let stream = memory.get("clicks").unwrap();
-        let first = stream.put_batch(&[entry("a"), entry("b")]).await.unwrap().remove(0).unwrap();
+        let first = stream.put_batch([entry("a"), entry("b")].into()).await.unwrap().remove(0).unwrap();
         let shard = first.shard_id;
         let mut behind = stream.open_shard(&shard, Position::TrimHorizon).await.unwrap();
         tokio::time::advance(Duration::from_secs(61)).await;
-        stream.put_batch(&[entry("c")]).await.unwrap();
+        stream.put_batch([entry("c")].into()).await.unwrap();
 
         assert!(matches!(behind.next_batch(1).await, Err(Error::PastRetention { .. })));
         let at = |position| stream.open_shard(&shard, position);

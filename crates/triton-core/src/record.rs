@@ -5,12 +5,14 @@
 //! MessagePack and the old form, in which text and bytes alike were "raw strings".
 
 pub mod aggregate;
+mod entries;
 mod key;
 pub mod msgpack;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
+pub use self::entries::Entries;
 pub use self::key::PartitionKey;
 pub use self::msgpack::{Encoder, KeySource, decode, decode_value};
 

@@ -60,9 +60,9 @@ async fn a_streams_own_record_cap_counts_and_is_asked_for_once() {
         .then_output(|| PutRecordsOutput::builder().records(taken("1")).build().expect("an answer"));
     let stream = stream(&[&described, &put]);
     assert_eq!(stream.limits().await.expect("limits").max_record_bytes, 3 << 20);
-    let receipt = stream.put_batch(&[entry((3 << 20) - 1)]).await.expect("sent").remove(0).expect("taken");
+    let receipt = stream.put_batch([entry((3 << 20) - 1)].into()).await.expect("sent").remove(0).expect("taken");
     assert_eq!(receipt.sequence_number, 1.into());
-    let error = stream.put_batch(&[entry(3 << 20)]).await.expect_err("too large");
+    let error = stream.put_batch([entry(3 << 20)].into()).await.expect_err("too large");
     assert_eq!(error.to_string(), "record of 3.1 MiB is over the stream's limit of 3 MiB");
     assert_eq!((put.num_calls(), described.num_calls()), (1, 1), "what is too large is not sent");
 }
@@ -100,7 +100,7 @@ async fn kms_errors_are_told_apart() {
             KmsAccessDeniedException::builder().meta(said("KMSAccessDeniedException", "no kms:Decrypt on key/1"));
         PutRecordsError::KmsAccessDeniedException(cause.build())
     });
-    let error = stream(&[&described, &refused]).put_batch(&[entry(1)]).await.expect_err("refused");
+    let error = stream(&[&described, &refused]).put_batch([entry(1)].into()).await.expect_err("refused");
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::AccessDenied, false));
     assert!(error.to_string().contains("no kms:Decrypt"), "{error}");
 
@@ -109,7 +109,7 @@ async fn kms_errors_are_told_apart() {
             KmsThrottlingException::builder().meta(code("KMSThrottlingException")).build(),
         )
     });
-    let error = stream(&[&described, &throttled]).put_batch(&[entry(1)]).await.expect_err("refused");
+    let error = stream(&[&described, &throttled]).put_batch([entry(1)].into()).await.expect_err("refused");
     assert!(matches!(error, Error::Throttled { .. }), "{error:?}");
 }
 
@@ -123,8 +123,8 @@ async fn credentials_that_expire_half_way_end_what_comes_after_and_say_so() {
         .build();
     let client = mock_client!(aws_sdk_kinesis, RuleMode::MatchAny, [&described, &put]);
     let stream = Kinesis::of_client(client).stream("clicks").expect("a name");
-    assert!(stream.put_batch(&[entry(1)]).await.expect("sent")[0].is_ok());
-    let error = stream.put_batch(&[entry(1)]).await.expect_err("refused");
+    assert!(stream.put_batch([entry(1)].into()).await.expect("sent")[0].is_ok());
+    let error = stream.put_batch([entry(1)].into()).await.expect_err("refused");
     assert_eq!((error.kind(), error.is_retryable(), error.may_have_written()), (ErrorKind::Credentials, false, false));
     assert_eq!(
         error.to_string(),
@@ -141,7 +141,7 @@ async fn an_entrys_own_code_decides_what_it_failed_of() {
         let results = results.into_iter().map(failed).chain([PutRecordsResultEntry::builder().build()]);
         PutRecordsOutput::builder().set_records(Some(results.collect())).build().expect("an answer")
     });
-    let results = stream(&[&described, &put]).put_batch(&vec![entry(1); 4]).await.expect("an answer");
+    let results = stream(&[&described, &put]).put_batch(vec![entry(1); 4].into()).await.expect("an answer");
     let kinds: Vec<_> = results.iter().map(|result| result.as_ref().expect_err("failed").kind()).collect();
     assert_eq!(kinds, [ErrorKind::Throttled, ErrorKind::Unavailable, ErrorKind::EncryptionKey, ErrorKind::Contract]);
 }
@@ -299,7 +299,7 @@ async fn another_accounts_stream_is_named_by_its_arn_in_every_request() {
     let stream = Kinesis::of_client(client).stream(ARN).expect("an ARN");
     let mut reader = stream.open_shard(&ShardId::numbered(0), Position::Latest).await.expect("open");
     assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
-    assert!(stream.put_batch(&[entry(1)]).await.expect("sent")[0].is_ok());
+    assert!(stream.put_batch([entry(1)].into()).await.expect("sent")[0].is_ok());
     assert_eq!(stream.shards().await.expect("shards").len(), 1);
 }
 
@@ -312,7 +312,7 @@ async fn an_answer_that_is_not_kinesis_is_judged_by_its_status() {
         let put = mock!(Client::put_records).then_http_response(move || {
             HttpResponse::new(status.try_into().expect("a status"), SdkBody::from("<html>a proxy</html>"))
         });
-        let error = stream(&[&described, &put]).put_batch(&[entry(1)]).await.expect_err("refused");
+        let error = stream(&[&described, &put]).put_batch([entry(1)].into()).await.expect_err("refused");
         assert_eq!((error.kind(), error.may_have_written()), (kind, may_have_written), "{status}: {error:?}");
         assert!(error.to_string().contains(&status.to_string()), "{error}");
     }
@@ -322,7 +322,7 @@ async fn an_answer_that_is_not_kinesis_is_judged_by_its_status() {
         let body = r#"{"__type": "MysteryException", "message": "hm"}"#;
         HttpResponse::new(500.try_into().expect("a status"), SdkBody::from(body))
     });
-    let error = stream(&[&described, &put]).put_batch(&[entry(1)]).await.expect_err("refused");
+    let error = stream(&[&described, &put]).put_batch([entry(1)].into()).await.expect_err("refused");
     assert!(error.is_retryable() && error.may_have_written(), "{error:?}");
 }
 
@@ -331,8 +331,12 @@ async fn a_receipt_that_cannot_be_read_says_nothing_of_the_record() {
     let described = described(summary());
     let put = mock!(Client::put_records)
         .then_output(|| PutRecordsOutput::builder().records(taken("0x7")).build().expect("an answer"));
-    let error =
-        stream(&[&described, &put]).put_batch(&[entry(1)]).await.expect("an answer").remove(0).expect_err("unread");
+    let error = stream(&[&described, &put])
+        .put_batch([entry(1)].into())
+        .await
+        .expect("an answer")
+        .remove(0)
+        .expect_err("unread");
     assert!(matches!(error, Error::Contract { .. }) && error.may_have_written(), "{error:?}");
 }
 

@@ -269,7 +269,7 @@ impl<S: Source> KinesisReader<S> {
         }
         if !page.records.as_slice().is_empty() {
             self.expected = None;
-            return Taken::Batch(Some(Batch::new(records, page.millis_behind.max(1))));
+            return Taken::Batch(Some(Batch::new(records, Some(Duration::from_millis(page.millis_behind.max(1))))));
         }
         // A record that is expected may still come; until then nobody knows what was reached.
         if page.first.is_some() || page.is_at_the_end() {
@@ -287,7 +287,7 @@ impl<S: Source> KinesisReader<S> {
         match (records.is_empty(), is_last) {
             (true, true) => Taken::Batch(None),
             (true, false) if !was_empty => Taken::NothingNew,
-            _ => Taken::Batch(Some(Batch::new(records, millis_behind))),
+            _ => Taken::Batch(Some(Batch::new(records, Some(Duration::from_millis(millis_behind))))),
         }
     }
 }
@@ -308,7 +308,7 @@ impl<S: Source> ShardReader for KinesisReader<S> {
                 return Ok(None);
             }
             if self.page.is_none() && !self.fill(max_records, until).await? {
-                return Ok(Some(Batch::new(Vec::new(), self.millis_behind)));
+                return Ok(Some(Batch::new(Vec::new(), Some(Duration::from_millis(self.millis_behind)))));
             }
             self.look_for_loss().await?;
             // Nothing is awaited from here on.
@@ -316,7 +316,7 @@ impl<S: Source> ShardReader for KinesisReader<S> {
                 return Ok(batch);
             }
         }
-        Ok(Some(Batch::new(Vec::new(), 1)))
+        Ok(Some(Batch::new(Vec::new(), Some(Duration::from_millis(1)))))
     }
 
     fn position(&self) -> Position {

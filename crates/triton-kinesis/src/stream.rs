@@ -11,8 +11,8 @@ use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
 use aws_sdk_kinesis::types::PutRecordsResultEntry;
 use tokio::sync::OnceCell;
 use triton_core::{
-    Error, ErrorKind, HashKeyRange, Limits, Position, PutEntry, PutReceipt, Result, Shard, ShardId, ShardReader,
-    StreamClient,
+    Entries, Error, ErrorKind, HashKeyRange, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader,
+    StreamClient, Timestamp,
 };
 
 use crate::connect::Kinesis;
@@ -44,6 +44,7 @@ struct Inner {
     /// Who reads by enhanced fan-out; `None` where reading polls.
     consumer: Option<Registered>,
     facts: OnceCell<Facts>,
+    created_at: OnceCell<Timestamp>,
 }
 
 /// What is read once of a stream.
@@ -56,13 +57,19 @@ struct Facts {
 
 impl KinesisStream {
     pub(crate) fn new(kinesis: Kinesis, target: Target) -> Self {
-        Self(Arc::new(Inner { kinesis, target, consumer: None, facts: OnceCell::new() }))
+        Self(Arc::new(Inner { kinesis, target, consumer: None, facts: OnceCell::new(), created_at: OnceCell::new() }))
     }
 
     /// The same stream, read by a consumer.
     pub(crate) fn read_by(&self, consumer: Registered) -> Self {
         let (kinesis, target, facts) = (self.kinesis().clone(), self.target().clone(), self.0.facts.clone());
-        Self(Arc::new(Inner { kinesis, target, consumer: Some(consumer), facts }))
+        Self(Arc::new(Inner {
+            kinesis,
+            target,
+            consumer: Some(consumer),
+            facts,
+            created_at: self.0.created_at.clone(),
+        }))
     }
 
     pub(crate) fn registered(&self) -> Option<&Registered> {
@@ -175,6 +182,11 @@ impl StreamClient for KinesisStream {
         self.target().name()
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        let read = || async { Ok(self.summary().await?.created_at) };
+        self.0.created_at.get_or_try_init(read).await.copied()
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         for _ in 0..=MAX_RESTARTS {
             if let Some(shards) = self.list().await? {
@@ -186,13 +198,13 @@ impl StreamClient for KinesisStream {
         Err(Error::Unavailable { problem, may_have_written: false, source: None })
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        self.limits().await?.check(entries)?;
+        self.limits().await?.check(&entries)?;
         let _permit = self.kinesis().permit().await;
-        let answer = put_records(self.kinesis().data(), self.kinesis().buffers(), self.target(), entries)
+        let answer = put_records(self.kinesis().data(), self.kinesis().buffers(), self.target(), &entries)
             .await
             .map_err(|error| self.kinesis().writing(self.name(), None).error(error))?;
         if answer.records.is_empty() {

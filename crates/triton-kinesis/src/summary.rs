@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use aws_sdk_kinesis::types::{RecordDistributionStrategy, StreamDescriptionSummary, StreamMode};
-use triton_core::{Limits, Result};
+use triton_core::{Limits, Result, Timestamp};
 
 use crate::connect::Kinesis;
+use crate::page::to_timestamp;
 use crate::target::Target;
 
 /// How a stream stands, from one DescribeStreamSummary (Kinesis allows an account 20 a second).
@@ -21,6 +22,8 @@ pub struct Summary {
     /// Whether Kinesis decides which record goes to which shard (record distribution strategy AUTO): partition keys then
     /// choose no shard, and there is no order per key.
     pub distributes_records: bool,
+    /// When the stream was created, which tells it apart from an earlier one of its name.
+    pub created_at: Timestamp,
     /// How many shards take records.
     pub open_shards: usize,
     /// How long records are kept.
@@ -64,6 +67,7 @@ impl From<&StreamDescriptionSummary> for Summary {
             status: summary.stream_status().as_str().to_owned(),
             is_on_demand: mode == Some(&StreamMode::OnDemand),
             distributes_records: summary.record_distribution_strategy() == Some(&RecordDistributionStrategy::Auto),
+            created_at: to_timestamp(*summary.stream_creation_timestamp()),
             open_shards: positive(summary.open_shard_count()).unwrap_or(0),
             retention: Duration::from_secs(60 * 60 * positive(summary.retention_period_hours()).unwrap_or(24) as u64),
             max_record_bytes: match summary.max_record_size_in_kib().and_then(positive) {

@@ -21,6 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const FETCH_BYTES: usize = 1 << 20;
 
 enum Request {
+    CreatedAt {
+        reply: oneshot::Sender<Result<Timestamp>>,
+    },
     Shards {
         reply: oneshot::Sender<Result<Vec<Shard>>>,
     },
@@ -75,6 +78,10 @@ impl Fetcher {
             .spawn(move || state.serve(&receiver))
             .map_err(|error| storage(file, "no thread can be started", Some(error)))?;
         Ok(Self { requests: Some(requests), changes, thread: Some(thread), file: file.into() })
+    }
+
+    pub(crate) async fn created_at(&self) -> Result<Timestamp> {
+        self.ask(|reply| Request::CreatedAt { reply }).await
     }
 
     pub(crate) async fn shards(&self) -> Result<Vec<Shard>> {
@@ -141,6 +148,7 @@ impl State {
             };
             match request {
                 // Who dropped the receiver of an answer does not need it.
+                Ok(Request::CreatedAt { reply }) => drop(reply.send(self.created_at())),
                 Ok(Request::Shards { reply }) => drop(reply.send(self.shards())),
                 Ok(Request::Open { shard, position, reply }) => drop(reply.send(self.open(shard, position))),
                 Ok(Request::Fetch { cursor, max_records, reply }) => {
@@ -168,6 +176,11 @@ impl State {
             self.changed.send_modify(|changes| *changes += 1);
         }
         self.version = version.ok();
+    }
+
+    fn created_at(&mut self) -> Result<Timestamp> {
+        let row = StreamRow::read(&self.connection).map_err(|error| from_sqlite(&self.file, error))?;
+        row.map(|row| row.created_at()).ok_or_else(|| self.not_found.clone())
     }
 
     fn shards(&mut self) -> Result<Vec<Shard>> {
@@ -227,11 +240,16 @@ impl State {
         let after = row.record_id(cursor.number, cursor.after);
         let (records, is_cut) = read_records(&transaction, &row, &cursor, after, max_records).map_err(sqlite)?;
         let Some(last) = records.last() else {
-            return Ok(shard.is_open.then_some((Batch::default(), cursor)));
+            return Ok(shard.is_open.then_some((Batch::caught_up(), cursor)));
         };
         cursor.after = u64::try_from(last.sequence_number)? as i64;
-        let millis_behind = if is_cut { layout::now().millis_since(last.arrival).max(1) } else { 0 };
-        Ok(Some((Batch::new(records, millis_behind), cursor)))
+        let behind = if is_cut {
+            // Records of the same millisecond are behind all the same.
+            layout::now().since(last.arrival).max(Duration::from_millis(1))
+        } else {
+            Duration::ZERO
+        };
+        Ok(Some((Batch::new(records, Some(behind)), cursor)))
     }
 }
 

@@ -110,6 +110,11 @@ impl StreamRow {
         (record_id & MAX_OFFSET) + self.first_sequence
     }
 
+    /// When the stream was created, by its first sequence number.
+    pub(crate) fn created_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.first_sequence / 1_000)
+    }
+
     /// Records that arrived before this are past retention.
     pub(crate) fn oldest(&self, now: Timestamp) -> i64 {
         now.as_millis().saturating_sub(self.retention)

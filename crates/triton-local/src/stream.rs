@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use triton_core::{Batch, Limits, Position, PutEntry, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient};
+use triton_core::{
+    Batch, Entries, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
+};
 
 use crate::fetcher::Cursor;
 use crate::file::StreamFile;
@@ -33,12 +35,16 @@ impl StreamClient for LocalStream {
         self.0.name()
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        self.0.fetcher().created_at().await
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         self.0.fetcher().shards().await
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
-        LIMITS.check(entries)?;
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
+        LIMITS.check(&entries)?;
         self.0.writer()?.put(entries).await
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 use triton_core::ShardMap;
-use triton_core::{Error, HashKeyRange, PutEntry, PutReceipt, Result, SequenceNumber, ShardId};
+use triton_core::{Entries, Error, HashKeyRange, PutEntry, PutReceipt, Result, SequenceNumber, ShardId};
 
 use crate::error::{from_sqlite, storage, thread_gone};
 use crate::layout::{self, StreamRow};
@@ -28,7 +28,7 @@ type Outcomes = Result<Vec<Result<PutReceipt>>>;
 type Change = Box<dyn FnOnce(&mut ShardMap, &mut u64) -> Result<()> + Send>;
 
 enum Request {
-    Put { entries: Vec<PutEntry>, reply: oneshot::Sender<Outcomes> },
+    Put { entries: Entries, reply: oneshot::Sender<Outcomes> },
     Change { change: Change, reply: oneshot::Sender<Result<()>> },
     Delete { reply: oneshot::Sender<Result<()>> },
 }
@@ -83,8 +83,7 @@ impl Drop for Writer {
 }
 
 impl Requests {
-    pub(crate) async fn put(&self, entries: &[PutEntry]) -> Outcomes {
-        let entries = entries.to_vec();
+    pub(crate) async fn put(&self, entries: Entries) -> Outcomes {
         self.ask(|reply| Request::Put { entries, reply }).await
     }
 
@@ -165,7 +164,7 @@ impl State {
     /// Puts this and what else is waiting in one transaction. Returns the request that did not fit in.
     fn put_group(
         &mut self,
-        entries: Vec<PutEntry>,
+        entries: Entries,
         reply: oneshot::Sender<Outcomes>,
         requests: &mut mpsc::Receiver<Request>,
     ) -> Option<Request> {
@@ -183,7 +182,7 @@ impl State {
 
     fn write_group(
         &mut self,
-        entries: Vec<PutEntry>,
+        entries: Entries,
         reply: oneshot::Sender<Outcomes>,
         requests: &mut mpsc::Receiver<Request>,
         group: &mut Group,

@@ -14,7 +14,7 @@ fn entry(text: &str) -> PutEntry {
 }
 
 async fn put(client: &Arc<dyn StreamClient>, text: &str) -> PutReceipt {
-    client.put_batch(&[entry(text)]).await.expect("a call").remove(0).expect("a receipt")
+    client.put_batch([entry(text)].into()).await.expect("a call").remove(0).expect("a receipt")
 }
 
 async fn read(client: &Arc<dyn StreamClient>, shard: &ShardId, position: Position) -> Vec<Record> {
@@ -111,7 +111,7 @@ async fn a_removed_stream_is_gone_for_those_who_have_it_open() {
     // Removed by another process, as far as these clients can tell.
     LocalStreams::new(folder.path()).delete("a").await.expect("delete");
 
-    let lost = client.put_batch(&[entry("1")]).await;
+    let lost = client.put_batch([entry("1")].into()).await;
     assert!(matches!(lost, Err(Error::StreamNotFound { .. })), "{lost:?}");
     let fetched = reader.next_batch(1).await;
     assert!(matches!(fetched, Err(Error::StreamNotFound { .. })), "{fetched:?}");
@@ -151,7 +151,7 @@ async fn a_large_backlog_past_retention_is_removed_while_records_come_in_and_whi
     streams.create("a", options).await.expect("create");
     let client = streams.open("a").await.expect("open");
     for _ in 0..5 {
-        client.put_batch(&vec![entry("old"); 10_000]).await.expect("put");
+        client.put_batch(vec![entry("old"); 10_000].into()).await.expect("put");
     }
     drop((client, streams));
     tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -279,7 +279,7 @@ async fn a_large_record_and_a_byte_limit_make_small_batches() {
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     let batch = reader.next_batch(10_000).await.expect("fetch").expect("open");
     assert_eq!(batch.records.len(), 2, "a fetch stops past 1 MiB");
-    assert!(batch.millis_behind > 0, "there is more");
+    assert!(batch.behind > Some(Duration::ZERO), "there is more");
 }
 
 #[tokio::test]

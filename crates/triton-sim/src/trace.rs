@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use crate::model::fault::Strike;
 use crate::wire::PutId;
@@ -29,7 +30,7 @@ pub(crate) enum Event {
     ListingFailed,
     ReaderStarted { reader: u32 },
     Opened { reader: u32, shard: u64, next: u64 },
-    Fetched { reader: u32, shard: u64, records: u32, millis_behind: u64 },
+    Fetched { reader: u32, shard: u64, records: u32, behind: Option<Duration> },
     Drained { reader: u32, shard: u64 },
     FetchFailed { reader: u32, shard: u64, why: Strike },
     Delivered { reader: u32, shard: u64, sequence: u64, sub_sequence: u32 },

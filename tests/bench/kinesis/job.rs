@@ -144,7 +144,7 @@ async fn put_batch(stream: &Stream, load: Load) -> Result<()> {
     let payload = Bytes::from(vec![b'x'; load.bytes]);
     for batch in 0..load.records / BATCH {
         let entry = |row| PutEntry::new(PartitionKey::stored(user(batch * BATCH + row)), payload.clone());
-        for outcome in stream.client().put_batch(&(0..BATCH).map(entry).collect::<Vec<_>>()).await? {
+        for outcome in stream.client().put_batch((0..BATCH).map(entry).collect()).await? {
             outcome?;
         }
     }

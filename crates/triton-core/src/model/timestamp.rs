@@ -19,9 +19,9 @@ impl Timestamp {
         self.0
     }
 
-    /// How many milliseconds have passed since `earlier`; 0 where it is later.
-    pub fn millis_since(self, earlier: Self) -> u64 {
-        u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+    /// The time since `earlier`; zero where that is later than this.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
@@ -75,6 +75,6 @@ mod tests {
     fn arithmetic_saturates() {
         let last = Timestamp::from_millis(i64::MAX);
         assert_eq!(last + Duration::MAX, last);
-        assert_eq!(Timestamp::from_millis(5).millis_since(Timestamp::from_millis(9)), 0);
+        assert_eq!(Timestamp::from_millis(5).since(Timestamp::from_millis(9)), Duration::ZERO);
     }
 }

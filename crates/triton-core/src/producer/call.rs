@@ -1,12 +1,10 @@
 //! A call on its way: what it holds, and what of each entry has to be remembered.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use crate::backend::Limits;
-use crate::record::PutEntry;
 use crate::record::aggregate::Packer;
+use crate::record::{Entries, PutEntry};
 
 use super::lane::{Claim, Lane, Lanes, Pending};
 
@@ -42,7 +40,7 @@ pub(super) enum Records {
 
 /// Entries that are sent together.
 pub(super) struct Call {
-    pub(super) entries: Arc<Vec<PutEntry>>,
+    pub(super) entries: Entries,
     pub(super) wires: Vec<Wire>,
     /// The map of lanes that it was made by.
     pub(super) generation: u64,
@@ -90,7 +88,7 @@ impl<'a> Loader<'a> {
                 break;
             }
         }
-        let (entries, wires) = (Arc::new(self.entries), self.wires);
+        let (entries, wires) = (self.entries.into(), self.wires);
         (!wires.is_empty()).then_some(Call { entries, wires, generation })
     }
 

@@ -250,8 +250,8 @@ impl Driver {
                 return Some(wake);
             };
             self.ready -= call.wires.iter().map(Wire::len).sum::<usize>();
-            let (client, entries) = (Arc::clone(&self.shared.client), Arc::clone(&call.entries));
-            let task = self.tasks.spawn(async move { Done::Call(client.put_batch(&entries).await) });
+            let (client, entries) = (Arc::clone(&self.shared.client), call.entries.clone());
+            let task = self.tasks.spawn(async move { Done::Call(client.put_batch(entries).await) });
             self.shared.metrics.calls.increment(1);
             self.calls.push((task.id(), call));
         }

@@ -8,9 +8,11 @@ use std::sync::Mutex;
 use tokio::time::Instant;
 
 use super::*;
+use crate::Timestamp;
 use crate::backend::ShardReader;
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
+use crate::record::Entries;
 use crate::record::PartitionKey;
 
 /// What a call is answered, by its number from 1 and its entries.
@@ -47,17 +49,21 @@ impl StreamClient for Scripted {
         "scripted"
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        Ok(Timestamp::default())
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         Ok(Vec::new())
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         let count = {
             let mut calls = self.calls.lock().unwrap();
             calls.push(entries.iter().map(|entry| String::from_utf8(entry.data.to_vec()).unwrap()).collect());
             calls.len()
         };
-        (self.answer)(count, entries)
+        (self.answer)(count, &entries)
     }
 
     async fn open_shard(&self, shard: &ShardId, _: Position) -> Result<Box<dyn ShardReader>> {

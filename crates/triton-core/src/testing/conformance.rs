@@ -95,7 +95,7 @@ impl Suite {
     async fn put(&self, client: &dyn StreamClient, entries: &[PutEntry]) -> Vec<PutReceipt> {
         let mut receipts = Vec::new();
         for entry in entries {
-            let put = || async { one(client.put_batch(std::slice::from_ref(entry)).await?) };
+            let put = || async { one(client.put_batch([entry.clone()].into()).await?) };
             receipts.push(retrying(put).await.expect("put"));
         }
         receipts
@@ -206,6 +206,7 @@ macro_rules! conformance {
             use super::*;
             $crate::conformance!(@tests $suite; shard:
                 a_new_streams_shards_cover_every_hash_key_once
+                the_creation_time_tells_a_stream_from_an_earlier_one_of_its_name
                 a_record_lands_in_the_shard_of_its_key
                 results_are_in_the_entries_order_and_sequence_numbers_grow
                 an_empty_call_is_answered_with_nothing

@@ -15,7 +15,8 @@ use crate::backend::{Batch, Limits, ShardReader, StreamClient};
 use crate::error::{Error, Result};
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
-use crate::record::{PutEntry, PutReceipt};
+use crate::model::timestamp::Timestamp;
+use crate::record::{Entries, PutReceipt};
 
 /// How often each fault strikes: probabilities from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -202,13 +203,18 @@ impl<C: StreamClient + 'static> StreamClient for Faulty<C> {
         self.inner.name()
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        self.chance.before().await?;
+        self.inner.created_at().await
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         self.chance.before().await?;
         self.inner.shards().await
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
-        self.inner.limits().await?.check(entries)?;
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
+        self.inner.limits().await?.check(&entries)?;
         self.chance.before().await?;
         let (faults, strikes) = (&self.chance.faults, &self.chance.strikes);
         let mut passed: Vec<usize> = (0..entries.len())
@@ -217,8 +223,8 @@ impl<C: StreamClient + 'static> StreamClient for Faulty<C> {
         if passed.len() > 1 && self.chance.strikes(faults.reorder, &strikes.reordered) {
             self.chance.with_random(|random| passed.shuffle(random));
         }
-        let batch: Vec<PutEntry> = passed.iter().map(|&index| entries[index].clone()).collect();
-        let answers = if batch.is_empty() { Vec::new() } else { self.inner.put_batch(&batch).await? };
+        let batch: Entries = passed.iter().map(|&index| entries[index].clone()).collect();
+        let answers = if batch.is_empty() { Vec::new() } else { self.inner.put_batch(batch.clone().into()).await? };
         if self.chance.loses_answer() {
             return Err(failure("the answer was lost", true));
         }
@@ -290,7 +296,7 @@ impl<C: StreamClient + 'static> ShardReader for FaultyShardReader<C> {
 mod tests {
     use super::*;
     use crate::memory::Memory;
-    use crate::record::PartitionKey;
+    use crate::record::{PartitionKey, PutEntry};
 
     async fn open(client: &impl StreamClient, position: Position) -> Box<dyn ShardReader> {
         loop {
@@ -306,7 +312,7 @@ mod tests {
         let mut trace = Vec::new();
         for n in 0..100 {
             let entries = [0, 1, 2].map(|m| PutEntry::new(PartitionKey::new("k").unwrap(), format!("{n}/{m}")));
-            trace.push(format!("{:?}", client.put_batch(&entries).await));
+            trace.push(format!("{:?}", client.put_batch(entries.into()).await));
         }
         let mut reader = open(&client, Position::TrimHorizon).await;
         for _ in 0..100 {
@@ -344,7 +350,7 @@ mod tests {
         let stream = Memory::new().stream("clicks", 1).unwrap();
         let client = Faulty::new(stream.clone(), Faults::default().with_fail_after(1.0), 1);
         let entry = PutEntry::new(PartitionKey::new("k").unwrap(), "x");
-        let error = client.put_batch(&[entry]).await.unwrap_err();
+        let error = client.put_batch([entry].into()).await.unwrap_err();
         assert!(error.may_have_written());
         let mut reader = stream.open_shard(&ShardId::numbered(0), Position::TrimHorizon).await.unwrap();
         assert_eq!(reader.next_batch(9).await.unwrap().unwrap().records.len(), 1);

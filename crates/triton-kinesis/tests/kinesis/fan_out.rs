@@ -142,13 +142,13 @@ async fn an_event_is_handed_out_in_parts_of_the_size_asked_for() {
     let (client, shard) = pushed(&place).await;
     let all: Vec<String> = (0..10).map(|number| number.to_string()).collect();
     let entries: Vec<_> = all.iter().map(|text| entry("k", text)).collect();
-    client.put_batch(&entries).await.expect("put");
+    client.put_batch(entries.into()).await.expect("put");
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     let mut read = Vec::new();
     while read.len() < 10 {
         let batch = reader.next_batch(3).await.expect("fetch").expect("no end");
         assert!(batch.records.len() <= 3);
-        assert!(read.len() + batch.records.len() == 10 || batch.millis_behind > 0, "more is there already");
+        assert!(read.len() + batch.records.len() == 10 || batch.behind > Some(Duration::ZERO), "more is there already");
         read.extend(texts(&batch.records));
         if let Some(last) = batch.records.last() {
             assert_eq!(reader.position(), Position::After(last.sequence_number));
@@ -298,5 +298,8 @@ async fn more_shards_than_calls_at_once_can_be_subscribed_to() {
     }
     let last = readers.last_mut().expect("a reader");
     assert!(read(&mut **last).await.expect("read").is_empty());
-    assert!(client.put_batch(&[entry("k", "0")]).await.expect("a call")[0].is_ok(), "calls still have their turn");
+    assert!(
+        client.put_batch([entry("k", "0")].into()).await.expect("a call")[0].is_ok(),
+        "calls still have their turn"
+    );
 }

@@ -64,7 +64,7 @@ async fn a_put_that_may_succeed_later_says_whether_it_may_have_written() {
         let place = Place::new().await;
         let client = place.stream(1).await;
         place.server.faults().inject(Operation::PutRecords, case.fault, 1);
-        let error = client.put_batch(&numbered(3)).await.expect_err("the fault strikes");
+        let error = client.put_batch(numbered(3).into()).await.expect_err("the fault strikes");
         assert_eq!(error.kind(), case.kind, "{:?}: {error:?}", case.fault);
         assert!(error.is_retryable(), "{:?}: {error:?}", case.fault);
         assert_eq!(error.may_have_written(), case.may_have_written, "{:?}: {error:?}", case.fault);
@@ -128,7 +128,7 @@ async fn entries_that_fail_are_told_by_position_and_sent_again_alone() {
         let place = Place::new().await;
         let client = place.stream(1).await;
         place.server.faults().inject(Operation::PutRecords, fault, 1);
-        let results = client.put_batch(&numbered(10)).await.expect("an answer");
+        let results = client.put_batch(numbered(10).into()).await.expect("an answer");
         let failed: Vec<usize> = (0..10).filter(|index| results[*index].is_err()).collect();
         assert_eq!(failed.len(), 5, "{fault:?}: {results:?}");
         for index in &failed {
@@ -155,7 +155,7 @@ async fn results_belong_to_their_entries_however_a_call_is_stored() {
     let place = Place::new().await;
     let client = place.stream(1).await;
     place.server.faults().inject(Operation::PutRecords, Fault::ReorderEntries, 1);
-    let results = client.put_batch(&numbered(5)).await.expect("an answer");
+    let results = client.put_batch(numbered(5).into()).await.expect("an answer");
     let shard = only_shard(&*client).await;
     for (index, result) in results.into_iter().enumerate() {
         let receipt = result.expect("taken");
@@ -171,7 +171,7 @@ async fn a_missing_result_breaks_the_contract_and_says_nothing_of_any_record() {
     let place = Place::new().await;
     let client = place.stream(1).await;
     place.server.faults().inject(Operation::PutRecords, Fault::DropResult, 1);
-    let error = client.put_batch(&numbered(3)).await.expect_err("two results for three records");
+    let error = client.put_batch(numbered(3).into()).await.expect_err("two results for three records");
     assert_eq!(error.to_string(), "Kinesis broke its contract: PutRecords gave 2 results for 3 records");
     assert!(error.may_have_written());
 }
@@ -181,7 +181,7 @@ async fn a_slow_answer_is_an_answer() {
     let place = Place::new().await;
     let client = place.stream(1).await;
     place.server.faults().inject(Operation::Any, Fault::SlowAfter, 2);
-    assert!(client.put_batch(&numbered(3)).await.expect("an answer").iter().all(Result::is_ok));
+    assert!(client.put_batch(numbered(3).into()).await.expect("an answer").iter().all(Result::is_ok));
     assert_eq!(stored(&*client).await.len(), 3);
 }
 
@@ -227,7 +227,7 @@ async fn empty_pages_are_neither_the_end_nor_caught_up() {
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     for _ in 0..3 {
         let page = reader.next_batch(10).await.expect("fetch").expect("no end");
-        assert!(page.records.is_empty() && page.millis_behind > 0 && !page.is_caught_up());
+        assert!(page.records.is_empty() && page.behind > Some(Duration::ZERO) && !page.is_caught_up());
     }
     assert_eq!(texts(&reader.next_batch(10).await.expect("fetch").expect("no end").records), ["0", "1"]);
 }
@@ -256,9 +256,9 @@ async fn who_may_not_ask_for_limits_puts_and_gets_with_the_defaults() {
         drop(place.stream(1).await);
         let client = place.kinesis.stream("clicks").expect("a client");
         place.server.faults().inject(Operation::DescribeStreamSummary, fault, 100);
-        assert!(client.put_batch(&numbered(2)).await.expect("an answer").iter().all(Result::is_ok), "{fault:?}");
+        assert!(client.put_batch(numbered(2).into()).await.expect("an answer").iter().all(Result::is_ok), "{fault:?}");
         let asked = place.server.faults().requests(Operation::DescribeStreamSummary);
-        assert!(client.put_batch(&numbered(2)).await.expect("an answer").iter().all(Result::is_ok), "{fault:?}");
+        assert!(client.put_batch(numbered(2).into()).await.expect("an answer").iter().all(Result::is_ok), "{fault:?}");
         assert_eq!(place.server.faults().requests(Operation::DescribeStreamSummary), asked, "{fault:?}: asked once");
         assert_eq!(client.limits().await.expect("limits"), triton_core::Limits::KINESIS);
         assert_eq!(stored(&client).await.len(), 4, "{fault:?}");
@@ -302,7 +302,7 @@ async fn a_stream_that_is_deleted_meanwhile_is_not_found() {
     place.kinesis.delete("clicks").await.expect("delete");
     for error in [
         reader.next_batch(1).await.expect_err("gone"),
-        client.put_batch(&numbered(1)).await.expect_err("gone"),
+        client.put_batch(numbered(1).into()).await.expect_err("gone"),
         client.shards().await.expect_err("gone"),
         client.open_shard(&shard, Position::Latest).await.expect_err("gone"),
     ] {
@@ -319,8 +319,8 @@ async fn a_server_that_is_not_there_has_written_nothing() {
     let Place { server, kinesis: _ } = place;
     drop(server);
     // A connection that was open may have taken the request before it broke; a new one cannot be had.
-    drop(client.put_batch(&numbered(1)).await);
-    let error = client.put_batch(&numbered(1)).await.expect_err("nobody listens");
+    drop(client.put_batch(numbered(1).into()).await);
+    let error = client.put_batch(numbered(1).into()).await.expect_err("nobody listens");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.is_retryable() && !error.may_have_written(), "{error:?}");
     assert!(error.to_string().contains("cannot be reached"), "{error}");

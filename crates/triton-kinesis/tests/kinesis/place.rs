@@ -123,7 +123,7 @@ pub(crate) fn numbered(count: usize) -> Vec<PutEntry> {
 pub(crate) async fn put(client: &dyn StreamClient, texts: &[&str]) -> Vec<PutReceipt> {
     let mut receipts = Vec::new();
     for text in texts {
-        let mut results = client.put_batch(&[entry("k", text)]).await.expect("put");
+        let mut results = client.put_batch([entry("k", text)].into()).await.expect("put");
         receipts.push(results.remove(0).expect("taken"));
     }
     receipts

@@ -141,7 +141,7 @@ async fn a_sequence_number_of_another_shard_is_a_mistake_and_no_loss() {
     let client = place.stream(2).await;
     let mut of_shards = Vec::new();
     for key in 0..20 {
-        let results = client.put_batch(&[entry(&format!("key-{key}"), "x")]).await.expect("put");
+        let results = client.put_batch([entry(&format!("key-{key}"), "x")].into()).await.expect("put");
         of_shards.extend(results.into_iter().flatten());
     }
     let (here, there) =

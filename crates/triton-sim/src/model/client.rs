@@ -1,12 +1,13 @@
 //! How the model is reached: the two traits of the core, with the way there and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 use triton_core::{
-    Batch, Error, Limits, Position, PutEntry, PutReceipt, Result, SequenceNumber, Shard, ShardId, ShardReader,
-    StreamClient,
+    Batch, Entries, Error, Limits, Position, PutEntry, PutReceipt, Result, SequenceNumber, Shard, ShardId, ShardReader,
+    StreamClient, Timestamp,
 };
 
 use super::fault::Strike;
@@ -56,7 +57,7 @@ impl Handle {
 struct OnItsWay<'a> {
     kinesis: &'a Arc<Kinesis>,
     call: u32,
-    entries: &'a [PutEntry],
+    entries: Entries,
     is_over: bool,
 }
 
@@ -90,7 +91,7 @@ impl OnItsWay<'_> {
         let mut state = self.kinesis.state();
         state.event(event);
         state.watched(|puts, _| {
-            for entry in self.entries {
+            for entry in &self.entries {
                 Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), false));
             }
         });
@@ -111,6 +112,10 @@ impl StreamClient for Handle {
         NAME
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        Ok(timestamp(0))
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         self.listing().await?;
         if let Some(reader) = self.reader {
@@ -119,9 +124,9 @@ impl StreamClient for Handle {
         Ok(self.kinesis.state().map.shards().to_vec())
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         let options = &self.kinesis.options;
-        options.limits.check(entries)?;
+        options.limits.check(&entries)?;
         let begun = Instant::now();
         let (call, fate) = {
             let mut state = self.kinesis.state();
@@ -130,13 +135,13 @@ impl StreamClient for Handle {
             state.watched(|puts, log| {
                 let bytes = entries.iter().map(|entry| entry.size() as u64).sum();
                 log.add(Event::Put { call, entries: entries.len() as u32, bytes });
-                for entry in entries {
+                for entry in &entries {
                     Puts::ids(entry, |id| puts.sent(id.unwrap_or(PutId::MAX), call, log));
                 }
             });
             (call, state.fate(&options.faults))
         };
-        let put = OnItsWay { kinesis: &self.kinesis, call, entries, is_over: false };
+        let put = OnItsWay { kinesis: &self.kinesis, call, entries: entries.clone(), is_over: false };
         self.way().await;
         let apply = move |kinesis: &Arc<Kinesis>, entries: &[PutEntry]| {
             let now = kinesis.millis();
@@ -144,7 +149,7 @@ impl StreamClient for Handle {
         };
         match fate {
             Fate::Served => {
-                let answers = apply(&self.kinesis, entries);
+                let answers = apply(&self.kinesis, &entries);
                 self.way().await;
                 put.end(&answers);
                 let accepted = &mut self.kinesis.state().accepted;
@@ -166,12 +171,12 @@ impl StreamClient for Handle {
                 put.fail(Strike::RequestLost);
             }
             Fate::ReplyLost => {
-                drop(apply(&self.kinesis, entries));
+                drop(apply(&self.kinesis, &entries));
                 self.way().await;
                 put.fail(Strike::ReplyLost);
             }
             Fate::Late(after) => {
-                let (kinesis, entries) = (Arc::clone(&self.kinesis), entries.to_vec());
+                let (kinesis, entries) = (Arc::clone(&self.kinesis), entries);
                 kinesis.state().late += 1;
                 tokio::spawn(async move {
                     sleep(after).await;
@@ -285,8 +290,9 @@ impl ShardIterator {
             return Ok(None);
         }
         let behind = state.records[self.shard].get(next).map(|oldest| oldest.arrival);
-        let millis_behind = behind.map_or(0, |arrival| timestamp(now).millis_since(arrival).max(1));
-        Ok(Some(Batch::new(page, millis_behind)))
+        let behind =
+            behind.map_or(Duration::ZERO, |arrival| timestamp(now).since(arrival).max(Duration::from_millis(1)));
+        Ok(Some(Batch::new(page, Some(behind))))
     }
 
     fn expired(&self, state: &mut super::State, why: Strike) -> Result<Option<Batch>> {
@@ -322,8 +328,8 @@ impl ShardReader for ShardIterator {
         match &batch {
             None => state.event(Event::Drained { reader: who, shard }),
             Some(batch) => {
-                let (records, millis_behind) = (batch.records.len() as u32, batch.millis_behind);
-                state.event(Event::Fetched { reader: who, shard, records, millis_behind });
+                let (records, behind) = (batch.records.len() as u32, batch.behind);
+                state.event(Event::Fetched { reader: who, shard, records, behind });
                 self.next += batch.records.len();
                 self.issued_at = self.client.kinesis.millis();
                 if let (Some(reader), Some(watch)) = (reader, &mut state.watch)

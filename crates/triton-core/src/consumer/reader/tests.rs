@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
 use crate::model::shard_map::ShardMap;
+use crate::record::Entries;
 use crate::record::{PartitionKey, PutEntry, PutReceipt};
 
 /// What one fetch does.
@@ -75,11 +76,15 @@ impl StreamClient for Scripted {
         "scripted"
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        Ok(Timestamp::default())
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         Ok(self.shards.clone())
     }
 
-    async fn put_batch(&self, _: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, _: Entries) -> Result<Vec<Result<PutReceipt>>> {
         Ok(Vec::new())
     }
 
@@ -112,7 +117,7 @@ impl ScriptedShard {
             let key = PartitionKey::stored("k");
             Record::new(self.shard.clone(), n.into(), key, Timestamp::default(), data.clone())
         };
-        Batch::new(numbers.map(record).collect(), 0)
+        Batch::new(numbers.map(record).collect(), Some(Duration::ZERO))
     }
 }
 
@@ -123,11 +128,11 @@ impl ShardReader for ScriptedShard {
         match self.script.next() {
             Some(Fetch::Records(numbers)) => Ok(Some(self.page(numbers, 0))),
             Some(Fetch::Large(numbers, bytes)) => Ok(Some(self.page(numbers, bytes))),
-            Some(Fetch::Empty(behind)) => Ok(Some(Batch::new(Vec::new(), behind))),
+            Some(Fetch::Empty(behind)) => Ok(Some(Batch::new(Vec::new(), Some(Duration::from_millis(behind))))),
             Some(Fetch::Fails(error)) => Err(error),
             Some(Fetch::Hangs) => std::future::pending().await,
             Some(Fetch::End) => Ok(None),
-            None => Ok(Some(Batch::default())),
+            None => Ok(Some(Batch::caught_up())),
         }
     }
 
@@ -339,7 +344,7 @@ async fn a_failed_parents_children_are_not_read() {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_of_at_least_one_record_is_asked_for() {
     let client = crate::memory::Memory::new().stream("clicks", 1).unwrap();
-    client.put_batch(&[PutEntry::new(PartitionKey::new("k").unwrap(), "x")]).await.unwrap();
+    client.put_batch([PutEntry::new(PartitionKey::new("k").unwrap(), "x")].into()).await.unwrap();
     let options = to_the_end().with_max_records(0);
     let reader = Reader::start(Arc::new(client), Start::All, options).await.unwrap();
     assert_eq!(all(reader).await.len(), 1);

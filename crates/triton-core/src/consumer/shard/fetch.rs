@@ -172,8 +172,10 @@ impl ShardTask {
         self.backoff.reset();
         let is_caught_up = batch.is_caught_up();
         let bytes = batch.records.iter().map(size).sum();
-        self.pacing.answered(bytes, batch.records.len(), batch.millis_behind);
-        self.meter.millis_behind.set(batch.millis_behind as f64);
+        self.pacing.answered(bytes, batch.records.len(), batch.behind);
+        if let Some(behind) = batch.behind {
+            self.meter.millis_behind.set(behind.as_secs_f64() * 1000.0);
+        }
         if is_caught_up && self.shared.options.until_caught_up {
             return Some(Ended::CaughtUp);
         }

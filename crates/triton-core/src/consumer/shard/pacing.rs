@@ -109,7 +109,7 @@ impl Pacing {
     }
 
     /// The fetch has answered with a page of so many bytes and records, behind the newest record by so much.
-    pub(in crate::consumer) fn answered(&mut self, bytes: usize, records: usize, millis_behind: u64) {
+    pub(in crate::consumer) fn answered(&mut self, bytes: usize, records: usize, behind: Option<Duration>) {
         let now = Instant::now();
         let is_empty = records == 0;
         if let Some(page_bytes) = self.page_bytes
@@ -121,7 +121,7 @@ impl Pacing {
         if let Some(pace) = &mut self.pace {
             pace.accepted(now, bytes, 1);
         }
-        self.is_caught_up = millis_behind == 0;
+        self.is_caught_up = behind == Some(Duration::ZERO);
         let polls = self.is_caught_up && !self.pushes && (is_empty || !self.looks_again);
         let was_polling = std::mem::replace(&mut self.is_polling, polls);
         self.due = now

@@ -103,7 +103,7 @@ impl Driver {
         let mut failed = Vec::new();
         let Call { entries, wires, .. } = call;
         // The task that had the other hold on them has ended.
-        let entries = Arc::unwrap_or_clone(entries);
+        let entries = entries.into_vec();
         for ((wire, entry), answer) in wires.into_iter().zip(entries).zip(answers) {
             if is_current {
                 // What a call has of a lane stands together.

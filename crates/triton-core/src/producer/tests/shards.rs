@@ -1,12 +1,14 @@
 //! What a producer makes of several shards: lanes that do not wait for each other, and aggregates.
 
 use super::*;
+use crate::Timestamp;
 use crate::backend::Quota;
 use crate::backend::StreamAdmin as _;
 use crate::consumer::reader::Reader;
 use crate::consumer::{ReaderOptions, Start};
 use crate::memory::{Memory, MemoryStream};
 use crate::model::hash_key::HashKey;
+use crate::record::Entries;
 use crate::record::Record;
 use crate::record::aggregate::unpack;
 
@@ -34,6 +36,10 @@ impl StreamClient for Sharded {
         "clicks"
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        Ok(Timestamp::default())
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         let unlisted = self.unlisted.lock().unwrap().clone();
         match unlisted {
@@ -42,17 +48,17 @@ impl StreamClient for Sharded {
         }
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         self.calls.lock().unwrap().push(entries.len());
         tokio::time::sleep(Duration::from_millis(20)).await;
         let shards = self.stream.shards().await?;
         let mut outcomes = Vec::new();
-        for entry in entries {
+        for entry in &entries {
             let holds = |shard: &&Shard| shard.is_open() && shard.hash_key_range.contains(entry.hash_key());
             let is_refused = shards.iter().find(holds).is_some_and(|shard| Some(&shard.id) == self.refusing.as_ref());
             outcomes.push(match is_refused {
                 true => Err(throttled()),
-                false => self.stream.put_batch(std::slice::from_ref(entry)).await?.remove(0),
+                false => self.stream.put_batch([entry.clone()].into()).await?.remove(0),
             });
         }
         Ok(outcomes)

@@ -16,7 +16,7 @@ use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
 use crate::model::shard_map::ShardMap;
 use crate::model::timestamp::Timestamp;
-use crate::record::{PartitionKey, PutEntry, PutReceipt, Record};
+use crate::record::{Entries, PartitionKey, PutReceipt, Record};
 
 /// What the shards of a source are like.
 #[derive(Clone, Copy, Debug)]
@@ -129,11 +129,15 @@ impl StreamClient for Source {
         "source"
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        Ok(Timestamp::default())
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         Ok(self.shards.clone())
     }
 
-    async fn put_batch(&self, _: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, _: Entries) -> Result<Vec<Result<PutReceipt>>> {
         Ok(Vec::new())
     }
 
@@ -197,7 +201,7 @@ impl ShardReader for SourceShard {
             call.records = records.len();
         }
         self.is_caught_up = self.after == last;
-        Ok(Some(Batch::new(records, last - self.after)))
+        Ok(Some(Batch::new(records, Some(Duration::from_millis(last - self.after)))))
     }
 
     fn position(&self) -> Position {

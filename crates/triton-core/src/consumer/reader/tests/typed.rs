@@ -18,7 +18,7 @@ async fn clicks() -> TypedReader<Click> {
     let client = Memory::new().stream("clicks", 1).unwrap();
     let click = |user| entry(rmp_serde::to_vec_named(&Click { user }).unwrap());
     let other = entry(rmp_serde::to_vec_named(&serde_json::json!({"page": "/"})).unwrap());
-    client.put_batch(&[click(1), entry(b"\xc1".to_vec()), other, click(2)]).await.unwrap();
+    client.put_batch([click(1), entry(b"\xc1".to_vec()), other, click(2)].into()).await.unwrap();
     Reader::start(Arc::new(client), Start::All, to_the_end()).await.unwrap().typed()
 }
 
