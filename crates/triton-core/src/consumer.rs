@@ -1,4 +1,5 @@
-//! Reading: each shard by itself, and all of them as one.
+//! Consuming a stream: `shard` fetches one shard, `lineage` decides when a shard may be read, `fan_in` merges the shards
+//! fairly, and the reader puts them together.
 
 mod fan_in;
 mod lineage;

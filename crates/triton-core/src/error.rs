@@ -259,7 +259,7 @@ pub enum Error {
 
     /// The entry was not sent, because an earlier one of its key may be written late.
     #[error("not sent: an earlier record of the same partition key failed, and may still be written")]
-    Withheld {
+    PredecessorFailed {
         /// Why the earlier one failed.
         source: Box<Error>,
     },
@@ -327,7 +327,7 @@ impl Error {
             Error::Closed { .. } => ErrorKind::Closed,
             Error::Invalid { .. } | Error::CallTooLarge { .. } => ErrorKind::Invalid,
             Error::Contract { .. } => ErrorKind::Contract,
-            Error::Shard { source, .. } | Error::Withheld { source } => source.kind(),
+            Error::Shard { source, .. } | Error::PredecessorFailed { source } => source.kind(),
         }
     }
 

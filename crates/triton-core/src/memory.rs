@@ -18,13 +18,14 @@ use crate::model::position::Position;
 use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::{Shard, ShardId};
 use crate::model::shard_map::ShardMap;
+use crate::model::shard_router::ShardRouter;
 use crate::model::timestamp::Timestamp;
 use crate::record::{Entries, PutEntry, PutReceipt, Record};
 
 /// What memory streams take: calls like Kinesis', but in order and polled every 5 ms.
 const LIMITS: Limits = Limits::KINESIS
     .with_idle_poll(Duration::from_millis(5))
-    .with_keeps_order(true)
+    .with_ordered_batches(true)
     .with_write_quota(None)
     .with_read_quota(None);
 
@@ -65,8 +66,10 @@ impl Memory {
         if streams.contains_key(name) {
             return Err(Error::StreamExists { stream: name.into(), place: PLACE.into() });
         }
+        let map = ShardMap::uniform(name, options.fixed_shards()?, 1)?;
         let content = Content {
-            map: ShardMap::uniform(name, options.fixed_shards()?, 1)?,
+            router: router(&map)?,
+            map,
             records: BTreeMap::new(),
             next_sequence: 1,
             retention: options.retention,
@@ -137,6 +140,7 @@ pub struct MemoryStream {
 #[derive(Debug)]
 struct Content {
     map: ShardMap,
+    router: ShardRouter,
     records: BTreeMap<ShardId, Kept>,
     next_sequence: u64,
     retention: Duration,
@@ -167,21 +171,19 @@ impl Content {
     fn change<T>(&mut self, change: impl FnOnce(&mut ShardMap, &mut u64) -> Result<T>) -> Result<T> {
         let (mut map, mut sequence) = (self.map.clone(), self.next_sequence);
         let changed = change(&mut map, &mut sequence)?;
+        self.router = router(&map)?;
         (self.map, self.next_sequence) = (map, sequence);
         Ok(changed)
     }
 
-    fn put(&mut self, entry: &PutEntry, now: Timestamp) -> Result<PutReceipt> {
-        let hash_key = entry.hash_key();
-        let uncovered = || Error::Contract { backend: PLACE.into(), problem: format!("no shard for {hash_key}") };
-        let shard_id =
-            self.map.open().find(|shard| shard.hash_key_range.contains(hash_key)).ok_or_else(uncovered)?.id.clone();
+    fn put(&mut self, entry: &PutEntry, now: Timestamp) -> PutReceipt {
+        let shard_id = self.router.shards()[self.router.route(|| entry.hash_key())].clone();
         let sequence_number = SequenceNumber::from(self.next_sequence);
         self.next_sequence += 1;
         let record =
             Record::new(shard_id.clone(), sequence_number, entry.partition_key.clone(), now, entry.data.clone());
         self.records.entry(shard_id.clone()).or_default().records.push(record);
-        Ok(PutReceipt { shard_id, sequence_number })
+        PutReceipt { shard_id, sequence_number }
     }
 
     /// The shard's records, without those that are past retention.
@@ -194,6 +196,11 @@ impl Content {
         }
         kept
     }
+}
+
+fn router(map: &ShardMap) -> Result<ShardRouter> {
+    let uncovered = || Error::Contract { backend: PLACE.into(), problem: "its shards do not cover every key".into() };
+    ShardRouter::new(map.shards()).ok_or_else(uncovered)
 }
 
 #[async_trait]
@@ -214,7 +221,7 @@ impl StreamClient for MemoryStream {
         LIMITS.check(&entries)?;
         let now = self.now();
         let mut content = self.content();
-        Ok(entries.iter().map(|entry| content.put(entry, now)).collect())
+        Ok(entries.iter().map(|entry| Ok(content.put(entry, now))).collect())
     }
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crate::backend::{Limits, StreamClient};
 use crate::error::{Error, Result};
-use crate::flow::budget::{Budget, RECORD_OVERHEAD, Reservation};
-use crate::flow::retry::RetryPolicy;
+use crate::flow::RetryPolicy;
+use crate::flow::{Budget, Reservation};
 use crate::record::{PutEntry, PutReceipt};
 
 use self::inbox::Shared;
@@ -52,7 +52,7 @@ pub struct ProducerOptions {
     pub retry: RetryPolicy,
     /// How long a record waits for others to share a call with; 50 ms. [`Producer::put_all`] and
     /// [`Stream::put`](crate::Stream::put) do not wait, and nothing does on a backend that [keeps the order of a
-    /// call](Limits::keeps_order), where one call is made at a time and the records of the next wait for its answer anyway.
+    /// call](Limits::ordered_batches), where one call is made at a time and the records of the next wait for its answer anyway.
     pub linger: Duration,
     /// What bounds the memory of the records without an outcome; 64 MiB of the producer's own.
     pub budget: Budget,
@@ -269,7 +269,7 @@ impl Producer {
     /// Puts every entry, without lingering, and answers with one result each, in their order, when all are decided.
     ///
     /// One entry's failure does not keep the others from being put, except that entries are
-    /// [withheld](Error::Withheld) if an earlier one of their key failed and may be written late.
+    /// [withheld](Error::PredecessorFailed) if an earlier one of their key failed and may be written late.
     ///
     /// Dropping the future leaves open which entries are written.
     pub async fn put_all<I>(&self, entries: I) -> Vec<Result<PutReceipt>>
@@ -378,7 +378,7 @@ impl Drop for Producer {
 
 /// What an entry counts against the budget.
 fn cost(entry: &PutEntry) -> usize {
-    entry.size() + RECORD_OVERHEAD
+    entry.size() + Budget::RECORD_OVERHEAD
 }
 
 #[cfg(test)]

@@ -96,6 +96,11 @@ impl Record {
         Self { shard_id, sequence_number, sub_sequence_number: None, partition_key, arrival, data: data.into() }
     }
 
+    /// Bytes that the record counts against a shard's read quota: its payload and its key.
+    pub fn size(&self) -> usize {
+        self.data.len() + self.partition_key.as_str().len()
+    }
+
     /// The payload as a `T`, which may borrow text and bytes from the record.
     ///
     /// # Errors

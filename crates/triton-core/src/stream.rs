@@ -93,7 +93,7 @@ impl Stream {
 
     /// As [`new`](Self::new), with options for the producer; its seed also decides random partition keys.
     pub fn with_options(config: &StreamConfig, client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
-        let seed = options.seed.unwrap_or_else(seed::seed);
+        let seed = options.seed.unwrap_or_else(seed::random);
         Self {
             encoder: Mutex::new(Encoder::new(&config.logical_name, config.partition_key.clone(), seed)),
             producer: Producer::new(Arc::clone(&client), options),

@@ -1,7 +1,17 @@
-//! What tests of backends and of programs are made with.
+//! Test support: the conformance suite for backends, injected faults for any backend, mocks for unit tests.
+//!
+//! Feature `testing`: [`conformance`] and [`FaultyClient`]. Feature `mock`: `mock`. Neither belongs in a program.
 
 #[cfg(feature = "testing")]
 pub mod conformance;
-pub mod faulty;
+#[cfg(feature = "testing")]
+mod fault;
+#[cfg(feature = "testing")]
+mod faulty_client;
 #[cfg(feature = "mock")]
 pub mod mock;
+
+#[cfg(feature = "testing")]
+pub use self::fault::{Call, Fault, Faults, InjectedFaults};
+#[cfg(feature = "testing")]
+pub use self::faulty_client::FaultyClient;

@@ -54,7 +54,7 @@ impl Summary {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits::KINESIS.with_max_record_bytes(self.max_record_bytes).with_routes_by_key(!self.distributes_records)
+        Limits::KINESIS.with_max_record_bytes(self.max_record_bytes).with_key_routed(!self.distributes_records)
     }
 }
 

@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits::KINESIS
     .with_max_entries(GROUP_RECORDS)
     .with_max_call_bytes(GROUP_BYTES)
     .with_idle_poll(Duration::from_millis(5))
-    .with_keeps_order(true)
+    .with_ordered_batches(true)
     .with_pushes(true)
     .with_write_quota(None)
     .with_read_quota(None);

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
-use triton_core::ShardMap;
-use triton_core::{Entries, Error, HashKeyRange, PutEntry, PutReceipt, Result, SequenceNumber, ShardId};
+use triton_core::{Entries, Error, PutEntry, PutReceipt, Result, SequenceNumber, Shard, ShardMap, ShardRouter};
 
 use crate::error::{from_sqlite, storage, thread_gone};
 use crate::layout::{self, StreamRow};
@@ -111,8 +110,8 @@ struct State {
     file: PathBuf,
     not_found: Error,
     connection: Option<Connection>,
-    /// The shards as of this `stream.reshards`.
-    shards: Option<(i64, ShardMap)>,
+    /// The open shards as of this `stream.reshards`.
+    shards: Option<(i64, OpenShards)>,
     last_sweep: Option<Instant>,
     /// Whether the last sweep left something.
     has_expired: bool,
@@ -190,7 +189,7 @@ impl State {
     ) -> Result<()> {
         // Whatever fails before the first insert is told to the first put.
         group.replies.push((reply, Vec::new()));
-        let (file, not_found, name) = (self.file.clone(), self.not_found.clone(), self.name.clone());
+        let (file, not_found) = (self.file.clone(), self.not_found.clone());
         let sqlite = |error| from_sqlite(&file, error);
         let mut shards = self.shards.take();
         let started = Instant::now();
@@ -199,16 +198,16 @@ impl State {
         let mut row = StreamRow::read(&transaction).map_err(sqlite)?.ok_or(not_found)?;
         if shards.as_ref().is_none_or(|(reshards, _)| *reshards != row.reshards) {
             let listed = layout::read_shards(&transaction).map_err(sqlite)?;
-            shards = Some((row.reshards, ShardMap::from_shards(&name, listed)));
+            let uncovered = || storage(&file, "its open shards do not cover every key", None);
+            shards = Some((row.reshards, OpenShards::new(&listed).ok_or_else(uncovered)?));
         }
-        let Some((_, map)) = &shards else { return Err(thread_gone(&file)) };
-        let router = Router::new(map);
+        let Some((_, open)) = &shards else { return Err(thread_gone(&file)) };
         row.last_arrival = row.last_arrival.max(layout::now().as_millis());
         let mut entries = entries;
         loop {
             group.records += entries.len();
             group.bytes += entries.iter().map(PutEntry::size).sum::<usize>();
-            let outcomes = insert(&transaction, &router, &mut row, &entries).map_err(sqlite)?;
+            let outcomes = insert(&transaction, open, &mut row, &entries).map_err(sqlite)?;
             if let Some((_, waiting)) = group.replies.last_mut() {
                 *waiting = outcomes;
             }
@@ -307,46 +306,31 @@ impl Group {
     }
 }
 
-/// Which open shard a key belongs to.
-struct Router<'a> {
-    open: Vec<(HashKeyRange, u64, &'a ShardId)>,
+/// The open shards, and their numbers in the order of the router.
+struct OpenShards {
+    router: ShardRouter,
+    numbers: Vec<u64>,
 }
 
-impl<'a> Router<'a> {
-    fn new(map: &'a ShardMap) -> Self {
-        let numbered = map.open().filter_map(|shard| Some((shard.hash_key_range, shard.id.number()?, &shard.id)));
-        let mut open: Vec<_> = numbered.collect();
-        open.sort_by_key(|(range, ..)| range.first);
-        Self { open }
-    }
-
-    fn route(&self, entry: &PutEntry) -> Option<(u64, &'a ShardId)> {
-        let index = match self.open.len() {
-            // A stream of one shard needs no hashing.
-            1 => 0,
-            _ => {
-                let key = entry.hash_key();
-                self.open.partition_point(|(range, ..)| range.last < key)
-            }
-        };
-        self.open.get(index).map(|&(_, number, id)| (number, id))
+impl OpenShards {
+    fn new(shards: &[Shard]) -> Option<Self> {
+        let router = ShardRouter::new(shards)?;
+        let numbers = router.shards().iter().map(|id| id.number()).collect::<Option<_>>()?;
+        Some(Self { router, numbers })
     }
 }
 
 fn insert(
     transaction: &Transaction<'_>,
-    router: &Router<'_>,
+    open: &OpenShards,
     row: &mut StreamRow,
     entries: &[PutEntry],
 ) -> rusqlite::Result<Vec<Result<PutReceipt>>> {
     let mut statement = transaction.prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4)")?;
-    let mut outcomes = Vec::with_capacity(entries.len());
+    let mut receipts = Vec::with_capacity(entries.len());
     for entry in entries {
-        let Some((number, shard)) = router.route(entry) else {
-            let problem = format!("no open shard for key {}", entry.partition_key);
-            outcomes.push(Err(Error::Contract { backend: "the local stream".into(), problem }));
-            continue;
-        };
+        let index = open.router.route(|| entry.hash_key());
+        let (number, shard_id) = (open.numbers[index], open.router.shards()[index].clone());
         let sequence = row.next_sequence;
         row.next_sequence += 1;
         statement.execute(params![
@@ -355,10 +339,9 @@ fn insert(
             entry.partition_key.as_str(),
             &entry.data[..]
         ])?;
-        outcomes
-            .push(Ok(PutReceipt { shard_id: shard.clone(), sequence_number: SequenceNumber::from(sequence as u64) }));
+        receipts.push(Ok(PutReceipt { shard_id, sequence_number: SequenceNumber::from(sequence as u64) }));
     }
-    Ok(outcomes)
+    Ok(receipts)
 }
 
 /// The numbers of all shards.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use triton_core::conformance;
+use triton_core::testing::Faults;
 use triton_core::testing::conformance::Suite;
-use triton_core::testing::faulty::Faults;
 use triton_local::LocalStreams;
 
 fn suite() -> Suite {

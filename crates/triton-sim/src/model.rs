@@ -18,7 +18,7 @@ use triton_core::{Error, HashKey, Limits, PutEntry, PutReceipt, Record, Result, 
 
 pub(crate) use self::client::Handle;
 
-use self::fault::{Faults, Latency, Strike, Strikes};
+use self::fault::{Faults, InjectedFaults, Latency, Strike};
 use self::limiter::{Granted, Limit, Limiter};
 use crate::check::{Log, Puts, Seen, Watch};
 use crate::trace::Event;
@@ -66,7 +66,7 @@ struct State {
     next_sequence: u64,
     next_call: u32,
     random: StdRng,
-    strikes: Strikes,
+    strikes: InjectedFaults,
     /// Puts that are applied though nobody waits for them any more.
     late: u32,
     accepted: Accepted,
@@ -112,7 +112,7 @@ impl Kinesis {
             next_sequence: 2,
             next_call: 0,
             random: StdRng::seed_from_u64(options.seed),
-            strikes: Strikes::default(),
+            strikes: InjectedFaults::default(),
             late: 0,
             accepted: Accepted::default(),
             fetched: Fetched::default(),
@@ -144,7 +144,7 @@ impl Kinesis {
     }
 
     /// The watch itself, when the run is over.
-    pub(crate) fn take_watch(&self) -> Option<(Watch, Strikes)> {
+    pub(crate) fn take_watch(&self) -> Option<(Watch, InjectedFaults)> {
         let mut state = self.state();
         Some((state.watch.take()?, state.strikes.clone()))
     }
@@ -177,8 +177,8 @@ impl Kinesis {
             let beside = if index + 1 < open.len() { index + 1 } else { index - 1 };
             let adjacent = open[beside].id.clone();
             state.map.merge(&id, &adjacent, &mut sequence)?;
-            state.strikes.add(Strike::Merged);
-            Event::Merged { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
+            state.strikes.add(Strike::FairReceiver);
+            Event::FairReceiver { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
         };
         state.next_sequence = sequence;
         state.take_in(&self.options, now);

@@ -48,8 +48,8 @@ pub(crate) async fn produce(kinesis: Arc<Kinesis>, scenario: Arc<Scenario>, prod
                 Err(error) => Err(error),
             };
             if let Err(error) = &outcome {
-                let is_withheld = matches!(error, Error::Withheld { .. });
-                kinesis.struck(if is_withheld { Strike::Withheld } else { Strike::GivenUp });
+                let is_withheld = matches!(error, Error::PredecessorFailed { .. });
+                kinesis.struck(if is_withheld { Strike::PredecessorFailed } else { Strike::GivenUp });
             }
             kinesis.watch(|watch, seen| watch.puts.ended(id, &outcome, seen, &mut watch.log));
         });

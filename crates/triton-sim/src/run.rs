@@ -11,7 +11,7 @@ use triton_core::planted::{self, Bug};
 
 use crate::check::{Log, Puts, Readings, Violation, Watch};
 use crate::model::Kinesis;
-use crate::model::fault::Strikes;
+use crate::model::fault::InjectedFaults;
 use crate::producing::produce;
 use crate::reading::read;
 use crate::scenario::{Reshard, Scenario};
@@ -21,7 +21,7 @@ use crate::trace::Trace;
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<Violation>,
-    pub(crate) strikes: Strikes,
+    pub(crate) strikes: InjectedFaults,
     pub(crate) trace: Trace,
     pub(crate) records: usize,
     /// How long it took by its own clock.

@@ -12,7 +12,7 @@ use crate::wire::PutId;
 pub(crate) enum Ending {
     Stored { shard: u64, sequence: u64 },
     Failed { kind: triton_core::ErrorKind, may_have_written: bool },
-    Withheld,
+    PredecessorFailed,
 }
 
 /// One thing that happened. Shards go by their numbers.
@@ -38,7 +38,7 @@ pub(crate) enum Event {
     ReaderStopped { reader: u32 },
     ReaderEnded { reader: u32 },
     Split { shard: u64 },
-    Merged { shard: u64, adjacent: u64 },
+    FairReceiver { shard: u64, adjacent: u64 },
     Violated { invariant: u8 },
 }
 

@@ -21,9 +21,9 @@ pub struct Limits {
     pub idle_poll: Duration,
     /// Whether the entries of one call are stored in their order, and a call is written as a whole or not at all. Where
     /// it is false, a producer that keeps order has at most one record of a key in flight.
-    pub keeps_order: bool,
+    pub ordered_batches: bool,
     /// Whether a record's hash key chooses its shard. Where it is false, the stream chooses, and nobody can tell beforehand.
-    pub routes_by_key: bool,
+    pub key_routed: bool,
     /// Whether a fetch of a reader that has caught up waits for what comes, so that nobody need ask again and again.
     pub pushes: bool,
     /// What every shard takes from all its producers together, records and bytes (payloads and keys); `None` for no quota.
@@ -69,8 +69,8 @@ impl Limits {
         max_call_bytes: 10 << 20,
         max_record_bytes: 1 << 20,
         idle_poll: Duration::from_secs(1),
-        keeps_order: false,
-        routes_by_key: true,
+        ordered_batches: false,
+        key_routed: true,
         pushes: false,
         write_quota: Some(Quota::KINESIS_WRITE),
         read_quota: Some(Quota::KINESIS_READ),
@@ -97,13 +97,13 @@ impl Limits {
     }
 
     /// These limits with or without order inside a call.
-    pub const fn with_keeps_order(self, keeps_order: bool) -> Self {
-        Self { keeps_order, ..self }
+    pub const fn with_ordered_batches(self, ordered_batches: bool) -> Self {
+        Self { ordered_batches, ..self }
     }
 
     /// These limits with shards that the hash key chooses, or the stream.
-    pub const fn with_routes_by_key(self, routes_by_key: bool) -> Self {
-        Self { routes_by_key, ..self }
+    pub const fn with_key_routed(self, key_routed: bool) -> Self {
+        Self { key_routed, ..self }
     }
 
     /// These limits with fetches that wait for what comes, or do not.

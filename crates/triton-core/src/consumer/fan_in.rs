@@ -1,8 +1,8 @@
-//! What the shards' tasks have fetched, merged into one stream: the shards that have something take turns.
+//! A fair channel: the shards' tasks send, one reader receives, and the shards take turns.
 //!
-//! Each shard has a lane of its own, and one batch is taken of each lane in turn: a small shard's batch is behind at most
-//! one of every other shard, however much those have. Putting one in never waits; who must not get far ahead of its
-//! consumer waits until [few enough are left](Lane::fewer_than) in its lane.
+//! Each shard has a sender with a queue of its own. The receiver takes one item of each non-empty queue in turn, so that a
+//! small shard's item waits behind at most one item of every other shard, however many those have queued. Sending never
+//! waits; a sender that must not get far ahead waits until [few enough items are queued](FairSender::fewer_than).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -11,13 +11,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
 
-/// Where a reader takes what its lanes hold.
+/// The receiving end.
 #[derive(Debug)]
-pub(super) struct Merged<T>(Arc<Shared<T>>);
+pub(super) struct FairReceiver<T>(Arc<Shared<T>>);
 
-/// Where one shard's task puts what it has fetched.
+/// A sending end, with a queue of its own.
 #[derive(Debug)]
-pub(super) struct Lane<T> {
+pub(super) struct FairSender<T> {
     shared: Arc<Shared<T>>,
     number: u64,
 }
@@ -27,33 +27,39 @@ struct Shared<T>(Mutex<State<T>>);
 
 #[derive(Debug)]
 struct State<T> {
-    lanes: BTreeMap<u64, Waiting<T>>,
-    /// The lanes that have something, in the order of their turns.
+    queues: BTreeMap<u64, Queue<T>>,
+    /// Non-empty queues, in the order of their turns.
     turns: VecDeque<u64>,
     next_number: u64,
-    /// Lanes that may still be put into.
-    open: usize,
-    /// Whether somebody still takes.
-    is_taken: bool,
-    taker: Option<Waker>,
+    /// Senders that are not dropped.
+    senders: usize,
+    /// Whether the receiver is not dropped.
+    has_receiver: bool,
+    receiver: Option<Waker>,
 }
 
-/// What waits in one lane, in the order in which it came.
+/// The queued items of one sender, oldest first.
 #[derive(Debug)]
-struct Waiting<T> {
+struct Queue<T> {
     items: VecDeque<T>,
-    is_open: bool,
-    /// Who waits until there are fewer than so many.
-    fewer: Option<(usize, Waker)>,
+    has_sender: bool,
+    /// Wakes the sender once fewer items than this are queued.
+    fewer_than: Option<(usize, Waker)>,
 }
 
-/// The taking end, and a first lane.
-pub(super) fn merged<T>() -> (Merged<T>, Lane<T>) {
-    let state =
-        State { lanes: BTreeMap::new(), turns: VecDeque::new(), next_number: 0, open: 0, is_taken: true, taker: None };
+/// The receiver, and a first sender.
+pub(super) fn fair_channel<T>() -> (FairReceiver<T>, FairSender<T>) {
+    let state = State {
+        queues: BTreeMap::new(),
+        turns: VecDeque::new(),
+        next_number: 0,
+        senders: 0,
+        has_receiver: true,
+        receiver: None,
+    };
     let shared = Arc::new(Shared(Mutex::new(state)));
-    let lane = Lane::open(&shared);
-    (Merged(shared), lane)
+    let sender = FairSender::open(&shared);
+    (FairReceiver(shared), sender)
 }
 
 impl<T> Shared<T> {
@@ -62,19 +68,19 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T> Merged<T> {
-    /// The next one; `None` when every lane is closed and empty.
+impl<T> FairReceiver<T> {
+    /// The next item; `None` once every sender is dropped and every queue is empty.
     pub(super) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<T>> {
-        // What is there without waiting must not keep other tasks of the thread from running.
+        // A receiver that never has to wait must still let the other tasks of its thread run.
         let progress = ready!(coop::poll_proceed(context));
         let (item, waker) = {
             let mut state = self.0.lock();
-            match state.take() {
-                Some(taken) => taken,
-                None if state.open == 0 => return Poll::Ready(None),
+            match state.pop() {
+                Some(popped) => popped,
+                None if state.senders == 0 => return Poll::Ready(None),
                 None => {
-                    if state.taker.as_ref().is_none_or(|taker| !taker.will_wake(context.waker())) {
-                        state.taker = Some(context.waker().clone());
+                    if state.receiver.as_ref().is_none_or(|receiver| !receiver.will_wake(context.waker())) {
+                        state.receiver = Some(context.waker().clone());
                     }
                     return Poll::Pending;
                 }
@@ -89,17 +95,17 @@ impl<T> Merged<T> {
 }
 
 impl<T> State<T> {
-    /// The first of the lane whose turn it is, and who waited for its being taken.
-    fn take(&mut self) -> Option<(T, Option<Waker>)> {
+    /// The first item of the queue whose turn it is, and its sender's waker if few enough items are left.
+    fn pop(&mut self) -> Option<(T, Option<Waker>)> {
         while let Some(number) = self.turns.pop_front() {
-            let Some(lane) = self.lanes.get_mut(&number) else { continue };
-            let Some(item) = lane.items.pop_front() else { continue };
-            let left = lane.items.len();
-            let waker = lane.fewer.take_if(|(count, _)| left < *count).map(|(_, waker)| waker);
+            let Some(queue) = self.queues.get_mut(&number) else { continue };
+            let Some(item) = queue.items.pop_front() else { continue };
+            let left = queue.items.len();
+            let waker = queue.fewer_than.take_if(|(count, _)| left < *count).map(|(_, waker)| waker);
             if left > 0 {
                 self.turns.push_back(number);
-            } else if !lane.is_open {
-                self.lanes.remove(&number);
+            } else if !queue.has_sender {
+                self.queues.remove(&number);
             }
             return Some((item, waker));
         }
@@ -107,72 +113,72 @@ impl<T> State<T> {
     }
 }
 
-impl<T> Drop for Merged<T> {
+impl<T> Drop for FairReceiver<T> {
     fn drop(&mut self) {
-        let lanes = {
+        let queues = {
             let mut state = self.0.lock();
-            state.is_taken = false;
+            state.has_receiver = false;
             state.turns.clear();
-            std::mem::take(&mut state.lanes)
+            std::mem::take(&mut state.queues)
         };
-        // Dropped here and not with the last lane, whose task may take a while to end: it holds memory that is counted.
-        for lane in lanes.into_values() {
-            drop(lane.items);
-            if let Some((_, waker)) = lane.fewer {
+        // Dropped here and not with the last sender, whose task may take a while to end: items hold memory of a budget.
+        for queue in queues.into_values() {
+            drop(queue.items);
+            if let Some((_, waker)) = queue.fewer_than {
                 waker.wake();
             }
         }
     }
 }
 
-impl<T> Lane<T> {
+impl<T> FairSender<T> {
     fn open(shared: &Arc<Shared<T>>) -> Self {
         let mut state = shared.lock();
         let number = state.next_number;
         state.next_number += 1;
-        state.open += 1;
-        state.lanes.insert(number, Waiting { items: VecDeque::new(), is_open: true, fewer: None });
+        state.senders += 1;
+        state.queues.insert(number, Queue { items: VecDeque::new(), has_sender: true, fewer_than: None });
         Self { shared: Arc::clone(shared), number }
     }
 
-    /// Another lane beside this one.
-    pub(super) fn beside(&self) -> Self {
+    /// Another sender of the same channel.
+    pub(super) fn another(&self) -> Self {
         Self::open(&self.shared)
     }
 
-    /// Puts one behind what waits here already. Answers `false` when nobody will take it.
-    pub(super) fn put(&self, item: T) -> bool {
+    /// Queues an item. Returns `false` if the receiver is dropped.
+    pub(super) fn send(&self, item: T) -> bool {
         let mut state = self.shared.lock();
-        if !state.is_taken {
+        if !state.has_receiver {
             return false;
         }
         let number = self.number;
-        if let Some(lane) = state.lanes.get_mut(&number) {
-            lane.items.push_back(item);
-            if lane.items.len() == 1 {
+        if let Some(queue) = state.queues.get_mut(&number) {
+            queue.items.push_back(item);
+            if queue.items.len() == 1 {
                 state.turns.push_back(number);
             }
         }
-        let taker = state.taker.take();
+        let receiver = state.receiver.take();
         drop(state);
-        if let Some(taker) = taker {
-            taker.wake();
+        if let Some(receiver) = receiver {
+            receiver.wake();
         }
         true
     }
 
-    /// Waits until all that was put here was taken, or nobody takes any more. Cancel safe.
+    /// Waits until this sender's items are received, or the receiver is dropped. Cancel safe.
     pub(super) async fn emptied(&self) {
         self.fewer_than(1).await;
     }
 
-    /// Waits until fewer than so many are left here, or nobody takes any more. Cancel safe.
+    /// Waits until fewer than `count` of this sender's items are queued, or the receiver is dropped. Cancel safe.
     pub(super) async fn fewer_than(&self, count: usize) {
         poll_fn(|context| {
             let mut state = self.shared.lock();
-            match state.lanes.get_mut(&self.number) {
-                Some(lane) if lane.items.len() >= count => {
-                    lane.fewer = Some((count, context.waker().clone()));
+            match state.queues.get_mut(&self.number) {
+                Some(queue) if queue.items.len() >= count => {
+                    queue.fewer_than = Some((count, context.waker().clone()));
                     Poll::Pending
                 }
                 _ => Poll::Ready(()),
@@ -182,21 +188,21 @@ impl<T> Lane<T> {
     }
 }
 
-impl<T> Drop for Lane<T> {
+impl<T> Drop for FairSender<T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.open -= 1;
+        state.senders -= 1;
         let number = self.number;
-        if let Some(lane) = state.lanes.get_mut(&number) {
-            lane.is_open = false;
-            if lane.items.is_empty() {
-                state.lanes.remove(&number);
+        if let Some(queue) = state.queues.get_mut(&number) {
+            queue.has_sender = false;
+            if queue.items.is_empty() {
+                state.queues.remove(&number);
             }
         }
-        let taker = if state.open == 0 { state.taker.take() } else { None };
+        let receiver = if state.senders == 0 { state.receiver.take() } else { None };
         drop(state);
-        if let Some(taker) = taker {
-            taker.wake();
+        if let Some(receiver) = receiver {
+            receiver.wake();
         }
     }
 }
@@ -206,63 +212,64 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    async fn next<T>(merged: &Merged<T>) -> Option<T> {
-        poll_fn(|context| merged.poll_next(context)).await
+    async fn next<T>(receiver: &FairReceiver<T>) -> Option<T> {
+        poll_fn(|context| receiver.poll_next(context)).await
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lanes_take_turns_however_much_is_in_one() {
-        let (merged, huge) = merged();
-        let small = huge.beside();
+    async fn senders_take_turns_however_much_one_has_queued() {
+        let (receiver, large) = fair_channel();
+        let small = large.another();
         for number in 0..100 {
-            huge.put(number);
+            large.send(number);
         }
-        assert_eq!(next(&merged).await, Some(0));
-        small.put(1000);
-        small.put(1001);
-        let taken = [next(&merged).await, next(&merged).await, next(&merged).await, next(&merged).await];
-        assert_eq!(taken, [Some(1), Some(1000), Some(2), Some(1001)]);
+        assert_eq!(next(&receiver).await, Some(0));
+        small.send(1000);
+        small.send(1001);
+        let received = [next(&receiver).await, next(&receiver).await, next(&receiver).await, next(&receiver).await];
+        assert_eq!(received, [Some(1), Some(1000), Some(2), Some(1001)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_put_is_taken_after_its_lane_is_closed_and_then_it_ends() {
-        let (merged, lane) = merged();
-        lane.put(1);
-        lane.put(2);
-        drop(lane);
-        assert_eq!((next(&merged).await, next(&merged).await, next(&merged).await), (Some(1), Some(2), None));
-        assert_eq!(next(&merged).await, None);
+    async fn items_of_a_dropped_sender_are_received_before_the_end() {
+        let (receiver, sender) = fair_channel();
+        sender.send(1);
+        sender.send(2);
+        drop(sender);
+        assert_eq!((next(&receiver).await, next(&receiver).await, next(&receiver).await), (Some(1), Some(2), None));
+        assert_eq!(next(&receiver).await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_taker_wakes_for_an_item_and_for_the_end() {
-        let (merged, lane) = merged();
-        let taker = tokio::spawn(async move { (next(&merged).await, next(&merged).await) });
+    async fn a_waiting_receiver_wakes_for_an_item_and_for_the_end() {
+        let (receiver, sender) = fair_channel();
+        let waiting = tokio::spawn(async move { (next(&receiver).await, next(&receiver).await) });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        lane.put(7);
+        sender.send(7);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        drop(lane);
-        assert_eq!(taker.await.unwrap(), (Some(7), None));
+        drop(sender);
+        assert_eq!(waiting.await.unwrap(), (Some(7), None));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_an_empty_lane_goes_on_when_its_last_is_taken_or_nobody_takes() {
-        for is_taken in [true, false] {
-            let (merged, lane) = merged();
-            lane.put(1);
-            lane.put(2);
+    async fn a_sender_waits_until_its_last_item_is_received_or_the_receiver_is_dropped() {
+        for is_received in [true, false] {
+            let (receiver, sender) = fair_channel();
+            sender.send(1);
+            sender.send(2);
             let waiting = tokio::spawn(async move {
-                lane.emptied().await;
-                lane.put(3)
+                sender.emptied().await;
+                sender.send(3)
             });
-            assert_eq!(next(&merged).await, Some(1));
+            assert_eq!(next(&receiver).await, Some(1));
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(!waiting.is_finished());
-            match is_taken {
-                true => assert_eq!(next(&merged).await, Some(2)),
-                false => drop(merged),
+            if is_received {
+                assert_eq!(next(&receiver).await, Some(2));
+            } else {
+                drop(receiver);
             }
-            assert_eq!(waiting.await.unwrap(), is_taken);
+            assert_eq!(waiting.await.unwrap(), is_received);
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Which shards a reader holds, when each may be read, and where it starts: no I/O, only the rules.
+//! Lineage: which shards a reader owns, when each may be read, and where it starts. A state machine without I/O.
+//!
+//! A child shard may be read once all its parents are drained; a parent that retention has removed counts as drained.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,31 +11,31 @@ use crate::planted::{self, Bug};
 
 use super::options::Start;
 
-/// The shards that a reader has come to know, and how far each one is.
+/// The state of every shard that a reader has seen listed.
 #[derive(Debug)]
 pub(super) struct Lineage {
     start: Start,
-    /// The shards chosen by number; `None` for all.
+    /// The shards that the caller chose; `None` for all.
     chosen: Option<BTreeSet<ShardId>>,
-    known: BTreeMap<ShardId, State>,
-    /// Whether the first listing was taken in: what comes later was born after the start.
-    started: bool,
+    states: BTreeMap<ShardId, State>,
+    /// Whether the first listing was applied: shards of later listings were created after the start.
+    has_started: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Another reader's.
-    NotHeld,
-    /// Waits for a parent.
+    /// Left to another reader.
+    NotOwned,
+    /// Waits until its parents are drained.
     Waiting { position: Position },
     /// Being read, or failed: its children wait.
     Reading,
     /// Read to its end, or closed before the start.
-    Done,
+    Drained,
 }
 
 impl Lineage {
-    /// The lineage of a reader that starts with these shards listed, sorted by id.
+    /// The lineage of a reader that starts now; `shards` is the current listing, sorted by id.
     pub(super) fn new(stream: &str, shards: &[Shard], start: Start, numbers: Option<&[usize]>) -> Result<Self> {
         let id_of = |number: usize| match shards.get(number) {
             Some(shard) => Ok(shard.id.clone()),
@@ -49,26 +51,26 @@ impl Lineage {
             }
             chosen = Some(BTreeSet::from([id]));
         }
-        Ok(Self { start, chosen, known: BTreeMap::new(), started: false })
+        Ok(Self { start, chosen, states: BTreeMap::new(), has_started: false })
     }
 
-    /// Takes in a listing and answers with the shards that can be read now, and where each starts.
-    pub(super) fn take_in(&mut self, shards: &[Shard]) -> Vec<(ShardId, Position)> {
+    /// Applies a listing. Returns the shards that can be read now, and where each starts.
+    pub(super) fn apply(&mut self, shards: &[Shard]) -> Vec<(ShardId, Position)> {
         // Sorted by id, so that parents come before their children.
         for shard in shards {
-            if !self.known.contains_key(&shard.id) {
-                let state = self.first_state(shard);
-                self.known.insert(shard.id.clone(), state);
+            if !self.states.contains_key(&shard.id) {
+                let state = self.initial_state(shard);
+                self.states.insert(shard.id.clone(), state);
             }
         }
-        self.started = true;
-        self.give_up_removed(shards);
+        self.has_started = true;
+        self.drain_removed(shards);
         let mut ready = Vec::new();
         for shard in shards {
-            if let Some(&State::Waiting { position }) = self.known.get(&shard.id)
-                && shard.parents().all(|parent| self.is_out_of_the_way(parent))
+            if let Some(&State::Waiting { position }) = self.states.get(&shard.id)
+                && shard.parents().all(|parent| self.is_drained(parent))
             {
-                self.known.insert(shard.id.clone(), State::Reading);
+                self.states.insert(shard.id.clone(), State::Reading);
                 ready.push((shard.id.clone(), position));
             }
         }
@@ -77,28 +79,28 @@ impl Lineage {
 
     /// Every record of the shard was delivered.
     pub(super) fn drained(&mut self, shard: &ShardId) {
-        self.known.insert(shard.clone(), State::Done);
+        self.states.insert(shard.clone(), State::Drained);
     }
 
-    /// What waits and is no longer listed was removed by retention: it will not come, and nobody waits for it.
-    fn give_up_removed(&mut self, shards: &[Shard]) {
-        for (id, state) in &mut self.known {
+    /// A waiting shard that is no longer listed was removed by retention: it counts as drained.
+    fn drain_removed(&mut self, shards: &[Shard]) {
+        for (id, state) in &mut self.states {
             if matches!(state, State::Waiting { .. }) && shards.binary_search_by(|shard| shard.id.cmp(id)).is_err() {
                 tracing::warn!(shard = %id, "removed by retention before it could be read");
-                *state = State::Done;
+                *state = State::Drained;
             }
         }
     }
 
-    fn first_state(&self, shard: &Shard) -> State {
-        if !self.holds(shard) {
-            return State::NotHeld;
+    fn initial_state(&self, shard: &Shard) -> State {
+        if !self.owns(shard) {
+            return State::NotOwned;
         }
         let is_chosen = self.chosen.as_ref().is_some_and(|chosen| chosen.contains(&shard.id));
         match self.start {
-            Start::Latest if self.started => State::Waiting { position: Position::TrimHorizon },
+            Start::Latest if self.has_started => State::Waiting { position: Position::TrimHorizon },
             Start::Latest if shard.is_open() => State::Waiting { position: Position::Latest },
-            Start::Latest => State::Done,
+            Start::Latest => State::Drained,
             Start::Time(time) => State::Waiting { position: Position::AtTime(time) },
             Start::At { sequence_number, .. } if is_chosen => {
                 State::Waiting { position: Position::At(sequence_number) }
@@ -110,36 +112,36 @@ impl Lineage {
         }
     }
 
-    fn holds(&self, shard: &Shard) -> bool {
+    fn owns(&self, shard: &Shard) -> bool {
         let Some(chosen) = &self.chosen else { return true };
         if chosen.contains(&shard.id) {
             return true;
         }
-        // A parent that retention has removed is nobody's, so the other one decides.
-        let Some(first) = shard.parents().find(|parent| self.known.contains_key(*parent)) else { return false };
-        let held = self.is_held(first);
+        // A parent that retention has removed has no owner, so that the other parent decides.
+        let Some(first) = shard.parents().find(|parent| self.states.contains_key(*parent)) else { return false };
+        let owned = self.is_owned(first);
         if let (Some(parent), Some(adjacent)) = (&shard.parent, &shard.adjacent_parent) {
-            match (self.is_held(parent), self.is_held(adjacent)) {
+            match (self.is_owned(parent), self.is_owned(adjacent)) {
                 (true, false) => tracing::info!(
                     shard = %shard.id,
-                    "merged from {parent} and {adjacent}; read here after {parent} alone, since {adjacent} is another reader's"
+                    "merged from {parent} and {adjacent}; read here after {parent} alone, since another reader owns {adjacent}"
                 ),
                 (false, true) => tracing::info!(
                     shard = %shard.id,
-                    "merged from {parent} and {adjacent}; left to the reader that holds {parent}"
+                    "merged from {parent} and {adjacent}; left to the reader that owns {parent}"
                 ),
                 _ => {}
             }
         }
-        held
+        owned
     }
 
-    fn is_held(&self, shard: &ShardId) -> bool {
-        !matches!(self.known.get(shard), None | Some(State::NotHeld))
+    fn is_owned(&self, shard: &ShardId) -> bool {
+        !matches!(self.states.get(shard), None | Some(State::NotOwned))
     }
 
-    fn is_out_of_the_way(&self, parent: &ShardId) -> bool {
-        matches!(self.known.get(parent), None | Some(State::NotHeld | State::Done))
+    fn is_drained(&self, parent: &ShardId) -> bool {
+        matches!(self.states.get(parent), None | Some(State::NotOwned | State::Drained))
             || planted::is(Bug::ChildBeforeParent)
     }
 }
@@ -176,71 +178,71 @@ mod tests {
         let mut map = map(2);
         merge(&mut map, 0, 1);
         let mut all = lineage(&map, Start::All, None);
-        let roots = all.take_in(map.shards());
+        let roots = all.apply(map.shards());
         assert_eq!(roots, [(id(0), Position::TrimHorizon), (id(1), Position::TrimHorizon)]);
         all.drained(&id(0));
-        assert_eq!(all.take_in(map.shards()), []);
+        assert_eq!(all.apply(map.shards()), []);
         all.drained(&id(1));
-        assert_eq!(all.take_in(map.shards()), [(id(2), Position::TrimHorizon)]);
-        assert_eq!(all.take_in(map.shards()), [], "once");
+        assert_eq!(all.apply(map.shards()), [(id(2), Position::TrimHorizon)]);
+        assert_eq!(all.apply(map.shards()), [], "once");
     }
 
     #[test]
-    fn a_parent_that_retention_removed_is_out_of_the_way() {
+    fn a_parent_that_retention_removed_counts_as_drained() {
         let mut map = map(1);
         split(&mut map, 0);
         let listed = &map.shards()[1..];
         let mut all = Lineage::new("clicks", listed, Start::All, None).unwrap();
-        assert_eq!(all.take_in(listed).len(), 2);
+        assert_eq!(all.apply(listed).len(), 2);
     }
 
     #[test]
-    fn a_shard_that_retention_removes_while_it_waits_holds_nobody_up() {
+    fn a_waiting_shard_that_retention_removes_counts_as_drained() {
         let mut map = map(1);
         split(&mut map, 0);
         split(&mut map, 1);
         let mut all = lineage(&map, Start::All, None);
-        assert_eq!(all.take_in(map.shards()), [(id(0), Position::TrimHorizon)]);
-        // While 0 was read, retention has removed it, and 1 which waited for it.
+        assert_eq!(all.apply(map.shards()), [(id(0), Position::TrimHorizon)]);
+        // While 0 was read, retention removed it, and 1 that waited for it.
         all.drained(&id(0));
-        let children = all.take_in(&map.shards()[2..]);
+        let children = all.apply(&map.shards()[2..]);
         assert_eq!(children.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [id(2), id(3), id(4)]);
     }
 
     #[test]
-    fn latest_skips_what_was_closed_and_reads_what_is_born_later_whole() {
+    fn latest_skips_closed_shards_and_reads_later_ones_from_their_start() {
         let mut map = map(1);
         split(&mut map, 0);
         let mut latest = lineage(&map, Start::Latest, None);
-        assert_eq!(latest.take_in(map.shards()), [(id(1), Position::Latest), (id(2), Position::Latest)]);
+        assert_eq!(latest.apply(map.shards()), [(id(1), Position::Latest), (id(2), Position::Latest)]);
         split(&mut map, 2);
         latest.drained(&id(2));
-        let children = latest.take_in(map.shards());
+        let children = latest.apply(map.shards());
         assert_eq!(children, [(id(3), Position::TrimHorizon), (id(4), Position::TrimHorizon)]);
     }
 
     #[test]
-    fn a_time_holds_for_every_shard() {
+    fn a_start_time_applies_to_every_shard() {
         let mut map = map(1);
         split(&mut map, 0);
         let time = Timestamp::from_millis(5);
         let mut reader = lineage(&map, Start::Time(time), None);
-        assert_eq!(reader.take_in(map.shards()), [(id(0), Position::AtTime(time))]);
+        assert_eq!(reader.apply(map.shards()), [(id(0), Position::AtTime(time))]);
         reader.drained(&id(0));
         let at = Position::AtTime(time);
-        assert_eq!(reader.take_in(map.shards()), [(id(1), at), (id(2), at)]);
+        assert_eq!(reader.apply(map.shards()), [(id(1), at), (id(2), at)]);
     }
 
     #[test]
-    fn a_sequence_number_is_one_shards_and_its_descendants_are_read_whole() {
+    fn a_sequence_number_starts_one_shard_and_its_descendants_are_read_whole() {
         let mut map = map(2);
         split(&mut map, 0);
         let start = Start::After { shard: 0, sequence_number: 7.into() };
         let mut reader = lineage(&map, start, None);
-        assert_eq!(reader.take_in(map.shards()), [(id(0), Position::After(7.into()))]);
+        assert_eq!(reader.apply(map.shards()), [(id(0), Position::After(7.into()))]);
         reader.drained(&id(0));
         let whole = Position::TrimHorizon;
-        assert_eq!(reader.take_in(map.shards()), [(id(2), whole), (id(3), whole)]);
+        assert_eq!(reader.apply(map.shards()), [(id(2), whole), (id(3), whole)]);
         assert!(Lineage::new("clicks", map.shards(), start, Some(&[1])).is_err());
     }
 
@@ -250,35 +252,35 @@ mod tests {
         split(&mut map, 0);
         split(&mut map, 1);
         let mut first = lineage(&map, Start::Latest, Some(&[0]));
-        assert_eq!(first.take_in(map.shards()), [(id(2), Position::Latest), (id(3), Position::Latest)]);
+        assert_eq!(first.apply(map.shards()), [(id(2), Position::Latest), (id(3), Position::Latest)]);
     }
 
     #[test]
-    fn a_merged_child_is_its_first_parents_readers() {
+    fn a_merged_child_belongs_to_its_first_parents_reader() {
         let mut map = map(2);
         let mut first = lineage(&map, Start::All, Some(&[1]));
         let mut second = lineage(&map, Start::All, Some(&[0]));
-        assert_eq!((first.take_in(map.shards()).len(), second.take_in(map.shards()).len()), (1, 1));
+        assert_eq!((first.apply(map.shards()).len(), second.apply(map.shards()).len()), (1, 1));
         merge(&mut map, 1, 0);
         first.drained(&id(1));
-        assert_eq!(first.take_in(map.shards()), [(id(2), Position::TrimHorizon)], "waits only for what it holds");
+        assert_eq!(first.apply(map.shards()), [(id(2), Position::TrimHorizon)], "waits only for parents that it owns");
         second.drained(&id(0));
-        assert_eq!(second.take_in(map.shards()), [], "the other reader's");
+        assert_eq!(second.apply(map.shards()), [], "left to the other reader");
     }
 
     #[test]
-    fn a_merged_child_whose_first_parent_is_gone_is_the_other_ones() {
+    fn a_merged_child_whose_first_parent_was_removed_belongs_to_the_other_parents_reader() {
         let mut map = map(2);
         merge(&mut map, 0, 1);
         let listed = &map.shards()[1..];
         let mut reader = Lineage::new("clicks", listed, Start::All, Some(&[0])).unwrap();
-        assert_eq!(reader.take_in(listed), [(id(1), Position::TrimHorizon)]);
+        assert_eq!(reader.apply(listed), [(id(1), Position::TrimHorizon)]);
         reader.drained(&id(1));
-        assert_eq!(reader.take_in(listed), [(id(2), Position::TrimHorizon)]);
+        assert_eq!(reader.apply(listed), [(id(2), Position::TrimHorizon)]);
     }
 
     #[test]
-    fn a_number_past_the_list_is_an_error() {
+    fn a_shard_number_out_of_range_is_an_error() {
         let error = Lineage::new("clicks", map(4).shards(), Start::All, Some(&[4])).unwrap_err();
         assert_eq!(error.to_string(), "shard 4 out of range: 'clicks' has 4 shards (0-3)");
     }
@@ -289,13 +291,13 @@ mod tests {
         map.reshard(16, &mut 10).unwrap();
         let mut reader = lineage(&map, Start::All, None);
         let mut read = Vec::new();
-        let mut ready = reader.take_in(map.shards());
+        let mut ready = reader.apply(map.shards());
         while !ready.is_empty() {
             for (shard, _) in ready {
                 reader.drained(&shard);
                 read.push(shard);
             }
-            ready = reader.take_in(map.shards());
+            ready = reader.apply(map.shards());
         }
         assert_eq!(read.len(), map.shards().len());
         assert!(map.get(&id(30)).unwrap().hash_key_range.contains(HashKey::MAX));

@@ -1,11 +1,11 @@
-//! Where reading starts, and how it works.
+//! Options of a reader: where it starts, and how it reads.
 
 use std::time::Duration;
 
 #[cfg(doc)]
 use crate::Reader;
-use crate::flow::budget::Budget;
-use crate::flow::retry::RetryPolicy;
+use crate::flow::Budget;
+use crate::flow::RetryPolicy;
 use crate::model::sequence_number::SequenceNumber;
 use crate::model::timestamp::Timestamp;
 
@@ -14,20 +14,20 @@ use crate::model::timestamp::Timestamp;
 /// Shard numbers are indexes into the stream's whole list of shards, closed ones counted, sorted by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// After the last record of each shard that is open now; shards that come from them are read from their start.
+    /// After the last record of each shard that is open now; their descendants are read from their start.
     Latest,
-    /// At the oldest record that is kept.
+    /// At the oldest record in the stream.
     All,
     /// At the first record of each shard that arrived at this time or later.
     Time(Timestamp),
-    /// At this record of one shard, then on through the shards that come from it.
+    /// At this record of one shard, then through its descendants.
     At {
         /// The shard's number.
         shard: usize,
         /// The record's sequence number.
         sequence_number: SequenceNumber,
     },
-    /// After this record of one shard, then on through the shards that come from it.
+    /// After this record of one shard, then through its descendants.
     After {
         /// The shard's number.
         shard: usize,
@@ -36,33 +36,33 @@ pub enum Start {
     },
 }
 
-/// How a [`Reader`] works.
+/// Options of a [`Reader`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReaderOptions {
-    /// The numbers of the shards to read, with those that come from them; `None` for all.
+    /// Numbers of the shards to read, with their descendants; `None` for all shards.
     ///
-    /// A merged shard is read by the reader that holds its first parent, and waits only for the parents that this
-    /// reader holds: records of the other parent may then be read later, by another reader, than those of the child.
+    /// A merged shard is read by the reader that owns its first parent, and waits only for the parents that this reader
+    /// owns: another reader may read records of the other parent later than this one reads those of the child.
     pub shards: Option<Vec<usize>>,
-    /// Whether reading ends when every shard was read up to its newest record.
+    /// Whether the reader ends once every shard is read up to its newest record.
     pub until_caught_up: bool,
-    /// The most records in one fetch; 0 counts as 1.
+    /// Maximum number of records per fetch; 0 counts as 1.
     pub max_records: usize,
-    /// What bounds the memory of records that were fetched and not yet taken; 64 MiB of its own for each reader if `None`.
+    /// Bounds the memory of records that were fetched and not yet delivered; if `None`, each reader has 64 MiB of its own.
     pub budget: Option<Budget>,
-    /// How often a shard is asked that has caught up, on a stream that does not tell of new records by itself (Kinesis by
-    /// polling); the stream's own [`idle_poll`](crate::Limits::idle_poll) if `None`. Not more often than the shard's read
-    /// quota allows, which is 200 ms on Kinesis for all that read it.
+    /// Time between two polls of a shard that has caught up, on a stream that does not push records (Kinesis by polling);
+    /// the stream's own [`idle_poll`](crate::Limits::idle_poll) if `None`. At least what the shard's read quota allows:
+    /// 200 ms on Kinesis, shared by all its readers.
     pub poll_interval: Option<Duration>,
-    /// When a fetch that failed is made again, and when the failure is reported.
+    /// When a failed fetch is retried, and when the failure is reported.
     pub retry: RetryPolicy,
-    /// Decides the waits; from the operating system if `None`.
+    /// Seed of the random waits; from the operating system if `None`.
     pub seed: Option<u64>,
 }
 
 impl Default for ReaderOptions {
-    /// All shards, without an end, 10,000 records a fetch: as many as Kinesis gives; backends bound the bytes.
+    /// All shards, without an end, 10,000 records per fetch: Kinesis' maximum. Backends bound the bytes.
     fn default() -> Self {
         Self {
             shards: None,
@@ -77,37 +77,37 @@ impl Default for ReaderOptions {
 }
 
 impl ReaderOptions {
-    /// Only the shards of these numbers and those that come from them.
+    /// Reads only the shards of these numbers, and their descendants.
     pub fn with_shards(self, shards: impl Into<Vec<usize>>) -> Self {
         Self { shards: Some(shards.into()), ..self }
     }
 
-    /// Ends when every shard was read up to its newest record.
+    /// Whether the reader ends once every shard is read up to its newest record.
     pub fn with_until_caught_up(self, until_caught_up: bool) -> Self {
         Self { until_caught_up, ..self }
     }
 
-    /// At most so many records in one fetch.
+    /// Reads at most this many records per fetch.
     pub fn with_max_records(self, max_records: usize) -> Self {
         Self { max_records, ..self }
     }
 
-    /// Within this budget, which may be shared with other readers.
+    /// Reads within this budget, which other readers may share.
     pub fn with_budget(self, budget: Budget) -> Self {
         Self { budget: Some(budget), ..self }
     }
 
-    /// Asks a shard that has caught up so often.
+    /// Polls a shard that has caught up at this interval.
     pub fn with_poll_interval(self, interval: Duration) -> Self {
         Self { poll_interval: Some(interval), ..self }
     }
 
-    /// With another retry policy.
+    /// Retries by this policy.
     pub fn with_retry(self, retry: RetryPolicy) -> Self {
         Self { retry, ..self }
     }
 
-    /// With a seed, so that a test replays.
+    /// Draws its waits from this seed, so that a test replays.
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed: Some(seed), ..self }
     }

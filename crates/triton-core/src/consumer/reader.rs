@@ -1,4 +1,4 @@
-//! Reading a stream: every shard, in order, through splits and merges, until told to stop.
+//! The reader: every shard in order, through splits and merges, until it is stopped.
 
 mod supervisor;
 mod typed;
@@ -16,94 +16,93 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::StreamClient;
 use crate::error::Result;
-use crate::flow::retry::until_done;
+use crate::flow::retry;
 use crate::flow::seed;
-use crate::planted::{self, Bug};
 use crate::record::Record;
 #[cfg(doc)]
 use crate::{Budget, RetryPolicy};
 
-use super::fan_in::{Merged, merged};
+use super::fan_in::{FairReceiver, fair_channel};
 use super::lineage::Lineage;
 use super::options::{ReaderOptions, Start};
 use super::shard::fetch::Delivery;
-use super::shard::prefetch::Room;
+use super::shard::prefetch::PrefetchPermit;
 
-use self::supervisor::Follower;
+use self::supervisor::ShardSupervisor;
 
 pub use self::typed::{Typed, TypedReader};
 
 /// The records of a stream, shard by shard in order, as a [`futures::Stream`](FuturesStream).
 ///
-/// Each shard's records come in the order of their sequence numbers. Shards take turns, a fetch each, so that one with much
-/// does not keep the others waiting. A shard that comes from a split or merge is read once all its parents are read to
-/// their end.
+/// Each shard's records arrive in the order of their sequence numbers. Shards take turns, one fetch each, so that a shard
+/// with a backlog does not delay the others. A shard that came from a split or merge is read once all its parents are
+/// drained.
 ///
 /// # Memory
-/// What was fetched waits for a slow caller, within a [`Budget`]: a fetch reserves what the shard's fetches have been
-/// costing before it is made, and gives that back when its records were handed over. When the budget is used up, or three
-/// fetches of a shard wait, nothing more is fetched until some are taken.
+/// Fetched records wait for a slow consumer within a [`Budget`]. Before a fetch, the expected size of the shard's pages is
+/// reserved; it is released when the records are handed over. While the budget is used up, or three pages of a shard are
+/// queued, nothing more is fetched.
 ///
-/// Two things may go beyond the budget. At most 64 fetches are under way at once, and what one of them turns out to be
-/// larger than was reserved is there all the same; it then counts as under way until it was taken. And a shard of a
-/// stream that tells of new records by itself (a local one) may bring up to 16 records that nothing was reserved for.
+/// Two things may exceed the budget. Up to 64 fetches are in flight, and a page may turn out larger than what was reserved
+/// for it; it then occupies one of the 64 until it is handed over. And a shard of a backend that pushes records (a local
+/// one) may deliver up to 16 records without a reservation.
 ///
-/// Readers that share a budget wait for each other's callers; who reads two streams in turns wants two.
+/// Readers that share a budget wait for each other's consumers: a program that reads two streams in turn needs two budgets.
 ///
 /// # Pace
-/// A shard that is behind is read as fast as its [read quota](crate::Limits::read_quota) allows; where others read it too
-/// and calls are throttled, as fast as is left. One that has caught up is asked every
-/// [`poll_interval`](ReaderOptions::poll_interval), each shard at another time.
+/// A shard with a backlog is read as fast as its [read quota](crate::Limits::read_quota) allows, or as fast as other
+/// readers of it leave. A shard that has caught up is polled every [`poll_interval`](ReaderOptions::poll_interval), each at
+/// a time of its own.
 ///
 /// # Errors
-/// An item may be an error. Where it [may pass](crate::Error::is_retryable), it was tried for as long as the
-/// [`RetryPolicy`] says, and reading goes on by itself; otherwise that one shard is not read on, and the others are.
+/// An item may be an error. A [retryable](crate::Error::is_retryable) one has lasted as long as the [`RetryPolicy`] allows,
+/// and reading that shard goes on by itself. After any other, that shard is not read any further, and the others are.
 ///
 /// Dropping the reader ends its tasks.
 #[derive(Debug)]
 pub struct Reader {
-    deliveries: Merged<Delivery>,
+    deliveries: FairReceiver<Delivery>,
     current: std::vec::IntoIter<Record>,
-    /// What the current records take.
-    room: Option<Room>,
+    /// The memory of the current records.
+    permit: Option<PrefetchPermit>,
     stop: StopHandle,
-    follower: OwnedTask,
+    supervisor: OwnedTask,
 }
 
-/// Stops a [`Reader`]; may be cloned, sent and used at any time.
+/// Stops a [`Reader`], from any task and at any time.
 #[derive(Clone, Debug)]
 pub struct StopHandle(CancellationToken);
 
 impl StopHandle {
-    /// From now on nothing new is fetched. What was fetched is still delivered; then the reader ends.
+    /// Stops fetching. Records that were fetched are still delivered; then the reader ends.
     pub fn stop(&self) {
         self.0.cancel();
     }
 }
 
 impl Reader {
-    /// Starts reading. Records are fetched from now on; [`Start::Latest`] means now.
+    /// Starts reading; [`Start::Latest`] means the time of this call.
     ///
     /// # Errors
-    /// [`Error::ShardOutOfRange`](crate::Error::ShardOutOfRange), or what keeps the stream from being listed, after the
-    /// retries.
+    /// [`Error::ShardOutOfRange`](crate::Error::ShardOutOfRange), or the error of listing the stream or opening its shards,
+    /// after the retries.
     pub async fn start(client: Arc<dyn StreamClient>, start: Start, options: ReaderOptions) -> Result<Self> {
-        let seed = options.seed.unwrap_or_else(seed::seed);
+        let seed = options.seed.unwrap_or_else(seed::random);
         let max_records = options.max_records.max(1);
         let options = ReaderOptions { max_records, ..options };
-        let limits = until_done(options.retry.backoff(seed), || client.limits()).await?;
-        let shards = until_done(options.retry.backoff(seed), || client.shards()).await?;
+        let limits = retry(options.retry.backoff(seed), || client.limits()).await?;
+        let shards = retry(options.retry.backoff(seed), || client.shards()).await?;
         let lineage = Lineage::new(client.name(), &shards, start, options.shards.as_deref())?;
-        let (deliveries, lane) = merged();
+        let (deliveries, sender) = fair_channel();
         let stop = StopHandle(CancellationToken::new());
-        let follower = Follower::new(client, lineage, options, limits, seed, lane, stop.0.clone());
+        let supervisor = ShardSupervisor::new(client, lineage, options, limits, seed, sender, stop.0.clone());
         let (opening, mut opened) = mpsc::channel(1);
-        let follower = OwnedTask(tokio::spawn(follower.run(shards, opening)));
-        // The latest position is a promise about now, so the shards are opened before this returns.
+        let supervisor = OwnedTask(tokio::spawn(supervisor.run(shards, opening)));
+        // "Latest" means now, so the shards are opened before this returns.
         if let Some(error) = opened.recv().await {
             return Err(error);
         }
-        Ok(Self { deliveries, current: Vec::new().into_iter(), room: None, stop, follower })
+        Ok(Self { deliveries, current: Vec::new().into_iter(), permit: None, stop, supervisor })
     }
 
     /// The handle that stops this reader.
@@ -118,19 +117,20 @@ impl Reader {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    /// The next records of one shard, as they were fetched; `None` when the reader has ended.
+    /// The next page of one shard's records; `None` when the reader has ended. Cheaper per record than
+    /// [`next`](Self::next).
     ///
-    /// Cheaper than [`next`](Self::next) for who can take many at once. Cancel safe.
+    /// Cancel safe.
     pub async fn next_batch(&mut self) -> Option<Result<Vec<Record>>> {
         if self.current.len() > 0 {
-            self.room = None;
+            self.permit = None;
             return Some(Ok(std::mem::take(&mut self.current).collect()));
         }
         let delivery = std::future::poll_fn(|context| self.poll_delivery(context)).await?;
         Some(delivery.outcome)
     }
 
-    /// This reader's records with their payloads as values of a type.
+    /// Decodes each payload as a `T`.
     pub fn typed<T: DeserializeOwned>(self) -> TypedReader<T> {
         TypedReader::new(self)
     }
@@ -139,13 +139,13 @@ impl Reader {
         loop {
             if let Some(record) = self.current.next() {
                 if self.current.len() == 0 {
-                    self.room = None;
+                    self.permit = None;
                 }
                 return Poll::Ready(Some(Ok(record)));
             }
             match ready!(self.poll_delivery(context)) {
-                Some(Delivery { outcome: Ok(records), room }) => {
-                    (self.current, self.room) = (records.into_iter(), room)
+                Some(Delivery { outcome: Ok(records), permit }) => {
+                    (self.current, self.permit) = (records.into_iter(), permit)
                 }
                 Some(Delivery { outcome: Err(error), .. }) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
@@ -154,13 +154,10 @@ impl Reader {
     }
 
     fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        if planted::is(Bug::StopDropsFetched) && self.stop.0.is_cancelled() {
-            return Poll::Ready(None);
-        }
         match ready!(self.deliveries.poll_next(context)) {
             Some(delivery) => Poll::Ready(Some(delivery)),
-            // The lanes close when the tasks are done with them; the end waits until they are gone as well.
-            None => self.follower.poll_end(context).map(|()| None),
+            // The senders are dropped when their tasks are done; the end waits until the tasks are gone as well.
+            None => self.supervisor.poll_end(context).map(|()| None),
         }
     }
 }
@@ -173,7 +170,7 @@ impl FuturesStream for Reader {
     }
 }
 
-/// A task that ends with its owner.
+/// A task that is aborted when dropped.
 struct OwnedTask(JoinHandle<()>);
 
 impl OwnedTask {

@@ -1,4 +1,4 @@
-//! Reading one shard: when to fetch, how much, and how far ahead.
+//! Reading one shard: when to fetch, how much, and how far ahead of the consumer.
 
 pub(super) mod fetch;
 pub(super) mod metrics;

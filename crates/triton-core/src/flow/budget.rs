@@ -1,4 +1,4 @@
-//! A bound on the memory that records take while they wait.
+//! A bound on the memory of waiting records.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,89 +6,97 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
-/// What a record costs beside its key and payload: the places where it is remembered.
-pub(crate) const RECORD_OVERHEAD: usize = 200;
-
-/// A bound on memory, which its clones share: what waits in producers or readers counts against it.
+/// A bound on the memory of waiting records, in bytes. Clones share it.
 ///
-/// A record counts its payload, its key and 200 bytes. Reads and writes want budgets of their own, since who copies one
-/// stream into another with a single budget may wait for itself.
+/// A record costs its payload, its key and [200 bytes](Self::RECORD_OVERHEAD). Give reads and writes budgets of their own:
+/// a program that copies one stream into another within a single budget can wait for itself.
 ///
 /// ```
-/// use triton_core::{Budget, ProducerOptions};
+/// use triton_core::memory::Memory;
+/// use triton_core::{Budget, Producer};
 ///
-/// // Two producers that together keep at most 16 MiB of records.
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> triton_core::Result<()> {
+/// // Two producers that together hold at most 16 MiB of records.
 /// let budget = Budget::new(16 << 20);
-/// let options = ProducerOptions::default().with_budget(budget.clone());
+/// let (clicks, orders) = (Memory::new().stream("clicks", 1)?, Memory::new().stream("orders", 1)?);
+/// let clicks = Producer::builder(std::sync::Arc::new(clicks)).budget(budget.clone()).build();
+/// let orders = Producer::builder(std::sync::Arc::new(orders)).budget(budget.clone()).build();
 /// assert_eq!((budget.bytes(), budget.used()), (16 << 20, 0));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Budget(Arc<Account>);
 
 struct Account {
     bytes: usize,
-    /// A permit is a byte that is free. Whoever asks first is served first.
+    /// One permit per free byte, in the order of the requests.
     free: Semaphore,
     used: AtomicUsize,
     peak: AtomicUsize,
 }
 
 impl Budget {
-    /// A budget of so many bytes, at least 1 and at most 4 GiB.
+    /// Bytes that a record costs beside its payload and key: its place in queues and its result.
+    pub const RECORD_OVERHEAD: usize = 200;
+
+    /// A budget of this many bytes, at least 1 and at most 4 GiB.
     pub fn new(bytes: usize) -> Self {
         let bytes = bytes.clamp(1, u32::MAX as usize);
         let (used, peak) = Default::default();
         Self(Arc::new(Account { bytes, free: Semaphore::new(bytes), used, peak }))
     }
 
-    /// How much it allows.
+    /// Size of the budget.
     pub fn bytes(&self) -> usize {
         self.0.bytes
     }
 
-    /// How much is counted at the moment. More than [`bytes`](Self::bytes) where something came out larger than expected,
-    /// or is larger by itself.
+    /// Bytes in use. More than [`bytes`](Self::bytes) while a record or page is larger than the budget, or a page than what
+    /// was reserved for it.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// The most that was ever counted at once.
+    /// Largest number of bytes in use at any time so far.
     pub fn peak(&self) -> usize {
         self.0.peak.load(Ordering::Relaxed)
     }
 
-    /// Waits until so much is free, in the order of asking. Who asks for more than there is waits for all of it.
+    /// Waits until this many bytes are free, in the order of the requests. A request larger than the whole budget waits
+    /// until the budget is empty.
     ///
     /// Cancel safe: a dropped future has reserved nothing.
     pub(crate) async fn reserve(&self, bytes: usize) -> Reservation {
-        // It is never closed.
-        if let Ok(permit) = self.0.free.acquire_many(self.held(bytes)).await {
+        // The semaphore is never closed.
+        if let Ok(permit) = self.0.free.acquire_many(self.permits(bytes)).await {
             permit.forget();
         }
         self.count(bytes)
     }
 
-    /// Reserves so much if it is free and nobody waits for it.
+    /// Reserves this many bytes if they are free and no earlier request waits.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
-        self.0.free.try_acquire_many(self.held(bytes)).ok()?.forget();
+        self.0.free.try_acquire_many(self.permits(bytes)).ok()?.forget();
         Some(self.count(bytes))
     }
 
-    /// A reservation of nothing, without waiting: for what has to be counted when it comes.
-    pub(crate) fn nothing(&self) -> Reservation {
+    /// A reservation of no bytes, to be [resized](Reservation::resize) when its size is known.
+    pub(crate) fn empty_reservation(&self) -> Reservation {
         self.count(0)
     }
 
-    /// What a reservation holds of the permits: one larger than the whole holds all.
-    fn held(&self, bytes: usize) -> u32 {
-        // Never more than 4 GiB, by `new`.
+    /// Permits that a reservation of this size holds: at most all of them.
+    fn permits(&self, bytes: usize) -> u32 {
+        // At most 4 GiB, by `new`.
         u32::try_from(bytes.min(self.0.bytes)).unwrap_or(u32::MAX)
     }
 
     fn count(&self, bytes: usize) -> Reservation {
         let used = self.0.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.0.peak.fetch_max(used, Ordering::Relaxed);
-        Reservation { budget: self.clone(), bytes, held: self.held(bytes) }
+        Reservation { budget: self.clone(), bytes, permits: self.permits(bytes) }
     }
 }
 
@@ -98,34 +106,33 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// A part of a [`Budget`], given back when dropped.
+/// Bytes reserved of a [`Budget`], returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Budget,
-    /// What counts as used.
+    /// Bytes counted as used.
     bytes: usize,
-    /// What is held of the permits.
-    held: u32,
+    /// Permits taken from the budget, at most as many.
+    permits: u32,
 }
 
 impl Reservation {
-    /// Counts so much from now on: what was reserved turned out to be more or less. What is more is taken at once where it
-    /// is free, and else owed: it is there already, so that to wait would not make it less.
+    /// Changes the size of the reservation to what it turned out to hold. Does not wait: the bytes are in memory already, so
+    /// what the budget lacks is counted as used without a permit.
     pub(crate) fn resize(&mut self, bytes: usize) {
-        let held = self.budget.held(bytes);
-        match held.checked_sub(self.held) {
+        let permits = self.budget.permits(bytes);
+        match permits.checked_sub(self.permits) {
             Some(0) => {}
-            Some(more) => {
-                // As many as are free; the rest is counted as used, and not held.
-                let available = u32::try_from(self.budget.0.free.available_permits()).unwrap_or(u32::MAX);
-                if let Ok(permit) = self.budget.0.free.try_acquire_many(more.min(available)) {
-                    self.held += more.min(available);
+            Some(missing) => {
+                let free = u32::try_from(self.budget.0.free.available_permits()).unwrap_or(u32::MAX);
+                if let Ok(permit) = self.budget.0.free.try_acquire_many(missing.min(free)) {
+                    self.permits += missing.min(free);
                     permit.forget();
                 }
             }
             None => {
-                self.budget.0.free.add_permits((self.held - held) as usize);
-                self.held = held;
+                self.budget.0.free.add_permits((self.permits - permits) as usize);
+                self.permits = permits;
             }
         }
         if bytes >= self.bytes {
@@ -137,31 +144,31 @@ impl Reservation {
         self.bytes = bytes;
     }
 
-    /// Whether more is counted than could be had from the budget.
-    pub(crate) fn owes(&self) -> bool {
-        self.bytes > self.held as usize
+    /// Whether it counts more bytes than the budget had free.
+    pub(crate) fn is_over_budget(&self) -> bool {
+        self.bytes > self.permits as usize
     }
 
-    /// Joins two parts of one budget.
+    /// Adds another reservation of the same budget to this one.
     pub(crate) fn merge(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
-        self.held += std::mem::take(&mut other.held);
+        self.permits += std::mem::take(&mut other.permits);
     }
 
-    /// Cuts off a part for something of this size.
+    /// Splits off a reservation of this size.
     pub(crate) fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
-        let held = self.budget.held(bytes).min(self.held);
+        let permits = self.budget.permits(bytes).min(self.permits);
         self.bytes -= bytes;
-        self.held -= held;
-        Self { budget: self.budget.clone(), bytes, held }
+        self.permits -= permits;
+        Self { budget: self.budget.clone(), bytes, permits }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.budget.0.free.add_permits(self.held as usize);
+        self.budget.0.free.add_permits(self.permits as usize);
     }
 }
 
@@ -171,7 +178,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_first_is_served_first_and_what_is_dropped_is_given_back() {
+    async fn requests_are_served_in_order_and_a_dropped_reservation_is_returned() {
         let budget = Budget::new(100);
         let first = budget.reserve(80).await;
         assert!(budget.try_reserve(30).is_none());
@@ -180,7 +187,7 @@ mod tests {
         tokio::task::yield_now().await;
         let small = tokio::spawn(async move { small.reserve(10).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!large.is_finished() && !small.is_finished(), "a small one does not overtake");
+        assert!(!large.is_finished() && !small.is_finished(), "a small request does not overtake a large one");
         drop(first);
         let (large, small) = (large.await.unwrap(), small.await.unwrap());
         assert_eq!((budget.used(), budget.peak()), (100, 100));
@@ -189,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_larger_than_all_waits_for_all_and_goes_ahead() {
+    async fn a_request_larger_than_the_budget_waits_until_it_is_empty() {
         let budget = Budget::new(100);
         let huge = budget.reserve(1000).await;
         assert_eq!(budget.used(), 1000);
@@ -199,23 +206,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reservation_follows_what_came_of_it() {
+    async fn a_reservation_is_resized_to_what_it_turned_out_to_hold() {
         let budget = Budget::new(100);
         let mut fetch = budget.reserve(50).await;
         fetch.resize(20);
         assert_eq!(budget.used(), 20);
         let other = budget.reserve(70).await;
         fetch.resize(90);
-        assert_eq!((budget.used(), budget.peak()), (160, 160), "what is there counts, though it is too much");
+        assert_eq!((budget.used(), budget.peak()), (160, 160), "bytes in memory count, even over the budget");
         assert!(budget.try_reserve(1).is_none());
         drop(other);
         drop(fetch);
         assert_eq!(budget.used(), 0);
-        assert!(budget.try_reserve(100).is_some(), "every byte came back, and none twice");
+        assert!(budget.try_reserve(100).is_some(), "every byte was returned once");
     }
 
     #[tokio::test]
-    async fn parts_are_joined_and_cut() {
+    async fn reservations_are_merged_and_split() {
         let budget = Budget::new(100);
         let mut all = budget.reserve(30).await;
         all.merge(budget.reserve(40).await);

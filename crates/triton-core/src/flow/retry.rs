@@ -1,4 +1,4 @@
-//! Trying again: how long, how often, and when to give up.
+//! Retries: how long to wait, how often, and when to give up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,23 +8,23 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
-/// When a failed call is made again: after waits drawn between zero and a ceiling that doubles (full jitter), until
-/// the deadline.
+/// When a failed call is retried: after waits drawn between zero and a ceiling that doubles (full jitter), until the
+/// deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// The ceiling of the first wait.
+    /// Ceiling of the first wait.
     pub first: Duration,
-    /// The ceiling of every wait.
+    /// Ceiling of every wait.
     pub longest: Duration,
-    /// How long after the first failure to give up.
+    /// Time from the first failure to giving up.
     pub deadline: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// 50 ms, then doubling up to 5 s, for 2 minutes.
+    /// 50 ms, doubling up to 5 s, for 2 minutes.
     fn default() -> Self {
         Self { first: Duration::from_millis(50), longest: Duration::from_secs(5), deadline: Duration::from_secs(120) }
     }
@@ -32,102 +32,129 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// This policy with another deadline.
-    pub fn with_deadline(self, deadline: Duration) -> Self {
+    pub const fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
     /// This policy with another ceiling for the first wait.
-    pub fn with_first(self, first: Duration) -> Self {
+    pub const fn with_first(self, first: Duration) -> Self {
         Self { first, ..self }
     }
 
-    /// Waits drawn from `seed`.
-    pub(crate) fn backoff(self, seed: u64) -> Backoff {
+    /// This policy with another ceiling for every wait.
+    pub const fn with_longest(self, longest: Duration) -> Self {
+        Self { longest, ..self }
+    }
+
+    /// Waits by this policy, drawn from `seed`.
+    pub fn backoff(self, seed: u64) -> Backoff {
         let random = StdRng::seed_from_u64(seed);
-        let trouble = Trouble::default();
-        Backoff { policy: self, ceiling: self.first, failing_since: None, is_counted: false, trouble, random }
+        let warn_once = WarnOnce::default();
+        Backoff { policy: self, ceiling: self.first, failing_since: None, is_counted: false, warn_once, random }
     }
 }
 
-/// No wait is longer, whatever the policy: times have an end.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// No wait is longer, whatever the policy: an `Instant` overflows.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The waits of one thing that is tried until it succeeds.
+/// The waits of one operation that is retried until it succeeds.
+///
+/// ```
+/// use triton_core::{Error, RetryPolicy};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let mut backoff = RetryPolicy::default().backoff(1);
+/// let error = Error::Throttled { problem: "too many requests".into() };
+/// assert!(backoff.wait(&error).await, "the first wait is within the deadline");
+/// # }
+/// ```
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     policy: RetryPolicy,
     ceiling: Duration,
     failing_since: Option<Instant>,
-    /// Whether this is one of those that the trouble counts.
+    /// Whether this operation is among those that `warn_once` counts as failing.
     is_counted: bool,
-    trouble: Trouble,
+    warn_once: WarnOnce,
     random: StdRng,
 }
 
-/// What several things that are tried may fail of together: it is told once, by the first of them, until none fails.
+/// A failure cause shared by several retried operations: the first of them logs it, and then none until all have succeeded.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Trouble(Arc<AtomicUsize>);
+pub(crate) struct WarnOnce(Arc<AtomicUsize>);
 
-/// What fails for so long is worth a warning: nobody should wait for minutes and not know for what.
-const WORTH_A_WARNING: Duration = Duration::from_secs(2);
+/// A failure that lasts this long is logged as a warning: nobody should wait for minutes without knowing why.
+const WARN_AFTER: Duration = Duration::from_secs(2);
 
 impl Backoff {
-    /// Shares a trouble with others.
-    pub(crate) fn with_trouble(mut self, trouble: &Trouble) -> Self {
-        self.trouble = trouble.clone();
+    /// Shares its warnings with other operations.
+    pub(crate) fn with_warn_once(mut self, warn_once: &WarnOnce) -> Self {
+        self.warn_once = warn_once.clone();
         self
     }
 
-    /// Waits before the next try, after this error. Answers `false`, at once, when the wait would end past the deadline.
-    pub(crate) async fn wait(&mut self, error: &Error) -> bool {
+    /// Waits before the next attempt, after this error. Returns `false`, at once, if the wait would end past the deadline.
+    ///
+    /// Cancel safe.
+    pub async fn wait(&mut self, error: &Error) -> bool {
         let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
-        tracing::debug!(%error, "trying again");
-        if failing_since.elapsed() >= WORTH_A_WARNING && !self.is_counted {
+        tracing::debug!(%error, "retrying");
+        if failing_since.elapsed() >= WARN_AFTER && !self.is_counted {
             self.is_counted = true;
-            if self.trouble.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            if self.warn_once.0.fetch_add(1, Ordering::Relaxed) == 0 {
                 tracing::warn!("{error}; trying again for up to {} s", self.policy.deadline.as_secs());
             }
         }
-        let wait = self.draw();
-        if failing_since.elapsed().saturating_add(wait) >= self.policy.deadline {
+        self.pause().await
+    }
+
+    /// Waits before the next look. Returns `false`, at once, if the wait would end past the deadline.
+    async fn pause(&mut self) -> bool {
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let wait = self.next_wait();
+        if since.elapsed().saturating_add(wait) >= self.policy.deadline {
             return false;
         }
         tokio::time::sleep(wait).await;
         true
     }
 
-    /// How long to wait before the next try; the ceiling of the one after that is twice as high.
-    pub(crate) fn draw(&mut self) -> Duration {
-        // At least a moment, so that a policy of zeros does not make a busy loop.
-        let wait = self.ceiling.min(LONGEST).mul_f64(self.random.random()).max(Duration::from_millis(1));
+    /// Draws the wait before the next attempt, and doubles the ceiling of the one after that.
+    pub fn next_wait(&mut self) -> Duration {
+        // Never zero, so that a policy of zeros does not make a busy loop.
+        let wait = self.ceiling.min(MAX_WAIT).mul_f64(self.random.random()).max(Duration::from_millis(1));
         self.ceiling = self.ceiling.saturating_mul(2).min(self.policy.longest);
         wait
     }
 
-    /// After a success: the next failure is a first one.
-    pub(crate) fn reset(&mut self) {
+    /// Starts over after a success: the next failure is a first one.
+    pub fn reset(&mut self) {
         self.ceiling = self.policy.first;
         self.failing_since = None;
-        self.leave_trouble();
+        self.uncount();
     }
 
-    fn leave_trouble(&mut self) {
+    fn uncount(&mut self) {
         if std::mem::take(&mut self.is_counted) {
-            self.trouble.0.fetch_sub(1, Ordering::Relaxed);
+            self.warn_once.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Backoff {
     fn drop(&mut self) {
-        self.leave_trouble();
+        self.uncount();
     }
 }
 
-/// Calls until it succeeds, fails for good, or the deadline is past; then with the last error.
-pub(crate) async fn until_done<T, F>(mut backoff: Backoff, mut call: impl FnMut() -> F) -> crate::Result<T>
+/// Calls until it succeeds, fails with an error that is not [retryable](Error::is_retryable), or the deadline has passed.
+///
+/// # Errors
+/// The last call's.
+pub async fn retry<T, F>(mut backoff: Backoff, mut call: impl FnMut() -> F) -> Result<T>
 where
-    F: Future<Output = crate::Result<T>>,
+    F: Future<Output = Result<T>>,
 {
     loop {
         match call().await {
@@ -141,6 +168,24 @@ where
     }
 }
 
+/// Looks until there is something to see. Returns `None` if the deadline passes before that.
+///
+/// # Errors
+/// The first look's that fails.
+pub async fn poll_until<T, F>(mut backoff: Backoff, mut look: impl FnMut() -> F) -> Result<Option<T>>
+where
+    F: Future<Output = Result<Option<T>>>,
+{
+    loop {
+        if let Some(seen) = look().await? {
+            return Ok(Some(seen));
+        }
+        if !backoff.pause().await {
+            return Ok(None);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_grow_to_the_longest_and_end_at_the_deadline() {
+    async fn waits_grow_to_the_ceiling_and_end_at_the_deadline() {
         let policy = RetryPolicy::default();
         let mut backoff = policy.backoff(7);
         let started = Instant::now();
@@ -198,9 +243,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_may_succeed_later_is_tried_again() {
+    async fn only_a_retryable_error_is_retried() {
         let mut calls = 0;
-        let outcome: crate::Result<()> = until_done(RetryPolicy::default().backoff(1), || {
+        let outcome: crate::Result<()> = retry(RetryPolicy::default().backoff(1), || {
             calls += 1;
             let error = match calls {
                 3 => Error::Invalid { problem: "no".into() },
@@ -211,5 +256,21 @@ mod tests {
         .await;
         assert!(matches!(outcome, Err(Error::Invalid { .. })));
         assert_eq!(calls, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_ends_with_what_it_sees_or_at_the_deadline() {
+        let policy = RetryPolicy::default().with_deadline(Duration::from_secs(10));
+        let mut looks = 0;
+        let seen = poll_until(policy.backoff(1), || {
+            looks += 1;
+            let seen = (looks == 3).then_some(looks);
+            async move { Ok(seen) }
+        });
+        assert_eq!(seen.await.unwrap(), Some(3));
+        let started = Instant::now();
+        let never = poll_until(policy.backoff(1), || async { Ok(None::<()>) });
+        assert_eq!(never.await.unwrap(), None);
+        assert!(started.elapsed() < policy.deadline);
     }
 }

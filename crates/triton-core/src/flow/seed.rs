@@ -1,8 +1,9 @@
-//! Where randomness comes from when nobody hands in a seed.
+//! The one source of randomness.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A seed from the operating system. Everything random derives from a seed, so that a test which hands one in replays.
-pub(crate) fn seed() -> u64 {
+/// Returns a seed from the operating system. Every random decision derives from a seed, so that a test that passes one in
+/// replays.
+pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

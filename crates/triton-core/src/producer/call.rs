@@ -113,7 +113,7 @@ impl<'a> Loader<'a> {
                 return Ends::Lane;
             };
             if let Some(pace) = &mut lane.pace {
-                pace.spend(entry.size(), 1);
+                pace.acquire(self.now, entry.size(), 1);
             }
             lane.in_flight += 1;
             self.bytes += entry.size();
@@ -125,7 +125,7 @@ impl<'a> Loader<'a> {
 
     /// As many records as an aggregate holds; a single one as it is.
     fn pack(&self, lane: &mut Lane, room: usize) -> Option<(PutEntry, Records)> {
-        let allowed = lane.pace.as_mut().map_or(0, |pace| pace.room(self.now));
+        let allowed = lane.pace.as_mut().map_or(0, |pace| pace.available_bytes(self.now));
         let most = allowed.max(AGGREGATE_BYTES).min(self.limits.max_record_bytes).min(room);
         let mut packer = Packer::new();
         let mut packed = Vec::new();

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::backend::Limits;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flow::budget::Reservation;
-use crate::flow::retry::until_done;
+use crate::flow::Reservation;
+use crate::flow::retry;
 use crate::model::shard::Shard;
 use crate::planted::{self, Bug};
 use crate::record::PutReceipt;
@@ -79,7 +79,7 @@ impl Driver {
         let lane_options = LaneOptions { retry: options.retry, origin: Instant::now(), seed: shared.random_seed() };
         let mut lanes = Lanes::single(&limits, 0, lane_options);
         let mut aggregates = options.aggregation;
-        if aggregates && !limits.routes_by_key {
+        if aggregates && !limits.key_routed {
             let problem = format!(
                 "stream '{}' distributes its records itself (AUTO): it cannot be put to in aggregates, whose records \
                  belong to one shard",
@@ -88,8 +88,8 @@ impl Driver {
             return Err(Error::Invalid { problem });
         }
         if aggregates || limits.write_quota.is_some() {
-            match until_done(shared.backoff(), || shared.client.shards()).await {
-                Ok(shards) if !limits.routes_by_key => {
+            match retry(shared.backoff(), || shared.client.shards()).await {
+                Ok(shards) if !limits.key_routed => {
                     let open = shards.iter().filter(|shard| shard.is_open()).count();
                     lanes = Lanes::single(&limits, open, lane_options);
                 }
@@ -110,7 +110,7 @@ impl Driver {
         }
         let order = match options.ordering {
             KeyOrder::Relaxed => Order::Relaxed,
-            KeyOrder::PerKey if limits.keeps_order => Order::ByCall,
+            KeyOrder::PerKey if limits.ordered_batches => Order::ByCall,
             KeyOrder::PerKey if aggregates => Order::ByLane,
             KeyOrder::PerKey => Order::ByKey,
         };

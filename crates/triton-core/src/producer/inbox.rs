@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::backend::{Limits, StreamClient};
 use crate::error::{Error, Result};
-use crate::flow::budget::Reservation;
-use crate::flow::retry::{Backoff, until_done};
+use crate::flow::Reservation;
 use crate::flow::seed;
+use crate::flow::{Backoff, retry};
 use crate::metric::{
     OUTCOME, PRODUCER_BUDGET_USED, PRODUCER_BYTES, PRODUCER_CALLS, PRODUCER_DUPLICATES, PRODUCER_INVERSIONS,
     PRODUCER_RECORDS, PRODUCER_THROTTLED, STREAM,
@@ -96,7 +96,7 @@ impl Metrics {
 
 impl Shared {
     pub(super) fn new(client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
-        let random = Mutex::new(StdRng::seed_from_u64(options.seed.unwrap_or_else(seed::seed)));
+        let random = Mutex::new(StdRng::seed_from_u64(options.seed.unwrap_or_else(seed::random)));
         let inbox = Inbox {
             records: Vec::new(),
             reserved: None,
@@ -129,7 +129,7 @@ impl Shared {
 
     /// The stream's limits, asked for once.
     pub(super) async fn limits(&self) -> Result<Limits> {
-        self.limits.get_or_try_init(|| until_done(self.backoff(), || self.client.limits())).await.copied()
+        self.limits.get_or_try_init(|| retry(self.backoff(), || self.client.limits())).await.copied()
     }
 
     pub(super) fn backoff(&self) -> Backoff {

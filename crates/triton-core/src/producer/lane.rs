@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::backend::{Limits, Quota};
 use crate::error::Error;
-use crate::flow::rate_limiter::{Pace, Tries};
-use crate::flow::retry::{Backoff, RetryPolicy};
+use crate::flow::rate_limiter::{ProbeBudget, RateLimiter};
+use crate::flow::{Backoff, RetryPolicy};
 use crate::model::hash_key::{HashKey, HashKeyRange};
 use crate::model::shard::{Shard, ShardId};
 use crate::record::PutEntry;
@@ -39,7 +39,7 @@ pub(super) struct Lane {
     /// `None` where it is not known which shard that is.
     pub(super) shard: Option<ShardId>,
     range: HashKeyRange,
-    pub(super) pace: Option<Pace>,
+    pub(super) pace: Option<RateLimiter>,
     /// May be sent, oldest first.
     pub(super) ready: VecDeque<Pending>,
     pub(super) ready_bytes: usize,
@@ -59,7 +59,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    fn new(shard: Option<ShardId>, range: HashKeyRange, pace: Option<Pace>, backoff: Backoff) -> Self {
+    fn new(shard: Option<ShardId>, range: HashKeyRange, pace: Option<RateLimiter>, backoff: Backoff) -> Self {
         Self {
             shard,
             range,
@@ -118,7 +118,7 @@ impl Lane {
 
     /// Something that went this way failed: waits before the next try.
     pub(super) fn block(&mut self, now: Instant) {
-        self.blocked_until = Some(now + self.backoff.draw());
+        self.blocked_until = Some(now + self.backoff.next_wait());
     }
 }
 
@@ -147,7 +147,7 @@ impl Lanes {
             count: quota.count.saturating_mul(shards),
         };
         let quota = limits.write_quota.filter(|_| shards > 0).map(times);
-        let pace = quota.map(|quota| Pace::new(quota, Tries::OF_RECORDS, options.origin, Instant::now()));
+        let pace = quota.map(|quota| RateLimiter::new(quota, ProbeBudget::FOR_RECORDS, options.origin, Instant::now()));
         let lane = Lane::new(None, HashKeyRange::ALL, pace, options.retry.backoff(options.seed));
         Self { lanes: vec![lane], active: VecDeque::new() }
     }
@@ -174,8 +174,9 @@ impl Lanes {
         let lane = |(number, shard): (usize, &&Shard)| {
             let known = before.lanes.iter_mut().find(|lane| lane.shard.as_ref() == Some(&shard.id));
             let pace = known.and_then(|lane| lane.pace.take());
-            let pace = pace
-                .or_else(|| limits.write_quota.map(|quota| Pace::new(quota, Tries::OF_RECORDS, options.origin, now)));
+            let pace = pace.or_else(|| {
+                limits.write_quota.map(|quota| RateLimiter::new(quota, ProbeBudget::FOR_RECORDS, options.origin, now))
+            });
             let backoff = options.retry.backoff(options.seed.wrapping_add(number as u64));
             Lane::new(Some(shard.id.clone()), shard.hash_key_range, pace, backoff)
         };

@@ -106,7 +106,7 @@ fn lost() -> Error {
 }
 
 fn in_order() -> Limits {
-    Limits::KINESIS.with_keeps_order(true)
+    Limits::KINESIS.with_ordered_batches(true)
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,8 +219,8 @@ async fn behind_a_record_that_may_come_late_its_keys_successors_are_withheld() {
     };
     let ran = run(Limits::KINESIS, &["a/1", "a/2", "b/1", "b/2", "a/3"], Box::new(answer)).await;
     assert_eq!(ran.calls, [vec!["a/1", "b/1"], vec!["b/2"]]);
-    assert!(matches!(ran.outcomes[1], Err(Error::Withheld { .. })));
-    assert!(matches!(ran.outcomes[4], Err(Error::Withheld { .. })));
+    assert!(matches!(ran.outcomes[1], Err(Error::PredecessorFailed { .. })));
+    assert!(matches!(ran.outcomes[4], Err(Error::PredecessorFailed { .. })));
     assert!(!ran.outcomes[4].as_ref().unwrap_err().may_have_written());
     assert!(ran.outcomes[2].is_ok() && ran.outcomes[3].is_ok());
 }

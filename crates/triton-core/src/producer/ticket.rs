@@ -18,7 +18,7 @@ pub(super) const SHARED: usize = 256;
 ///
 /// # Errors
 /// What keeps the stream from taking the record, after the retries; [`Error::RecordTooLarge`] without any;
-/// [`Error::Withheld`] behind a record of its key that may be written late; [`Error::Closed`] when the producer was
+/// [`Error::PredecessorFailed`] behind a record of its key that may be written late; [`Error::Closed`] when the producer was
 /// dropped.
 #[must_use = "without its ticket, nobody is told what became of the record"]
 pub struct Ticket {

@@ -18,11 +18,11 @@ use std::time::Duration;
 use crate::backend::StreamClient;
 use crate::backend::{CreateOptions, StreamAdmin};
 use crate::error::{Error, Result};
-use crate::flow::retry::{RetryPolicy, until_done};
+use crate::flow::{RetryPolicy, retry};
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
 use crate::record::{PartitionKey, PutEntry, PutReceipt, Record};
-use crate::testing::faulty::{Faults, Faulty};
+use crate::testing::{Faults, FaultyClient};
 
 pub mod pipeline;
 pub mod shard;
@@ -81,7 +81,7 @@ impl Suite {
     async fn client(&self) -> Arc<dyn StreamClient> {
         let client = self.admin.open(STREAM).await.expect("open");
         match self.faults {
-            Some((faults, seed)) => Arc::new(Faulty::new(client, faults, seed)),
+            Some((faults, seed)) => Arc::new(FaultyClient::new(client, faults, seed)),
             None => client,
         }
     }
@@ -190,7 +190,7 @@ fn one<T>(mut outcomes: Vec<Result<T>>) -> Result<T> {
 /// Makes a call until it does not fail in a way that may pass.
 async fn retrying<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> Result<T> {
     let policy = RetryPolicy::default().with_first(Duration::from_millis(1));
-    until_done(policy.backoff(1), || within_bounds(call())).await
+    retry(policy.backoff(1), || within_bounds(call())).await
 }
 
 /// No call takes longer than this.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use triton_core::testing::Faults;
 use triton_core::testing::conformance::Suite;
-use triton_core::testing::faulty::Faults;
 use triton_test_server::{Fault, Operation};
 
 use crate::place::{FanOut, Place};

@@ -125,7 +125,7 @@ impl Puts {
                 shard: receipt.shard_id.number().unwrap_or(u64::MAX),
                 sequence: u64::try_from(receipt.sequence_number).unwrap_or(u64::MAX),
             },
-            Err(Error::Withheld { .. }) => Ending::Withheld,
+            Err(Error::PredecessorFailed { .. }) => Ending::PredecessorFailed,
             Err(error) => Ending::Failed { kind: error.kind(), may_have_written: error.may_have_written() },
         };
         log.add(Event::Ended { id, ending });
@@ -157,7 +157,9 @@ impl Puts {
         for (id, state) in self.states.iter().enumerate() {
             match state.end {
                 None => log.violated(1, || format!("record {id} did not end")),
-                Some((_, Ending::Failed { may_have_written: false, .. } | Ending::Withheld)) if state.copies > 0 => {
+                Some((_, Ending::Failed { may_have_written: false, .. } | Ending::PredecessorFailed))
+                    if state.copies > 0 =>
+                {
                     log.violated(2, || format!("record {id} failed for certain, and is in the stream"));
                 }
                 Some(_) => {}

@@ -10,7 +10,7 @@ use anyhow::Result;
 use triton_core::planted::Bug;
 
 use crate::check::{Violation, name_of};
-use crate::model::fault::{Strike, Strikes};
+use crate::model::fault::{InjectedFaults, Strike};
 use crate::run::{Outcome, run as run_seed};
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub(super) struct Summary {
     records: u64,
     virtual_time: Duration,
     events: u64,
-    strikes: Strikes,
+    strikes: InjectedFaults,
     /// Made of every trace, in whatever order they came.
     digest: u64,
     /// The first violation of each seed that has one.

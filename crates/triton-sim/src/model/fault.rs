@@ -74,7 +74,7 @@ strikes! {
     Reordered: "puts stored in another order",
     Slow: "slow calls",
     GivenUp: "records that ended in an error",
-    Withheld: "records withheld behind another",
+    PredecessorFailed: "records withheld behind another",
     Listing: "failed listings",
     Unread: "failed fetches",
     FetchThrottledByQuota: "fetches throttled by their shard's quota",
@@ -84,22 +84,22 @@ strikes! {
     Expired: "iterators expired by chance",
     Aged: "iterators expired by age",
     Split: "splits",
-    Merged: "merges",
+    FairReceiver: "merges",
     Stopped: "readers stopped on their way",
     Paused: "consumers that paused",
 }
 
 /// How often each has struck.
 #[derive(Clone, Debug)]
-pub(crate) struct Strikes([u64; Strike::ALL.len()]);
+pub(crate) struct InjectedFaults([u64; Strike::ALL.len()]);
 
-impl Default for Strikes {
+impl Default for InjectedFaults {
     fn default() -> Self {
         Self([0; Strike::ALL.len()])
     }
 }
 
-impl Strikes {
+impl InjectedFaults {
     pub(crate) fn add(&mut self, strike: Strike) {
         self.0[strike as usize] += 1;
     }

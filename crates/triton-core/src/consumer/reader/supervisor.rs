@@ -1,5 +1,5 @@
-//! One task that owns the shards' tasks: it starts one for each shard that may be read, and on the end of a shard
-//! looks for its children.
+//! The task that owns the shard tasks: it starts one for each shard that may be read, and at the end of a shard lists the
+//! stream for its children.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use tracing::Instrument as _;
 
 use crate::backend::{Limits, StreamClient};
 use crate::error::Error;
-use crate::flow::retry::{Trouble, until_done};
+use crate::flow::{WarnOnce, retry};
 use crate::model::shard::{Shard, ShardId};
 
-use crate::consumer::fan_in::Lane;
+use crate::consumer::fan_in::FairSender;
 use crate::consumer::lineage::Lineage;
 use crate::consumer::options::ReaderOptions;
 use crate::consumer::shard::fetch::{Delivery, Ended, Opening, ShardTask, Shared};
@@ -23,22 +23,22 @@ use crate::consumer::shard::metrics;
 use crate::consumer::shard::prefetch::Prefetch;
 
 #[derive(Debug)]
-pub(in crate::consumer) struct Follower {
+pub(in crate::consumer) struct ShardSupervisor {
     shared: Shared,
     lineage: Lineage,
-    /// What is told that belongs to no shard's task; every shard's lane is opened beside it.
-    lane: Lane<Delivery>,
+    /// Sends what belongs to no shard task; the senders of the shard tasks are made from it.
+    sender: FairSender<Delivery>,
     random: StdRng,
 }
 
-impl Follower {
+impl ShardSupervisor {
     pub(in crate::consumer) fn new(
         client: Arc<dyn StreamClient>,
         lineage: Lineage,
         options: ReaderOptions,
         limits: Limits,
         seed: u64,
-        lane: Lane<Delivery>,
+        sender: FairSender<Delivery>,
         stop: CancellationToken,
     ) -> Self {
         let prefetch = Prefetch::new(options.budget.clone(), metrics::budget_used(client.name()));
@@ -48,25 +48,25 @@ impl Follower {
             limits,
             prefetch,
             stop,
-            trouble: Trouble::default(),
+            warn_once: WarnOnce::default(),
             started: Instant::now(),
         };
-        Self { shared, lineage, lane, random: StdRng::seed_from_u64(seed) }
+        Self { shared, lineage, sender, random: StdRng::seed_from_u64(seed) }
     }
 
-    /// A task for each shard of the listing that may be read.
+    /// A task for each listed shard that may be read now.
     fn tasks(&mut self, shards: &[Shard], opening: Option<&Opening>) -> Vec<ShardTask> {
-        let ready = self.lineage.take_in(shards);
+        let ready = self.lineage.apply(shards);
         ready
             .into_iter()
             .map(|(shard, position)| {
-                let (shared, lane, seed) = (self.shared.clone(), self.lane.beside(), self.random.random());
-                ShardTask::new(shared, lane, shard, position, seed, opening.cloned())
+                let (shared, sender, seed) = (self.shared.clone(), self.sender.another(), self.random.random());
+                ShardTask::new(shared, sender, shard, position, seed, opening.cloned())
             })
             .collect()
     }
 
-    /// Reads from these shards on. Drops `opening` when each of them is open.
+    /// Reads these shards and their descendants. Drops `opening` once each of these shards is open.
     pub(in crate::consumer) async fn run(mut self, shards: Vec<Shard>, opening: Opening) {
         let mut tasks = JoinSet::new();
         for task in self.tasks(&shards, Some(&opening)) {
@@ -83,13 +83,13 @@ impl Follower {
                 Ok((_, Ended::CaughtUp | Ended::Stopped | Ended::Failed)) => {}
                 Err(panic) => {
                     let problem = format!("a shard's reader panicked ({panic})");
-                    self.lane.put(Error::Contract { backend: self.shared.client.name().into(), problem }.into());
+                    self.sender.send(Error::Contract { backend: self.shared.client.name().into(), problem }.into());
                 }
             }
         }
     }
 
-    /// The tasks of a drained shard's children. A listing that fails is told, and made again until it succeeds.
+    /// The tasks of a drained shard's children. A failed listing is reported, and retried until it succeeds.
     async fn children_of(&mut self, shard: &ShardId) -> Vec<ShardTask> {
         self.lineage.drained(shard);
         loop {
@@ -97,21 +97,21 @@ impl Follower {
             let listing = tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => return Vec::new(),
-                listing = until_done(backoff, || self.shared.client.shards()) => listing,
+                listing = retry(backoff, || self.shared.client.shards()) => listing,
             };
             match listing {
                 Ok(shards) => return self.tasks(&shards, None),
                 Err(source) => {
                     let is_retryable = source.is_retryable();
-                    let is_taken =
-                        self.lane.put(Error::Shard { shard: shard.clone(), source: Box::new(source) }.into());
-                    if !is_retryable || !is_taken {
+                    let is_received =
+                        self.sender.send(Error::Shard { shard: shard.clone(), source: Box::new(source) }.into());
+                    if !is_retryable || !is_received {
                         return Vec::new();
                     }
                     tokio::select! {
                         biased;
                         () = self.shared.stop.cancelled() => return Vec::new(),
-                        () = self.lane.emptied() => {}
+                        () = self.sender.emptied() => {}
                     }
                 }
             }

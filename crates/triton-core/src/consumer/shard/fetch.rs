@@ -1,4 +1,4 @@
-//! Reading one shard: fetch when it is due and there is room, hand over, and go on after what may pass.
+//! The task of one shard: fetches when the pacing and the prefetch permit allow it, hands pages over, recovers from errors.
 
 use std::sync::Arc;
 
@@ -7,23 +7,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Batch, Limits, ShardReader, StreamClient};
+use crate::consumer::fan_in::FairSender;
+use crate::consumer::options::ReaderOptions;
 use crate::error::{Error, Result};
-use crate::flow::budget::RECORD_OVERHEAD;
-use crate::flow::retry::{Backoff, Trouble};
+use crate::flow::{Backoff, Budget, WarnOnce};
 use crate::model::position::Position;
 use crate::model::shard::ShardId;
-use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::record::aggregate::unpack_all;
 
-use crate::consumer::fan_in::Lane;
-use crate::consumer::options::ReaderOptions;
-
-use super::metrics::Meter;
+use super::metrics::ShardMetrics;
 use super::pacing::Pacing;
-use super::prefetch::{PAGES_AHEAD, PUSHED_RECORDS, PageSize, Prefetch, Room};
+use super::prefetch::{PAGES_AHEAD, PUSHED_RECORDS, PageSize, Prefetch, PrefetchPermit};
 
-/// What the shards' tasks share.
+/// Shared by the shard tasks of one reader.
 #[derive(Clone, Debug)]
 pub(in crate::consumer) struct Shared {
     pub(in crate::consumer) client: Arc<dyn StreamClient>,
@@ -31,35 +28,35 @@ pub(in crate::consumer) struct Shared {
     pub(in crate::consumer) limits: Limits,
     pub(in crate::consumer) prefetch: Prefetch,
     pub(in crate::consumer) stop: CancellationToken,
-    /// What fails for many shards at once is told once.
-    pub(in crate::consumer) trouble: Trouble,
+    /// Logs a failure of many shards at once only once.
+    pub(in crate::consumer) warn_once: WarnOnce,
     pub(in crate::consumer) started: Instant,
 }
 
-/// What a shard's task hands over.
+/// An item on its way from a shard's task to the reader: a page, or an error.
 #[derive(Debug)]
 pub(in crate::consumer) struct Delivery {
     pub(in crate::consumer) outcome: Result<Vec<Record>>,
-    /// What the records take, until they were handed to the caller.
-    pub(in crate::consumer) room: Option<Room>,
+    /// The memory of the records, until they are handed to the caller.
+    pub(in crate::consumer) permit: Option<PrefetchPermit>,
 }
 
 impl From<Error> for Delivery {
     fn from(error: Error) -> Self {
-        Self { outcome: Err(error), room: None }
+        Self { outcome: Err(error), permit: None }
     }
 }
 
 /// How the reading of a shard ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::consumer) enum Ended {
-    /// The shard is closed and every record of it was taken.
+    /// The shard is closed, and every record of it was received.
     Drained,
-    /// The newest record was handed over, and the reader was told to end there.
+    /// The newest record was handed over, and the reader ends there.
     CaughtUp,
-    /// The reader was stopped, or nobody takes its records any more.
+    /// The reader was stopped or dropped.
     Stopped,
-    /// The shard cannot be read on; the error was handed over.
+    /// The shard failed for good; the error was handed over.
     Failed,
 }
 
@@ -67,24 +64,26 @@ pub(in crate::consumer) enum Ended {
 pub(in crate::consumer) struct ShardTask {
     shared: Shared,
     shard: ShardId,
+    /// Where the shard is opened next.
     position: Position,
     reader: Option<Box<dyn ShardReader>>,
-    lane: Lane<Delivery>,
+    sender: FairSender<Delivery>,
     pacing: Pacing,
     page_size: PageSize,
     backoff: Backoff,
-    meter: Meter,
-    /// Held until the shard is open, or has failed to open: the reader's start waits for that.
+    metrics: ShardMetrics,
+    /// Held until the shard is open or has failed to open.
     opening: Option<Opening>,
 }
 
-/// What a start waits for: it has happened when every clone is dropped. An error says that it will not.
+/// Held by each shard that the reader's start waits for. The start is complete when every clone is dropped; an error sent
+/// here fails it.
 pub(in crate::consumer) type Opening = mpsc::Sender<Error>;
 
 impl ShardTask {
     pub(in crate::consumer) fn new(
         shared: Shared,
-        lane: Lane<Delivery>,
+        sender: FairSender<Delivery>,
         shard: ShardId,
         position: Position,
         seed: u64,
@@ -92,11 +91,11 @@ impl ShardTask {
     ) -> Self {
         Self {
             reader: None,
-            lane,
+            sender,
             pacing: Pacing::new(&shared.limits, &shared.options, position, shared.started, seed),
             page_size: PageSize::default(),
-            backoff: shared.options.retry.backoff(seed).with_trouble(&shared.trouble),
-            meter: Meter::new(shared.client.name(), &shard),
+            backoff: shared.options.retry.backoff(seed).with_warn_once(&shared.warn_once),
+            metrics: ShardMetrics::new(shared.client.name(), &shard),
             opening,
             shared,
             shard,
@@ -104,7 +103,7 @@ impl ShardTask {
         }
     }
 
-    /// What is logged of this shard belongs to this.
+    /// The span of everything that this task logs.
     pub(in crate::consumer) fn span(&self) -> tracing::Span {
         tracing::info_span!("shard", stream = self.shared.client.name(), shard = %self.shard)
     }
@@ -116,22 +115,22 @@ impl ShardTask {
             () = stop.cancelled() => Ended::Stopped,
             ended = self.read() => ended,
         };
-        tracing::debug!(?ended, "no longer read");
+        tracing::debug!(?ended, "shard task ended");
         (self.shard, ended)
     }
 
-    /// Reads until it ends. May be dropped at every await: what was fetched has been handed over by then.
+    /// Reads until the shard ends. May be dropped at any await: a page that was fetched has been handed over by then.
     async fn read(&mut self) -> Ended {
         loop {
-            // A page that is there at once leaves no other moment to see it.
+            // A backend that never has to wait leaves `run` no other moment to see the stop.
             if self.shared.stop.is_cancelled() {
                 return Ended::Stopped;
             }
             let ended = match self.fetch().await {
-                Ok(Some((batch, room))) => self.take(batch, room).await,
+                Ok(Some((batch, permit))) => self.hand_over(batch, permit).await,
                 Ok(None) => {
-                    // Its children's records wait in lanes of their own, and would overtake what is left in this one.
-                    self.lane.emptied().await;
+                    // Its children have queues of their own, and would overtake the records left in this one.
+                    self.sender.emptied().await;
                     Some(Ended::Drained)
                 }
                 Err(error) => self.recover(error).await,
@@ -142,72 +141,70 @@ impl ShardTask {
         }
     }
 
-    /// The next page, when it is due and there is room for it.
-    async fn fetch(&mut self) -> Result<Option<(Batch, Room)>> {
+    /// Fetches the next page, once the pacing and the prefetch permit allow it.
+    async fn fetch(&mut self) -> Result<Option<(Batch, PrefetchPermit)>> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => none.insert(self.shared.client.open_shard(&self.shard, self.position).await?),
         };
         self.opening = None;
-        self.pacing.until_due().await;
-        let (room, max_records) = match self.pacing.waits_inside() {
-            true => (self.shared.prefetch.nothing(), self.shared.options.max_records.min(PUSHED_RECORDS)),
-            false => (
-                self.shared.prefetch.room(self.page_size.bytes()).await,
-                self.pacing.records(self.shared.options.max_records),
-            ),
+        self.pacing.ready().await;
+        let (permit, max_records) = if self.pacing.waits_in_backend() {
+            (self.shared.prefetch.unreserved_permit(), self.shared.options.max_records.min(PUSHED_RECORDS))
+        } else {
+            let permit = self.shared.prefetch.permit(self.page_size.bytes()).await;
+            (permit, self.pacing.records(self.shared.options.max_records))
         };
         self.pacing.sent();
-        self.meter.fetches.increment(1);
+        self.metrics.fetches.increment(1);
         let fetched = reader.next_batch(max_records).await;
         if let Err(Error::Throttled { .. }) = fetched {
-            self.meter.throttles.increment(1);
-            self.pacing.refused();
+            self.metrics.throttles.increment(1);
+            self.pacing.throttled();
         }
-        Ok(fetched?.map(|batch| (batch, room)))
+        Ok(fetched?.map(|batch| (batch, permit)))
     }
 
-    /// Hands a page over. Nothing is awaited before that, so that what was fetched is delivered, stopped or not.
-    async fn take(&mut self, batch: Batch, mut room: Room) -> Option<Ended> {
+    /// Hands a page over. Nothing is awaited before that, so that a stop does not lose a fetched page.
+    async fn hand_over(&mut self, batch: Batch, mut permit: PrefetchPermit) -> Option<Ended> {
         self.backoff.reset();
         let is_caught_up = batch.is_caught_up();
-        let bytes = batch.records.iter().map(size).sum();
-        self.pacing.answered(bytes, batch.records.len(), batch.behind);
+        let bytes = batch.records.iter().map(Record::size).sum();
+        self.pacing.fetched(bytes, batch.records.len(), batch.behind);
         if let Some(behind) = batch.behind {
-            self.meter.millis_behind.set(behind.as_secs_f64() * 1000.0);
+            self.metrics.millis_behind.set(behind.as_secs_f64() * 1000.0);
         }
         if is_caught_up && self.shared.options.until_caught_up {
             return Some(Ended::CaughtUp);
         }
         let records = unpack_all(batch.records);
-        // Records of an aggregate are parts of its bytes; what each costs beside them is counted here.
-        let cost = bytes + records.len() * RECORD_OVERHEAD;
-        if room.is_reserved() {
-            self.page_size.learn(cost);
+        // The records of an aggregate share its bytes; each has its own overhead.
+        let page_size = bytes + records.len() * Budget::RECORD_OVERHEAD;
+        if permit.is_reserved() {
+            self.page_size.learn(page_size);
         }
         // An aggregate may hold no record at all.
         if records.is_empty() {
             return None;
         }
-        self.meter.records.increment(records.len() as u64);
-        self.meter.bytes.increment(bytes as u64);
-        let has_room = room.fill(cost);
-        if !self.lane.put(Delivery { outcome: Ok(records), room: Some(room) }) {
+        self.metrics.records.increment(records.len() as u64);
+        self.metrics.bytes.increment(bytes as u64);
+        let is_accounted_for = permit.set_size(page_size);
+        if !self.sender.send(Delivery { outcome: Ok(records), permit: Some(permit) }) {
             return Some(Ended::Stopped);
         }
-        self.lane.fewer_than(if has_room { PAGES_AHEAD } else { 1 }).await;
+        self.sender.fewer_than(if is_accounted_for { PAGES_AHEAD } else { 1 }).await;
         None
     }
 
     async fn recover(&mut self, error: Error) -> Option<Ended> {
         if !error.is_retryable() {
-            self.meter.failed();
+            self.metrics.failed();
             self.report(error);
             return Some(Ended::Failed);
         }
         if let Error::IteratorExpired { .. } = error
             && let Some(expired) = self.reader.take()
-            && !planted::is(Bug::RewindOnExpiredIterator)
         {
             self.position = expired.position();
         }
@@ -215,7 +212,7 @@ impl ShardTask {
             return None;
         }
         if let Some(opening) = self.opening.take() {
-            // A reader that starts where it was told to, or not at all. One error is enough to say so.
+            // A reader starts at all of its shards or not at all; one error is enough to say so.
             drop(opening.try_send(error));
             return Some(Ended::Failed);
         }
@@ -223,20 +220,15 @@ impl ShardTask {
         if !self.report(error) {
             return Some(Ended::Stopped);
         }
-        // A caller that takes nothing is not told the same for hours.
-        self.lane.emptied().await;
+        // A caller that receives nothing is not sent the same error for hours.
+        self.sender.emptied().await;
         None
     }
 
-    /// Hands an error over. Answers `false` when nobody takes it.
+    /// Hands an error over. Returns `false` if the reader is dropped.
     fn report(&mut self, error: Error) -> bool {
-        // Nobody takes anything before the start is over.
+        // The reader receives nothing before its start is complete.
         self.opening = None;
-        self.lane.put(Error::Shard { shard: self.shard.clone(), source: Box::new(error) }.into())
+        self.sender.send(Error::Shard { shard: self.shard.clone(), source: Box::new(error) }.into())
     }
-}
-
-/// What a record counts against a shard's quota.
-fn size(record: &Record) -> usize {
-    record.data.len() + record.partition_key.as_str().len()
 }

@@ -1,23 +1,23 @@
-//! One shard's metrics: handles that are made once.
+//! Metrics of one shard that is read: handles made once, when its task starts.
 
 use metrics::{Counter, Gauge, counter, gauge};
 
 use crate::metric;
 use crate::model::shard::ShardId;
 
-/// The numbers of one shard that is read.
+/// Metrics of one shard.
 #[derive(Debug)]
-pub(in crate::consumer) struct Meter {
+pub(in crate::consumer) struct ShardMetrics {
     pub(in crate::consumer) millis_behind: Gauge,
     pub(in crate::consumer) records: Counter,
     pub(in crate::consumer) bytes: Counter,
     pub(in crate::consumer) fetches: Counter,
     pub(in crate::consumer) throttles: Counter,
-    /// Whether the shard cannot be read on.
+    /// Whether reading the shard failed for good.
     has_failed: bool,
 }
 
-impl Meter {
+impl ShardMetrics {
     pub(in crate::consumer) fn new(stream: &str, shard: &ShardId) -> Self {
         let labels = [(metric::STREAM, stream.to_owned()), (metric::SHARD, shard.to_string())];
         Self {
@@ -30,22 +30,22 @@ impl Meter {
         }
     }
 
-    /// The shard cannot be read on, and stays as far behind as it is.
+    /// Keeps the lag of a shard that failed for good.
     pub(in crate::consumer) fn failed(&mut self) {
         self.has_failed = true;
     }
 }
 
-impl Drop for Meter {
+impl Drop for ShardMetrics {
     fn drop(&mut self) {
-        // Nobody is behind in what nobody reads.
+        // A shard that is no longer read has no lag.
         if !self.has_failed {
             self.millis_behind.set(0.0);
         }
     }
 }
 
-/// What one reader of a stream has reserved; its readers together are one gauge.
+/// Bytes reserved by the readers of a stream, as one gauge.
 pub(in crate::consumer) fn budget_used(stream: &str) -> Gauge {
     gauge!(metric::READER_BUDGET_USED, metric::STREAM => stream.to_owned())
 }

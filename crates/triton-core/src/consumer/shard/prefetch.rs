@@ -1,39 +1,39 @@
-//! How much is fetched ahead: within a budget of memory, and with so many fetches at once.
+//! How far fetches run ahead of the consumer: within a budget of memory, with a bounded number in flight.
 //!
 //! ```text
-//! slot ──► reservation of what the shard's pages cost ──► fetch ──► the page's own cost ──► waits ──► handed over
-//!   └──────────── given back here, if the budget holds the page; else ──────────────────────────────────┘
+//! slot ──► reservation of the shard's page size ──► fetch ──► actual size ──► queued ──► delivered
+//!   └───────── released here if the budget holds the page; else ────────────────────────────┘
 //! ```
 //!
-//! What a page costs is known when it is there. Where it is more than was reserved, and the budget has no more, the page
-//! keeps its fetch's slot until it was handed over. So what is counted stays within the budget and one page for each slot,
-//! whatever the number of shards.
+//! The size of a page is known only when it arrives. If it is larger than the reservation and the budget has no more, the
+//! page keeps the slot of its fetch until it is delivered. The bytes in memory are therefore bounded by the budget plus one
+//! page per slot, whatever the number of shards.
 
 use std::sync::Arc;
 
 use metrics::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::flow::budget::{Budget, Reservation};
+use crate::flow::{Budget, Reservation};
 
-/// Fetches of one reader that are under way at once, or whose pages the budget does not hold.
+/// Fetches of one reader that are in flight, or whose pages are over the budget.
 pub(in crate::consumer) const FETCHES_IN_FLIGHT: usize = 64;
 
-/// Pages of one shard that wait: more would not make it faster, and a slow caller's would fill the budget of the others.
+/// Queued pages of one shard. More would not make it faster, and a slow consumer's would fill the budget of other shards.
 pub(in crate::consumer) const PAGES_AHEAD: usize = 3;
 
-/// Records that a fetch asks for which waits for what comes: it has no room of its own, and one commit may wake thousands.
+/// Records per fetch that waits in the backend: nothing is reserved for it, and one commit may wake thousands.
 pub(in crate::consumer) const PUSHED_RECORDS: usize = 16;
 
-/// What a reader may keep where it was not told.
+/// Budget of a reader that is given none.
 pub(in crate::consumer) const DEFAULT_BUDGET: usize = 64 << 20;
 
-/// What a page is taken to cost before the first one was seen. As many as there are slots fill the default budget.
+/// Expected size of a shard's first page: one per slot fills the default budget.
 const FIRST_PAGE: usize = DEFAULT_BUDGET / FETCHES_IN_FLIGHT;
-/// What a page is taken to cost at least: an idle shard's page may hold something after all.
+/// Smallest expected size: an idle shard's page may hold records after all.
 const SMALLEST_PAGE: usize = 16 << 10;
 
-/// What the fetches of one reader share.
+/// The budget and slots that the fetches of one reader share.
 #[derive(Clone, Debug)]
 pub(in crate::consumer) struct Prefetch {
     budget: Budget,
@@ -42,66 +42,65 @@ pub(in crate::consumer) struct Prefetch {
 }
 
 impl Prefetch {
-    /// `used` shows how much this reader has reserved.
+    /// `used` is the gauge of the bytes that this reader has reserved.
     pub(in crate::consumer) fn new(budget: Option<Budget>, used: Gauge) -> Self {
         let budget = budget.unwrap_or_else(|| Budget::new(DEFAULT_BUDGET));
         Self { budget, slots: Arc::new(Semaphore::new(FETCHES_IN_FLIGHT)), used }
     }
 
-    /// Waits for a slot, and then for so much of the budget. Cancel safe: a dropped future has taken nothing.
-    pub(in crate::consumer) async fn room(&self, bytes: usize) -> Room {
-        // Who expects more than there is goes ahead alone.
+    /// Waits for a slot, then for this many bytes of the budget. Cancel safe: a dropped future has taken nothing.
+    pub(in crate::consumer) async fn permit(&self, bytes: usize) -> PrefetchPermit {
+        // A page expected to be larger than the budget is fetched alone.
         let bytes = bytes.min(self.budget.bytes());
-        // It is never closed.
+        // The semaphore is never closed.
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
-        self.holding(slot, self.budget.reserve(bytes).await, bytes)
+        self.granted(slot, self.budget.reserve(bytes).await, bytes)
     }
 
-    /// Room for a fetch that waits for what comes, and will hold little: nothing is reserved until it is there.
-    pub(in crate::consumer) fn nothing(&self) -> Room {
-        self.holding(None, self.budget.nothing(), 0)
+    /// A permit without a reservation, for a fetch that waits in the backend and will return few records.
+    pub(in crate::consumer) fn unreserved_permit(&self) -> PrefetchPermit {
+        self.granted(None, self.budget.empty_reservation(), 0)
     }
 
-    fn holding(&self, slot: Option<OwnedSemaphorePermit>, reservation: Reservation, bytes: usize) -> Room {
+    fn granted(&self, slot: Option<OwnedSemaphorePermit>, reservation: Reservation, bytes: usize) -> PrefetchPermit {
         self.used.increment(bytes as f64);
-        Room { slot, held: Held { reservation, bytes, used: self.used.clone() } }
+        PrefetchPermit { slot, gauged: GaugedReservation { reservation, bytes, used: self.used.clone() } }
     }
 }
 
-/// The room that a fetch takes, and then its page, until it is dropped.
+/// Permission for one fetch, then the memory of its page. Released when dropped.
 #[derive(Debug)]
-pub(in crate::consumer) struct Room {
+pub(in crate::consumer) struct PrefetchPermit {
     slot: Option<OwnedSemaphorePermit>,
-    held: Held,
+    gauged: GaugedReservation,
 }
 
-impl Room {
-    /// Whether it was reserved for a page of the size that was expected.
+impl PrefetchPermit {
+    /// Whether bytes of the expected page size were reserved.
     pub(in crate::consumer) fn is_reserved(&self) -> bool {
         self.slot.is_some()
     }
 
-    /// The page is there and costs so much. Answers whether the room holds it: whether its bytes could be had from the
-    /// budget, or it has a slot to keep.
-    pub(in crate::consumer) fn fill(&mut self, bytes: usize) -> bool {
-        self.held.resize(bytes);
-        let owes = self.held.reservation.owes();
-        if !owes {
+    /// Sets the actual size of the page. Returns whether the page is accounted for: within the budget, or by a slot.
+    pub(in crate::consumer) fn set_size(&mut self, bytes: usize) -> bool {
+        self.gauged.resize(bytes);
+        let is_over_budget = self.gauged.reservation.is_over_budget();
+        if !is_over_budget {
             self.slot = None;
         }
-        !owes || self.slot.is_some()
+        !is_over_budget || self.slot.is_some()
     }
 }
 
-/// A reservation that shows in the gauge of its reader.
+/// A reservation that its reader's gauge counts.
 #[derive(Debug)]
-struct Held {
+struct GaugedReservation {
     reservation: Reservation,
     bytes: usize,
     used: Gauge,
 }
 
-impl Held {
+impl GaugedReservation {
     fn resize(&mut self, bytes: usize) {
         self.reservation.resize(bytes);
         self.used.increment(bytes as f64 - self.bytes as f64);
@@ -109,13 +108,13 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugedReservation {
     fn drop(&mut self) {
         self.used.decrement(self.bytes as f64);
     }
 }
 
-/// What the pages of one shard cost, as far as it is known: up at once, down slowly.
+/// Expected size of a shard's pages in memory: rises at once, falls slowly.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::consumer) struct PageSize(usize);
 
@@ -126,15 +125,15 @@ impl Default for PageSize {
 }
 
 impl PageSize {
-    /// What the next page is taken to cost.
+    /// Expected bytes of the next page.
     pub(in crate::consumer) fn bytes(self) -> usize {
         self.0
     }
 
-    /// A page cost so much.
+    /// Learns from the size of a page.
     pub(in crate::consumer) fn learn(&mut self, bytes: usize) {
-        let down = self.0 - self.0 / 8;
-        self.0 = bytes.max(down).max(SMALLEST_PAGE);
+        let decayed = self.0 - self.0 / 8;
+        self.0 = bytes.max(decayed).max(SMALLEST_PAGE);
     }
 }
 
@@ -148,31 +147,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_that_fits_gives_its_slot_back_and_one_that_does_not_keeps_it() {
+    async fn a_page_within_the_budget_releases_its_slot_and_one_over_it_keeps_it() {
         let (prefetch, budget) = prefetch(100);
-        let mut fits = prefetch.room(10).await;
-        assert!(fits.fill(60));
+        let mut fits = prefetch.permit(10).await;
+        assert!(fits.set_size(60));
         assert_eq!(prefetch.slots.available_permits(), FETCHES_IN_FLIGHT);
-        let mut large = prefetch.room(10).await;
-        assert!(large.fill(60), "it has a slot to keep");
+        let mut large = prefetch.permit(10).await;
+        assert!(large.set_size(60), "it keeps its slot");
         assert_eq!((prefetch.slots.available_permits(), budget.used()), (FETCHES_IN_FLIGHT - 1, 120));
         drop((fits, large));
         assert_eq!((prefetch.slots.available_permits(), budget.used()), (FETCHES_IN_FLIGHT, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_to_a_waiting_fetch_is_counted_when_it_is_there() {
+    async fn a_page_of_an_unreserved_fetch_counts_when_it_arrives() {
         let (prefetch, budget) = prefetch(100);
-        let mut first = prefetch.nothing();
+        let mut first = prefetch.unreserved_permit();
         assert_eq!((prefetch.slots.available_permits(), budget.used()), (FETCHES_IN_FLIGHT, 0));
-        assert!(first.fill(80));
-        let mut second = prefetch.nothing();
-        assert!(!second.fill(30), "neither budget nor slot");
+        assert!(first.set_size(80));
+        let mut second = prefetch.unreserved_permit();
+        assert!(!second.set_size(30), "neither budget nor slot");
         assert_eq!(budget.used(), 110);
     }
 
     #[test]
-    fn a_pages_size_goes_up_at_once_and_down_slowly() {
+    fn the_expected_page_size_rises_at_once_and_falls_slowly() {
         let mut size = PageSize::default();
         assert_eq!(size.bytes(), 1 << 20);
         size.learn(10 << 20);

@@ -7,7 +7,7 @@ use tokio::task::Id;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::Error;
-use crate::flow::retry::Backoff;
+use crate::flow::Backoff;
 use crate::model::shard::Shard;
 
 use super::{Done, Driver};
@@ -56,7 +56,7 @@ impl Driver {
 
     pub(super) fn listing_failed(&mut self, error: &Error) {
         tracing::debug!(%error, "the shards cannot be listed");
-        self.listing.not_before = Some(Instant::now() + self.listing.backoff.draw().max(BETWEEN_LISTINGS));
+        self.listing.not_before = Some(Instant::now() + self.listing.backoff.next_wait().max(BETWEEN_LISTINGS));
         self.listing.is_wanted = true;
         let failing_since = *self.listing.failing_since.get_or_insert_with(Instant::now);
         if !error.is_retryable() || failing_since.elapsed() >= self.shared.options.retry.deadline {

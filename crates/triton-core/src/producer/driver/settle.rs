@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::flow::retry::Backoff;
+use crate::flow::Backoff;
 use crate::planted::{self, Bug};
 use crate::record::{PutEntry, PutReceipt};
 
@@ -35,7 +35,7 @@ impl Outage {
     fn failed(&mut self, now: Instant) {
         self.failures += 1;
         if self.failures >= OUTAGE && self.until.is_none_or(|until| until <= now) {
-            self.until = Some(now + self.backoff.draw());
+            self.until = Some(now + self.backoff.next_wait());
         }
     }
 
@@ -280,7 +280,7 @@ impl Driver {
             match pending.claim.is_uncertain {
                 // It was sent itself, in the same aggregate.
                 true => self.conclude_failed(pending, error.clone()),
-                false => self.conclude(pending, Err(Error::Withheld { source: Box::new(error.clone()) })),
+                false => self.conclude(pending, Err(Error::PredecessorFailed { source: Box::new(error.clone()) })),
             }
         }
         if self.order == Order::ByKey {

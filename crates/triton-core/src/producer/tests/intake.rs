@@ -1,7 +1,7 @@
 //! What a producer accepts, how long it waits for company, and how it ends.
 
 use super::*;
-use crate::flow::budget::Budget;
+use crate::flow::Budget;
 
 fn stores_all() -> Answer {
     Box::new(|_, entries| Ok(entries.iter().map(|_| stored()).collect()))
@@ -163,7 +163,7 @@ async fn a_client_that_panics_fails_its_call_and_nothing_else() {
     let (producer, _) = Scripted::shared(Limits::KINESIS, answer, options());
     let outcome = producer.put_all([entry("a/1"), entry("a/2")]).await;
     assert!(matches!(&outcome[0], Err(error @ Error::Contract { .. }) if error.may_have_written()));
-    assert!(matches!(&outcome[1], Err(Error::Withheld { .. })));
+    assert!(matches!(&outcome[1], Err(Error::PredecessorFailed { .. })));
     assert!(producer.put_all([entry("a/3")]).await.remove(0).is_ok());
 }
 

@@ -174,7 +174,7 @@ async fn an_aggregate_that_a_split_has_overtaken_is_put_again_where_it_belongs()
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_distributes_its_records_takes_no_aggregates() {
     let memory = Memory::new();
-    let limits = Limits::KINESIS.with_routes_by_key(false);
+    let limits = Limits::KINESIS.with_key_routed(false);
     let client = Arc::new(Sharded { limits, ..Sharded::new(&memory, 2) });
     let refusing = producer(&client, ProducerOptions::default().with_aggregation(true));
     let error = refusing.put_all(numbered(1, 1)).await.remove(0).unwrap_err();

@@ -9,7 +9,7 @@ use crate::backend::StreamClient;
 use crate::consumer::reader::Reader;
 use crate::consumer::{ReaderOptions, Start};
 use crate::error::Error;
-use crate::flow::retry::RetryPolicy;
+use crate::flow::RetryPolicy;
 use crate::model::hash_key::HashKey;
 use crate::model::shard::ShardId;
 use crate::producer::{Producer, ProducerOptions};

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::source::{Plan, Source};
 use super::*;
 use crate::consumer::shard::prefetch::{FETCHES_IN_FLIGHT, PUSHED_RECORDS};
-use crate::flow::budget::Budget;
+use crate::flow::Budget;
 
 const MIB: usize = 1 << 20;
 
