@@ -1,9 +1,9 @@
-//! The two traits that a backend implements, and the values that pass through them.
+//! The contract between backends and everything above them.
 //!
-//! A backend knows one thing: how to reach a stream. Encoding, retries, pacing, the order among keys and following
-//! a stream through splits and merges are written once, over these traits, by [`Producer`](crate::Producer),
-//! [`Reader`](crate::Reader) and [`Stream`](crate::Stream). The conformance suite (feature `conformance`) holds a
-//! backend to what is written here.
+//! A backend reaches streams, and does nothing else. Encoding, retries, pacing, order per key, and following a stream
+//! through splits and merges are written once, over these traits, in [`Producer`](crate::Producer),
+//! [`Reader`](crate::Reader) and [`Stream`](crate::Stream). The conformance suite (feature `testing`) checks a backend
+//! against this contract.
 
 mod admin;
 mod limits;
@@ -27,50 +27,48 @@ pub use self::limits::{Limits, Quota};
 /// One real stream.
 ///
 /// # Contract
-/// - Every method may be called from many tasks at once.
-/// - A call that fails has an error whose [`is_retryable`](Error::is_retryable) and
-///   [`may_have_written`](Error::may_have_written) are true to what happened; the client itself does not retry puts
-///   or fetches.
-/// - Dropping a future of [`put_batch`](Self::put_batch) leaves open which of its entries are written; dropping any
-///   other future changes nothing.
+/// - Every method may be called from many tasks concurrently.
+/// - A failed call returns an error whose [`is_retryable`](Error::is_retryable) and
+///   [`may_have_written`](Error::may_have_written) are correct for that failure. The client does not retry puts or fetches.
+/// - After the future of [`put_batch`](Self::put_batch) is dropped, any of its entries may have been written. Dropping any
+///   other future has no effect.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait StreamClient: Send + Sync + fmt::Debug {
     /// The real stream's name.
     fn name(&self) -> &str;
 
-    /// When the stream was created: its identity. A stream that was deleted and created again under the same name has
-    /// another one. Returned from memory after the first call.
+    /// When the stream was created, which identifies it: a stream that was deleted and created again under the same name has
+    /// another creation time. Cached after the first call.
     ///
     /// # Errors
-    /// [`Error::StreamNotFound`], or what keeps the backend from answering.
+    /// [`Error::StreamNotFound`], or the error of the request.
     async fn created_at(&self) -> Result<Timestamp>;
 
-    /// Every shard, open and closed, sorted by id. Paging is hidden.
+    /// Lists every shard, open and closed, sorted by id. Paging is hidden.
     ///
     /// # Errors
-    /// [`Error::StreamNotFound`], or what keeps the backend from answering.
+    /// [`Error::StreamNotFound`], or the error of the request.
     async fn shards(&self) -> Result<Vec<Shard>>;
 
-    /// Puts entries by one request. Returns exactly one result per entry, in order; an entry that failed was not written
-    /// unless its error says that it may have been.
+    /// Puts entries with one request. Returns exactly one result per entry, in order; a failed entry was not written unless
+    /// its error says that it may have been.
     ///
     /// # Errors
-    /// [`Error::CallTooLarge`] and [`Error::RecordTooLarge`] where [`limits`](Self::limits) are passed: nothing was
-    /// sent. Any other outer error means that no entry's own outcome is known.
+    /// [`Error::CallTooLarge`] or [`Error::RecordTooLarge`] for a call over the [`limits`](Self::limits), which is not sent.
+    /// After any other outer error, the outcome of each entry is unknown.
     async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>>;
 
-    /// Starts reading a shard.
+    /// Opens a shard for reading from a position.
     ///
     /// # Errors
-    /// [`Error::ShardNotFound`]; [`Error::PastRetention`] where the position names a record after which others have
-    /// been lost.
+    /// [`Error::ShardNotFound`]; [`Error::PastRetention`] if records after the position have been removed by retention.
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>>;
 
-    /// What a call may hold and how the stream wants to be used. Answered from memory after the first call.
+    /// The stream's limits and quotas. Cached after the first call.
     ///
     /// # Errors
-    /// [`Error::StreamNotFound`], or what keeps the backend from answering.
+    /// [`Error::StreamNotFound`], or the error of the request.
     async fn limits(&self) -> Result<Limits>;
 }
 
@@ -101,51 +99,51 @@ impl<C: StreamClient + ?Sized> StreamClient for std::sync::Arc<C> {
     }
 }
 
-/// A place in one shard, from which records are read in the order of their sequence numbers.
+/// Reads one shard's records in the order of their sequence numbers.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait ShardReader: Send + fmt::Debug {
-    /// The next records: at most `max_records`, which is at least 1.
+    /// Fetches the next records: at most `max_records`, which is at least 1.
     ///
-    /// An empty batch means that there are none now; [`Batch::is_caught_up`] tells whether there may be more right
-    /// away. `None` means that the shard is closed and every record of it was returned; it stays `None`, and the
-    /// shard's children are in [`StreamClient::shards`]. The call may wait up to a second for records that the backend
-    /// pushes, never to pace: that is the caller's part.
+    /// An empty batch means that there are no records now; [`Batch::is_caught_up`] tells whether the next call may return
+    /// some at once. `None` means that the shard is closed and every record of it was returned: every later call returns
+    /// `None` too, and [`StreamClient::shards`] lists the shard's children. The call may wait up to a second for records
+    /// that the backend pushes. It does not wait for a quota: pacing is the caller's job.
     ///
     /// Cancel safe: a dropped future loses no record.
     ///
     /// # Errors
-    /// [`Error::IteratorExpired`]: open the shard again at [`position`](Self::position). [`Error::PastRetention`]
-    /// where records were lost before they could be read.
+    /// [`Error::IteratorExpired`]: open the shard again at [`position`](Self::position). [`Error::PastRetention`] if
+    /// records were removed before they were read.
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>>;
 
-    /// Where another reader has to be opened to go on after what this one has returned, without loss and without
-    /// repeats, even if nothing was returned yet.
+    /// The position at which another reader continues after the records that this one has returned, if any, without loss
+    /// or repeats.
     fn position(&self) -> Position;
 }
 
-/// What one fetch returned.
+/// The result of one fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Batch {
     /// The records, in the order of their sequence numbers.
     pub records: Vec<Record>,
-    /// How far behind the newest record of the shard the reader stands after these; `None` where the backend did not say.
+    /// How far these records are behind the newest record of the shard; `None` if the backend does not say.
     pub behind: Option<Duration>,
 }
 
 impl Batch {
-    /// A batch of these records; after them, the reader stands this far behind the newest one.
+    /// A batch of these records, this far behind the newest one.
     pub fn new(records: Vec<Record>, behind: Option<Duration>) -> Self {
         Self { records, behind }
     }
 
-    /// An empty batch: the reader stands behind the newest record.
+    /// An empty batch of a reader that has returned every record.
     pub fn caught_up() -> Self {
         Self::new(Vec::new(), Some(Duration::ZERO))
     }
 
-    /// Whether the reader has seen every record: the batch is empty, and the backend says that nothing is left.
+    /// Whether the reader has returned every record: the batch is empty, and the backend says that nothing is left.
     pub fn is_caught_up(&self) -> bool {
         self.records.is_empty() && self.behind == Some(Duration::ZERO)
     }

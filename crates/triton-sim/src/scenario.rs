@@ -199,7 +199,7 @@ fn model(random: &mut StdRng) -> ModelOptions {
     let read =
         Limit { shape: Shape::Bucket, bytes: 2.0 * megabyte * scale, count: 5.0, neighbours: neighbours(random) };
     let known = |bytes: f64, count: f64| {
-        Quota::new((bytes * scale) as u32, count as u32).with_most_bytes((bytes * scale * 1.048_576) as u32)
+        Quota::new((bytes * scale) as u32, count as u32).with_max_bytes((bytes * scale * 1.048_576) as u32)
     };
     let limits =
         Limits::KINESIS.with_write_quota(Some(known(1e6, write.count))).with_read_quota(Some(known(2e6, read.count)));

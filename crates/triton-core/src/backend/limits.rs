@@ -1,4 +1,4 @@
-//! What a stream takes at once, and how it wants to be used.
+//! Limits and quotas of a stream.
 
 use std::time::Duration;
 
@@ -7,63 +7,63 @@ use crate::backend::StreamClient;
 use crate::error::{Error, Result};
 use crate::record::PutEntry;
 
-/// What a stream takes at once, and how it wants to be used.
+/// Limits of a stream's calls, quotas of its shards, and how it is to be polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Entries in one [`put_batch`](StreamClient::put_batch).
+    /// Maximum number of entries per [`put_batch`](StreamClient::put_batch).
     pub max_entries: usize,
-    /// Bytes in one [`put_batch`](StreamClient::put_batch): all payloads and keys.
+    /// Maximum bytes per [`put_batch`](StreamClient::put_batch): payloads and keys.
     pub max_call_bytes: usize,
-    /// Bytes in one record: its payload and key.
+    /// Maximum bytes per record: payload and key.
     pub max_record_bytes: usize,
-    /// How long a reader that has caught up waits before it asks again.
+    /// Time between two polls of a reader that has caught up.
     pub idle_poll: Duration,
-    /// Whether the entries of one call are stored in their order, and a call is written as a whole or not at all. Where
-    /// it is false, a producer that keeps order has at most one record of a key in flight.
+    /// Whether a call is written whole or not at all, with its entries in order. If not, a producer that keeps the order per
+    /// key has at most one record of a key in flight.
     pub ordered_batches: bool,
-    /// Whether a record's hash key chooses its shard. Where it is false, the stream chooses, and nobody can tell beforehand.
+    /// Whether a record's hash key chooses its shard. If not, the stream chooses, and the shard is known only afterwards.
     pub key_routed: bool,
-    /// Whether a fetch of a reader that has caught up waits for what comes, so that nobody need ask again and again.
+    /// Whether a fetch of a reader that has caught up waits for new records, so that it need not poll.
     pub pushes: bool,
-    /// What every shard takes from all its producers together, records and bytes (payloads and keys); `None` for no quota.
+    /// Records and bytes (payloads and keys) per second that a shard accepts from all producers together; `None` for no quota.
     pub write_quota: Option<Quota>,
-    /// What every shard gives to all its readers together, calls and bytes; `None` for no quota.
+    /// Calls and bytes per second that a shard serves to all readers together; `None` for no quota.
     pub read_quota: Option<Quota>,
 }
 
-/// What one shard takes or gives in a second.
+/// Quota of one shard, per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quota {
-    /// Bytes a second that can be counted on.
+    /// Bytes per second that are guaranteed.
     pub bytes: u32,
-    /// Bytes a second that it may turn out to be: Kinesis' documentation writes MB here and MiB there.
-    pub most_bytes: u32,
-    /// Records (of puts) or calls (of fetches) a second.
+    /// Bytes per second that it may be at most: Kinesis' documentation says MB in one place and MiB in another.
+    pub max_bytes: u32,
+    /// Records (of puts) or calls (of fetches) per second.
     pub count: u32,
 }
 
 impl Quota {
-    /// What a Kinesis shard takes: 1 MB or 1 MiB, and 1,000 records.
-    pub const KINESIS_WRITE: Self = Self { bytes: 1_000_000, most_bytes: 1 << 20, count: 1_000 };
-    /// What a Kinesis shard gives: 2 MB or 2 MiB, and 5 calls.
-    pub const KINESIS_READ: Self = Self { bytes: 2_000_000, most_bytes: 2 << 20, count: 5 };
+    /// Write quota of a Kinesis shard: 1 MB or 1 MiB, and 1,000 records.
+    pub const KINESIS_WRITE: Self = Self { bytes: 1_000_000, max_bytes: 1 << 20, count: 1_000 };
+    /// Read quota of a Kinesis shard: 2 MB or 2 MiB, and 5 calls.
+    pub const KINESIS_READ: Self = Self { bytes: 2_000_000, max_bytes: 2 << 20, count: 5 };
 
-    /// A quota of so many bytes and records or calls a second.
+    /// A quota of these bytes, and records or calls, per second.
     pub const fn new(bytes: u32, count: u32) -> Self {
-        Self { bytes, most_bytes: bytes, count }
+        Self { bytes, max_bytes: bytes, count }
     }
 
-    /// This quota, of which it is not known whether it is so many bytes.
-    pub const fn with_most_bytes(self, most_bytes: u32) -> Self {
-        Self { most_bytes, ..self }
+    /// This quota, which may turn out to be up to this many bytes per second.
+    pub const fn with_max_bytes(self, max_bytes: u32) -> Self {
+        Self { max_bytes, ..self }
     }
 }
 
 impl Limits {
-    /// Kinesis' documented limits for a stream with the default record size: 500 entries and 10 MiB a call, 1 MiB a
-    /// record, a second between the polls of an idle shard, no order inside a call, and the quotas of a shard.
+    /// Kinesis' documented limits for a stream with the default record size: 500 entries and 10 MiB per call, 1 MiB per
+    /// record, a second between polls of an idle shard, no order within a call, and a shard's quotas.
     pub const KINESIS: Self = Self {
         max_entries: 500,
         max_call_bytes: 10 << 20,
@@ -76,52 +76,52 @@ impl Limits {
         read_quota: Some(Quota::KINESIS_READ),
     };
 
-    /// These limits with so many entries a call.
+    /// These limits with this many entries per call.
     pub const fn with_max_entries(self, max_entries: usize) -> Self {
         Self { max_entries, ..self }
     }
 
-    /// These limits with so many bytes a call.
+    /// These limits with this many bytes per call.
     pub const fn with_max_call_bytes(self, max_call_bytes: usize) -> Self {
         Self { max_call_bytes, ..self }
     }
 
-    /// These limits with so many bytes a record.
+    /// These limits with this many bytes per record.
     pub const fn with_max_record_bytes(self, max_record_bytes: usize) -> Self {
         Self { max_record_bytes, ..self }
     }
 
-    /// These limits with another wait between polls.
+    /// These limits with this time between polls.
     pub const fn with_idle_poll(self, idle_poll: Duration) -> Self {
         Self { idle_poll, ..self }
     }
 
-    /// These limits with or without order inside a call.
+    /// These limits with or without order within a call.
     pub const fn with_ordered_batches(self, ordered_batches: bool) -> Self {
         Self { ordered_batches, ..self }
     }
 
-    /// These limits with shards that the hash key chooses, or the stream.
+    /// These limits with shards chosen by the hash key, or by the stream.
     pub const fn with_key_routed(self, key_routed: bool) -> Self {
         Self { key_routed, ..self }
     }
 
-    /// These limits with fetches that wait for what comes, or do not.
+    /// These limits with or without fetches that wait for new records.
     pub const fn with_pushes(self, pushes: bool) -> Self {
         Self { pushes, ..self }
     }
 
-    /// These limits with another quota for what a shard takes.
+    /// These limits with this write quota per shard.
     pub const fn with_write_quota(self, write_quota: Option<Quota>) -> Self {
         Self { write_quota, ..self }
     }
 
-    /// These limits with another quota for what a shard gives.
+    /// These limits with this read quota per shard.
     pub const fn with_read_quota(self, read_quota: Option<Quota>) -> Self {
         Self { read_quota, ..self }
     }
 
-    /// Refuses a call that is over the limits, before anything is sent.
+    /// Checks a call against the limits, before anything is sent.
     ///
     /// # Errors
     /// [`Error::RecordTooLarge`] for the first such record, [`Error::CallTooLarge`].
@@ -142,7 +142,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Refuses a record that is over the limit.
+    /// Checks a record against the limit.
     ///
     /// # Errors
     /// [`Error::RecordTooLarge`].

@@ -100,7 +100,7 @@ impl RateLimiter {
         // A quota of nothing at all would be waited for without end.
         let quota = Quota {
             bytes: quota.bytes.max(1),
-            most_bytes: quota.most_bytes.max(quota.bytes).max(1),
+            max_bytes: quota.max_bytes.max(quota.bytes).max(1),
             count: quota.count.max(1),
         };
         Self {
@@ -215,7 +215,7 @@ impl RateLimiter {
     }
 
     fn max_utilization(&self) -> f64 {
-        f64::from(self.quota.most_bytes) / f64::from(self.quota.bytes)
+        f64::from(self.quota.max_bytes) / f64::from(self.quota.bytes)
     }
 
     fn fill(&mut self, now: Instant) {

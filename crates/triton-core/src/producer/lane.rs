@@ -143,7 +143,7 @@ impl Lanes {
         let shards = u32::try_from(shards).unwrap_or(u32::MAX);
         let times = |quota: Quota| Quota {
             bytes: quota.bytes.saturating_mul(shards),
-            most_bytes: quota.most_bytes.saturating_mul(shards),
+            max_bytes: quota.max_bytes.saturating_mul(shards),
             count: quota.count.saturating_mul(shards),
         };
         let quota = limits.write_quota.filter(|_| shards > 0).map(times);

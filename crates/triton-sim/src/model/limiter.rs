@@ -145,8 +145,8 @@ impl Limiter {
         let (bytes, count) = (self.limit.bytes * seconds, self.limit.count * seconds);
         self.granted.bytes += bytes;
         self.granted.count += count;
-        let (most_bytes, most_count) = self.most();
-        self.bytes = (self.bytes + bytes).min(most_bytes);
+        let (max_bytes, most_count) = self.most();
+        self.bytes = (self.bytes + bytes).min(max_bytes);
         self.count = (self.count + count).min(most_count);
     }
 

@@ -86,13 +86,13 @@ impl Packer {
         self.encode(entry, plan);
     }
 
-    /// Adds an entry at the end if [`size_with`](Self::size_with) is at most `most_bytes` then, and tells whether it did.
+    /// Adds an entry at the end if [`size_with`](Self::size_with) is at most `max_bytes` then, and tells whether it did.
     /// This looks for the entry's keys once, where asking first and pushing then would do it twice.
     #[must_use = "an entry that did not fit is not in the packer"]
-    pub fn push_within(&mut self, entry: &PutEntry, most_bytes: usize) -> bool {
+    pub fn push_within(&mut self, entry: &PutEntry, max_bytes: usize) -> bool {
         let plan = self.plan(entry);
         let size = if self.is_empty() { entry.size() } else { self.packed_size() + plan.growth };
-        let fits = size <= most_bytes;
+        let fits = size <= max_bytes;
         if fits {
             self.encode(entry, plan);
         }
