@@ -6,6 +6,7 @@
 
 mod config;
 mod decode;
+mod submit;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::model::shard::ShardId;
 
 pub use self::config::ConfigError;
 pub use self::decode::{DecodeError, DecodeErrorKind};
+pub use self::submit::TrySubmitError;
 
 /// A result with Triton's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

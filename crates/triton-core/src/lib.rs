@@ -17,7 +17,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use triton_core::memory::Memory;
-//! use triton_core::{Config, Stream};
+//! use triton_core::{Config, Start, Stream};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> triton_core::Result<()> {
@@ -25,7 +25,7 @@
 //! let client = Memory::new().stream("my_stream_v2", 2)?;
 //! let stream = Stream::new(config.stream("my_stream")?, Arc::new(client));
 //!
-//! let mut records = stream.from_latest().await?;
+//! let mut records = stream.read_from(Start::Latest).await?;
 //! stream.put(&serde_json::json!({"value": "hi mom", "ts": 1433969276.172019})).await?;
 //!
 //! let record = records.next().await.expect("a stream has no end")?;
@@ -75,8 +75,9 @@ pub use self::backend::{Batch, CreateOptions, Limits, Quota, ShardReader, Stream
 pub use self::config::{Backend, Config, StreamConfig};
 pub use self::consumer::reader::{Reader, StopHandle, Typed, TypedReader};
 pub use self::consumer::{ReaderOptions, Start};
-pub use self::error::{Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, Result, Size};
-pub use self::flow::{Budget, RetryPolicy};
+pub use self::error::{Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, Result, Size, TrySubmitError};
+pub use self::flow::budget::Budget;
+pub use self::flow::retry::RetryPolicy;
 pub use self::model::hash_key::{HashKey, HashKeyRange};
 pub use self::model::position::Position;
 pub use self::model::sequence_number::SequenceNumber;
@@ -84,6 +85,8 @@ pub use self::model::shard::{Shard, ShardId};
 pub use self::model::shard_map::{MAX_SHARDS, ShardMap};
 pub use self::model::shard_router::ShardRouter;
 pub use self::model::timestamp::Timestamp;
-pub use self::producer::{Closed, FailedHook, FailedPut, KeyOrder, Producer, ProducerOptions, Ticket, TryPutError};
-pub use self::record::{Entries, PartitionKey, PutEntry, PutReceipt, Record};
-pub use self::stream::Stream;
+pub use self::producer::{
+    CloseSummary, FailedHook, FailedPut, KeyOrder, Producer, ProducerBuilder, ProducerOptions, ProducerStats, Ticket,
+};
+pub use self::record::{PartitionKey, PutEntry, PutReceipt, Record};
+pub use self::stream::{Stream, StreamBuilder};

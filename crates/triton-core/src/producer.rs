@@ -1,169 +1,64 @@
 //! Putting records so that each ends exactly once: acknowledged, or failed to its caller.
 //!
 //! ```text
-//! put ──► budget ──► inbox ──► chains ──► lanes ──► calls ──► StreamClient
-//!  │                        (one of a   (a shard,            │
-//!  ticket ◄── outcome ◄───── key each)   its pace) ◄─ again ─┘
+//! submit ──► budget ──► inbox ──► schedule ──► batches ──► StreamClient
+//!    │                               ▲                         │
+//!    ▼                               └──────── answers ◄───────┘
+//!  ticket ◄── outcome ◄────────────── report
 //! ```
+//!
+//! Callers leave records in the inbox; one task per producer moves them into the schedule, which decides without any I/O
+//! what is sent when, and what an answer means.
 
-mod call;
-mod chain;
-mod driver;
+mod builder;
+mod hook;
 mod inbox;
-mod lane;
+mod metric;
+mod options;
+mod outcome;
+mod record;
+mod routing;
+mod schedule;
+mod shared;
+mod stats;
+mod task;
 mod ticket;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
 use crate::backend::{Limits, StreamClient};
-use crate::error::{Error, Result};
-use crate::flow::RetryPolicy;
-use crate::flow::{Budget, Reservation};
+use crate::error::{Error, Result, TrySubmitError};
+use crate::flow::budget::{Budget, Reservation};
 use crate::record::{PutEntry, PutReceipt};
 
-use self::inbox::Shared;
+pub use self::builder::ProducerBuilder;
+pub use self::hook::{FailedHook, FailedPut};
+use self::inbox::Inbox;
+pub use self::options::{KeyOrder, ProducerOptions};
+use self::record::cost;
+use self::shared::{EndReason, Shared};
+pub use self::stats::{CloseSummary, ProducerStats};
 pub use self::ticket::Ticket;
-use self::ticket::{Outcomes, Places, SHARED};
+use self::ticket::{AckSlots, SLOTS, SlotAllocator};
 
-/// The bytes that a producer's records take at most, where it is given no budget.
-const DEFAULT_BUDGET: usize = 64 << 20;
-
-/// How long a record waits for others to share a call with, where nothing else is said.
-const DEFAULT_LINGER: Duration = Duration::from_millis(50);
-
-/// What order records are read in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KeyOrder {
-    /// Records of one partition key in the order of their puts. Where a backend may store the records of a call in any
-    /// order, as Kinesis does, a key then has one record on its way at a time, or a shard one aggregate.
-    #[default]
-    PerKey,
-    /// Any order. Faster where few keys have many records.
-    Relaxed,
-}
-
-/// How a [`Producer`] works.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ProducerOptions {
-    /// When what failed is sent again, and when it is given up.
-    pub retry: RetryPolicy,
-    /// How long a record waits for others to share a call with; 50 ms. [`Producer::put_all`] and
-    /// [`Stream::put`](crate::Stream::put) do not wait, and nothing does on a backend that [keeps the order of a
-    /// call](Limits::ordered_batches), where one call is made at a time and the records of the next wait for its answer anyway.
-    pub linger: Duration,
-    /// What bounds the memory of the records without an outcome; 64 MiB of the producer's own.
-    pub budget: Budget,
-    /// What order records are read in.
-    pub ordering: KeyOrder,
-    /// Whether records of one shard are packed together, in the Kinesis Producer Library's format. Only readers that
-    /// know it can read them.
-    pub aggregation: bool,
-    /// Whether the records behind one of their key that failed and may be written late fail with it, since it could
-    /// overtake them. True unless told otherwise.
-    pub withholds: bool,
-    /// Receives what could not be put, beside its ticket; of what a dropped producer loses, only the tickets tell.
-    pub on_failed: Option<FailedHook>,
-    /// Decides the waits; from the operating system if `None`.
-    pub seed: Option<u64>,
-}
-
-/// What is called with each record that could not be put. It must not block: it is called where records are put.
-pub type FailedHook = Arc<dyn Fn(FailedPut) + Send + Sync>;
-
-/// A record that could not be put.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct FailedPut {
-    /// The record.
-    pub entry: PutEntry,
-    /// Why.
-    pub error: Error,
-}
-
-impl Default for ProducerOptions {
-    fn default() -> Self {
-        Self {
-            retry: RetryPolicy::default(),
-            linger: DEFAULT_LINGER,
-            budget: Budget::new(DEFAULT_BUDGET),
-            ordering: KeyOrder::default(),
-            aggregation: false,
-            withholds: true,
-            on_failed: None,
-            seed: None,
-        }
-    }
-}
-
-impl ProducerOptions {
-    /// With another retry policy.
-    pub fn with_retry(self, retry: RetryPolicy) -> Self {
-        Self { retry, ..self }
-    }
-
-    /// With another wait for company.
-    pub fn with_linger(self, linger: Duration) -> Self {
-        Self { linger, ..self }
-    }
-
-    /// With a budget, which others may share.
-    pub fn with_budget(self, budget: Budget) -> Self {
-        Self { budget, ..self }
-    }
-
-    /// In another order.
-    pub fn with_ordering(self, ordering: KeyOrder) -> Self {
-        Self { ordering, ..self }
-    }
-
-    /// With or without aggregation.
-    pub fn with_aggregation(self, aggregation: bool) -> Self {
-        Self { aggregation, ..self }
-    }
-
-    /// Whether records fail with an earlier one of their key that may be written late.
-    pub fn with_withholds(self, withholds: bool) -> Self {
-        Self { withholds, ..self }
-    }
-
-    /// With a hook for what could not be put.
-    pub fn with_on_failed(self, hook: impl Fn(FailedPut) + Send + Sync + 'static) -> Self {
-        Self { on_failed: Some(Arc::new(hook)), ..self }
-    }
-
-    /// With a seed, so that a test replays.
-    pub fn with_seed(self, seed: u64) -> Self {
-        Self { seed: Some(seed), ..self }
-    }
-}
-
-impl fmt::Debug for ProducerOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProducerOptions")
-            .field("retry", &self.retry)
-            .field("linger", &self.linger)
-            .field("budget", &self.budget)
-            .field("ordering", &self.ordering)
-            .field("aggregation", &self.aggregation)
-            .field("withholds", &self.withholds)
-            .field("seed", &self.seed)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Puts entries into one stream: batches them by shard, paces each shard, sends again what failed, and keeps each key's
-/// order.
+/// Puts entries into one stream: batches them by shard, keeps to each shard's quota, sends again what failed, and keeps each
+/// key's order.
 ///
-/// Records of one partition key are read in the order in which they were accepted, retries and splits included; puts made
-/// at once have no order among them. After a lost reply a record may be there twice; first occurrences are in order.
+/// Records of one partition key are read in the order in which they were accepted, retries and splits included; records that
+/// are submitted concurrently have no order among them. After a lost reply a record may be stored twice; first occurrences
+/// are in order.
 ///
-/// A shard's quota is kept to, so that little is refused, and what other producers take of it is learned. A shard that
-/// has no room keeps the records of other shards from nothing but the budget.
+/// A shard's quota is kept to, so that little is refused, and what other producers take of it is learned. A throttled shard
+/// delays other shards only by occupying the shared budget.
 ///
-/// It works in a task of its own, in the tokio runtime of the first put, which has to go on running.
+/// It is cheap to clone; clones share everything. It works in a task of its own, in the tokio runtime of the first record,
+/// which has to go on running.
 ///
 /// ```
 /// use triton_core::memory::Memory;
@@ -174,102 +69,109 @@ impl fmt::Debug for ProducerOptions {
 /// let client = Memory::new().stream("clicks", 4)?;
 /// let producer = Producer::new(std::sync::Arc::new(client), ProducerOptions::default());
 /// // Waits for room in the budget, not for the stream.
-/// let ticket = producer.put(PutEntry::new(PartitionKey::new("user-1")?, "hi")).await?;
+/// let ticket = producer.submit(PutEntry::new(PartitionKey::new("user-1")?, "hi")).await?;
 /// println!("stored as {}", ticket.await?.sequence_number);
 ///
-/// let closed = producer.close().await;
-/// assert_eq!((closed.sent, closed.failed), (1, 0));
+/// let closed = producer.close().await?;
+/// assert_eq!((closed.acknowledged, closed.failed, closed.unknown), (1, 0, 0));
 /// # Ok(())
 /// # }
 /// ```
-pub struct Producer(Arc<Shared>);
+///
+/// # Closing
+/// [`close`](Self::close) and [`close_within`](Self::close_within) end the producer for every clone. When the last clone is
+/// dropped instead, its task ends: each record without an outcome fails with [`Error::Closed`], to its ticket and to the
+/// hook, and one warning says how many there were.
+#[derive(Clone)]
+pub struct Producer(Arc<Handle>);
 
-/// What a producer did in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Closed {
-    /// Records that were acknowledged.
-    pub sent: u64,
-    /// Records that failed to their callers.
-    pub failed: u64,
-}
+/// What the clones of a producer share. The task holds only what is inside, so that it ends with the last clone.
+struct Handle(Arc<Shared>);
 
-/// Entries whose caller waits for all of them: in parts, each with its outcomes or the reason why it was not accepted.
-pub(crate) struct Accepted(Vec<Result<Arc<Outcomes>, (Error, usize)>>);
+/// Entries whose caller waits for all of them: in parts, each with its slots, or with the reason why it was not accepted
+/// and its number of entries.
+pub(crate) struct Accepted(Vec<Result<Arc<AckSlots>, (Error, usize)>>);
 
 impl Accepted {
     /// Waits for every outcome, in the order of the entries.
     pub(crate) async fn outcomes(self, into: &mut Vec<Result<PutReceipt>>) {
         for part in self.0 {
             match part {
-                Ok(part) => part.all(into).await,
+                Ok(slots) => slots.all(into).await,
                 Err((error, count)) => into.extend((0..count).map(|_| Err(error.clone()))),
             }
         }
     }
 }
 
-/// Why [`Producer::try_put`] did not accept an entry.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TryPutError {
-    /// The budget is used up; the entry comes back.
-    #[error("the producer's budget is used up")]
-    Full(Box<PutEntry>),
-    /// It never will be.
-    #[error(transparent)]
-    Refused(Error),
-}
-
 impl Producer {
-    /// A producer for this stream.
+    /// A producer for this stream, with a budget of its own.
     pub fn new(client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
-        Self(Arc::new(Shared::new(client, options)))
+        Self::builder(client).options(options).build()
     }
 
-    /// Accepts an entry when the budget has room for it. The ticket tells what becomes of it.
+    /// Makes a producer that is given more than options: a budget, a hook.
+    pub fn builder(client: Arc<dyn StreamClient>) -> ProducerBuilder {
+        ProducerBuilder::new(client)
+    }
+
+    /// Accepts an entry as soon as the budget has room for it. The ticket resolves to its outcome.
     ///
-    /// While it waits, nothing of this producer lingers. Others that share the budget may: give those a short linger.
+    /// While a call waits, nothing of this producer lingers. Other producers that share the budget may: give those a short
+    /// linger.
     ///
     /// # Errors
     /// [`Error::Closed`]; [`Error::Invalid`] outside a tokio runtime.
     ///
     /// Cancel safe: an entry that was not accepted is not put.
-    pub async fn put(&self, entry: PutEntry) -> Result<Ticket> {
+    pub async fn submit(&self, entry: PutEntry) -> Result<Ticket> {
         let reserved = self.reserve(cost(&entry)).await;
-        self.0.accept(entry, reserved)
-    }
-
-    async fn reserve(&self, bytes: usize) -> Reservation {
-        let budget = &self.0.options.budget;
-        match budget.try_reserve(bytes) {
-            Some(reserved) => reserved,
-            None => {
-                // Nobody lingers while another waits for room.
-                self.0.hurry();
-                budget.reserve(bytes).await
-            }
-        }
+        let mut inbox = self.open_inbox()?;
+        let ticket = inbox.push(entry, reserved);
+        self.wake_for(&inbox);
+        Ok(ticket)
     }
 
     /// Accepts an entry if the budget has room for it now.
     ///
     /// # Errors
-    /// [`TryPutError::Full`] gives it back; [`TryPutError::Refused`] as [`put`](Self::put).
-    pub fn try_put(&self, entry: PutEntry) -> Result<Ticket, TryPutError> {
-        match self.0.options.budget.try_reserve(cost(&entry)) {
-            Some(reserved) => self.0.accept(entry, reserved).map_err(TryPutError::Refused),
-            None => {
-                self.0.hurry();
-                Err(TryPutError::Full(Box::new(entry)))
+    /// [`TrySubmitError`], which gives the entry back.
+    pub fn try_submit(&self, entry: PutEntry) -> Result<Ticket, TrySubmitError<PutEntry>> {
+        let Some(reserved) = self.shared().budget.try_reserve(cost(&entry)) else {
+            self.shared().hurry();
+            return Err(TrySubmitError::Full(entry));
+        };
+        match self.open_inbox() {
+            Ok(mut inbox) => {
+                let ticket = inbox.push(entry, reserved);
+                self.wake_for(&inbox);
+                Ok(ticket)
             }
+            Err(Error::Closed { .. }) => Err(TrySubmitError::Closed(entry)),
+            Err(error) => Err(TrySubmitError::Refused(entry, Box::new(error))),
         }
     }
 
-    /// Puts every entry, without lingering, and answers with one result each, in their order, when all are decided.
+    /// Puts an entry, without lingering, and returns when it is durable.
     ///
-    /// One entry's failure does not keep the others from being put, except that entries are
-    /// [withheld](Error::PredecessorFailed) if an earlier one of their key failed and may be written late.
+    /// One put after the other costs a round trip per record. [`submit`](Self::submit) many and await their tickets, or
+    /// [put them together](Self::put_all), to share calls.
+    ///
+    /// # Errors
+    /// As [`Ticket`].
+    ///
+    /// Dropping the future leaves open whether the entry is written.
+    pub async fn put(&self, entry: PutEntry) -> Result<PutReceipt> {
+        self.put_all([entry]).await.pop().unwrap_or_else(|| {
+            let problem = "no outcome for a record".into();
+            Err(Error::Contract { backend: self.shared().client.name().into(), problem })
+        })
+    }
+
+    /// Puts every entry, without lingering, and returns one result per entry, in order, when all are known.
+    ///
+    /// One entry's failure does not keep the others from being put, except that an entry
+    /// [fails with an earlier one](Error::Withheld) of its key that may still be written.
     ///
     /// Dropping the future leaves open which entries are written.
     pub async fn put_all<I>(&self, entries: I) -> Vec<Result<PutReceipt>>
@@ -283,30 +185,34 @@ impl Producer {
         outcomes
     }
 
-    /// Accepts every entry; the outcomes are told of all of them together.
+    /// Accepts every entry; the outcomes are read together.
     pub(crate) async fn accept_all(&self, mut entries: impl Iterator<Item = PutEntry> + Send) -> Accepted {
         let mut accepted = Vec::new();
         loop {
-            // A part of the budget at a time, so that what is larger than all of it finds its way too.
-            let part = self.0.options.budget.bytes() / 8;
-            let (mut some, mut bytes) = (Vec::new(), 0);
-            while some.len() < SHARED
-                && bytes < part.max(1)
+            // A part of the budget at a time, so that more than all of it can be put, too.
+            let most_bytes = (self.budget().bytes() / 8).max(1);
+            let (mut part, mut bytes) = (Vec::new(), 0);
+            while part.len() < SLOTS
+                && bytes < most_bytes
                 && let Some(entry) = entries.next()
             {
                 bytes += cost(&entry);
-                some.push(entry);
+                part.push(entry);
             }
-            if some.is_empty() {
+            if part.is_empty() {
                 break;
             }
-            let count = some.len();
+            let count = part.len();
             let reserved = self.reserve(bytes).await;
-            let mut places = Places::of(count);
-            match self.0.accept_all(some, &mut places, reserved) {
-                Ok(()) => accepted.push(Ok(places.whole())),
-                Err(error) => accepted.push(Err((error, count))),
-            }
+            let mut slots = SlotAllocator::with_capacity(count);
+            accepted.push(match self.open_inbox() {
+                Ok(mut inbox) => {
+                    inbox.push_all(part, &mut slots, reserved);
+                    self.shared().wake.notify_one();
+                    Ok(slots.into_slots())
+                }
+                Err(error) => Err((error, count)),
+            });
         }
         Accepted(accepted)
     }
@@ -315,22 +221,63 @@ impl Producer {
     ///
     /// Cancel safe: what was accepted is put all the same.
     pub async fn flush(&self) {
-        // The sender is dropped when it is so, and never sends.
-        drop(self.0.fence().await);
+        let reached = self.shared().inbox().flush();
+        self.shared().wake.notify_one();
+        // The sender is dropped when the barrier is reached, and never sends.
+        drop(reached.await);
     }
 
-    /// Accepts nothing more, and waits until everything has its outcome.
+    /// Accepts nothing more, waits until everything has its outcome, and returns what became of all records.
     ///
-    /// Dropping the future drops the producer.
-    pub async fn close(self) -> Closed {
-        self.0.refuse();
-        self.flush().await;
-        if let Some(driver) = self.0.take_driver() {
-            // It ends now. Were it to panic, each ticket would say so.
-            drop(driver.await);
+    /// It may be called on any clone and any number of times: every caller gets the same summary. When the future is dropped,
+    /// the close goes on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the runtime that the producer works in was shut down before the close was done: the records that
+    /// were left have failed, and [`stats`](Self::stats) counts them.
+    pub async fn close(&self) -> Result<CloseSummary> {
+        self.close_by(None).await
+    }
+
+    /// As [`close`](Self::close), but no longer than this: at the deadline the records that are queued fail as not written,
+    /// and those in flight as records that may have been written, each with [`Error::Closed`] to its ticket and to the hook.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub async fn close_within(&self, time: Duration) -> Result<CloseSummary> {
+        self.close_by(Instant::now().checked_add(time)).await
+    }
+
+    async fn close_by(&self, deadline: Option<Instant>) -> Result<CloseSummary> {
+        if let Some(ended) = self.start_close(deadline) {
+            // The sender is dropped when the task has ended, and never sends.
+            drop(ended.await);
+        } else {
+            self.shared().end_submitted(&EndReason::Closed);
         }
-        let (sent, failed, _) = self.0.counts();
-        Closed { sent, failed }
+        let summary = self.shared().summary();
+        if self.shared().inbox().was_cut_off {
+            return Err(Error::Closed { may_have_written: summary.unknown > 0 });
+        }
+        Ok(summary)
+    }
+
+    /// Closes the producer. If there is a task, returns what resolves when it has ended.
+    fn start_close(&self, deadline: Option<Instant>) -> Option<oneshot::Receiver<()>> {
+        let mut inbox = self.shared().inbox();
+        (inbox.is_closed, inbox.is_urgent) = (true, true);
+        inbox.close_by = [inbox.close_by, deadline].into_iter().flatten().min();
+        self.shared().wake.notify_one();
+        inbox.has_task().then(|| {
+            let (closer, ended) = oneshot::channel();
+            inbox.closers.push(closer);
+            ended
+        })
+    }
+
+    /// The counts of this producer and its clones at the moment.
+    pub fn stats(&self) -> ProducerStats {
+        self.shared().stats()
     }
 
     /// The stream's limits, asked for once.
@@ -338,47 +285,86 @@ impl Producer {
     /// # Errors
     /// As [`StreamClient::limits`], after the retries.
     pub async fn limits(&self) -> Result<Limits> {
-        self.0.limits().await
+        self.shared().limits().await
     }
 
     /// What bounds its memory.
     pub fn budget(&self) -> &Budget {
-        &self.0.options.budget
+        &self.shared().budget
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
+    }
+
+    async fn reserve(&self, bytes: usize) -> Reservation {
+        let budget = self.budget();
+        match budget.try_reserve(bytes) {
+            Some(reserved) => reserved,
+            None => {
+                // Nothing lingers while a caller waits for room.
+                self.shared().hurry();
+                budget.reserve(bytes).await
+            }
+        }
+    }
+
+    /// The inbox, with a task that takes from it.
+    fn open_inbox(&self) -> Result<MutexGuard<'_, Inbox>> {
+        let mut inbox = self.shared().inbox();
+        if inbox.is_closed {
+            return Err(Error::Closed { may_have_written: false });
+        }
+        if !inbox.has_task() {
+            let runtime = runtime::Handle::try_current()
+                .map_err(|_| Error::Invalid { problem: "a producer needs a tokio runtime to work in".into() })?;
+            let task = runtime.spawn(task::run(Arc::clone(self.shared())));
+            if task.is_finished() {
+                // The runtime is shutting down.
+                return Err(Error::Closed { may_have_written: false });
+            }
+            inbox.task = Some(task);
+        }
+        Ok(inbox)
+    }
+
+    fn wake_for(&self, inbox: &Inbox) {
+        if inbox.is_worth_a_wake() {
+            self.shared().wake.notify_one();
+        }
     }
 }
 
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sent, failed, pending) = self.0.counts();
         f.debug_struct("Producer")
-            .field("stream", &self.0.client.name())
-            .field("sent", &sent)
-            .field("failed", &failed)
-            .field("pending", &pending)
+            .field("stream", &self.shared().client.name())
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for Producer {
-    /// What has no outcome is lost, and said so: to each ticket, and in one warning.
+impl Drop for Handle {
+    /// The last clone is dropped: the task ends, and with it each record that has no outcome.
     fn drop(&mut self) {
-        self.0.refuse();
-        if let Some(driver) = self.0.take_driver() {
-            driver.abort();
-            let (_, _, pending) = self.0.counts();
-            if pending > 0 {
-                tracing::warn!(
-                    "a producer of '{}' was dropped with {pending} records that were not acknowledged; close() waits for them",
-                    self.0.client.name()
-                );
-            }
+        let pending = self.0.stats().pending;
+        let task = {
+            let mut inbox = self.0.inbox();
+            (inbox.is_closed, inbox.is_dropped) = (true, true);
+            inbox.task.take()
+        };
+        if pending > 0 {
+            tracing::warn!(
+                "a producer of '{}' was dropped with {pending} records that were not acknowledged; close() waits for them",
+                self.0.client.name()
+            );
         }
+        if let Some(task) = task {
+            // It ends the records that it has; those that it has not taken are ended here, since it may never have run.
+            task.abort();
+        }
+        self.0.end_submitted(&EndReason::CutOff);
     }
-}
-
-/// What an entry counts against the budget.
-fn cost(entry: &PutEntry) -> usize {
-    entry.size() + Budget::RECORD_OVERHEAD
 }
 
 #[cfg(test)]

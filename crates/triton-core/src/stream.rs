@@ -1,19 +1,24 @@
 //! A logical stream: what programs put records into and read records from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
 use crate::backend::StreamClient;
 use crate::config::StreamConfig;
 use crate::consumer::reader::Reader;
 use crate::consumer::{ReaderOptions, Start};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TrySubmitError};
+use crate::flow::budget::Budget;
 use crate::flow::seed;
-use crate::model::sequence_number::SequenceNumber;
-use crate::model::timestamp::Timestamp;
-use crate::producer::{Closed, Producer, ProducerOptions};
-use crate::record::{Encoder, PutEntry, PutReceipt};
+use crate::producer::{
+    CloseSummary, FailedPut, Producer, ProducerBuilder, ProducerOptions, ProducerStats, Ticket,
+};
+use crate::record::{Encoder, KeySource, PutEntry, PutReceipt};
 
 /// A stream under its logical name: encodes, puts and reads.
 ///
@@ -44,15 +49,71 @@ use crate::record::{Encoder, PutEntry, PutReceipt};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
-pub struct Stream {
+///
+/// It is cheap to clone; clones share the producer. [`Producer`] says what happens when it is closed, and when the last
+/// clone is dropped.
+#[derive(Clone)]
+pub struct Stream(Arc<Inner>);
+
+struct Inner {
     config: StreamConfig,
     client: Arc<dyn StreamClient>,
-    encoder: Mutex<Encoder>,
+    encoders: EncoderPool,
     producer: Producer,
 }
 
-/// Records that are encoded ahead of those that are being put.
+/// Encoders that are taken out while they encode: no lock is held while a value's own `Serialize` runs, which may take its
+/// time, panic, or put records itself.
+struct EncoderPool {
+    stream: String,
+    partition_key: KeySource,
+    pool: Mutex<Encoders>,
+}
+
+struct Encoders {
+    /// As many as were ever used at once.
+    idle: Vec<Encoder>,
+    /// Seeds the next new one.
+    random: StdRng,
+}
+
+impl EncoderPool {
+    fn new(config: &StreamConfig, seed: u64) -> Self {
+        Self {
+            stream: config.logical_name.clone(),
+            partition_key: config.partition_key.clone(),
+            // One caller's random keys are those of one encoder.
+            pool: Mutex::new(Encoders {
+                idle: vec![Encoder::new(&config.logical_name, config.partition_key.clone(), seed)],
+                random: StdRng::seed_from_u64(seed),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Encoders> {
+        // An encoder that is in it is whole.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `encode` with an encoder that nobody else has.
+    fn with<T>(&self, encode: impl FnOnce(&mut Encoder) -> T) -> T {
+        let mut encoder = self.take();
+        let encoded = encode(&mut encoder);
+        self.lock().idle.push(encoder);
+        encoded
+    }
+
+    fn take(&self) -> Encoder {
+        let mut pool = self.lock();
+        if let Some(encoder) = pool.idle.pop() {
+            return encoder;
+        }
+        let seed = pool.random.random();
+        Encoder::new(&self.stream, self.partition_key.clone(), seed)
+    }
+}
+
+/// Most records and bytes that are encoded ahead of those that are being put.
 const CHUNK_RECORDS: usize = 10_000;
 const CHUNK_BYTES: usize = 8 << 20;
 
@@ -73,7 +134,7 @@ impl Chunk {
         self.len() == 0
     }
 
-    /// Adds an outcome a record: those of the entries, and between them those that could not be encoded.
+    /// Appends one outcome per record: those of the entries, and between them those of records that could not be encoded.
     fn settle(self, put: Vec<Result<PutReceipt>>, outcomes: &mut Vec<Result<PutReceipt>>) {
         let mut put = put.into_iter();
         let start = outcomes.len();
@@ -88,54 +149,95 @@ impl Chunk {
 impl Stream {
     /// The stream that the config describes, over the client that holds it.
     pub fn new(config: &StreamConfig, client: Arc<dyn StreamClient>) -> Self {
-        Self::with_options(config, client, ProducerOptions::default().with_aggregation(config.aggregate))
+        Self::builder(config, client).build()
     }
 
-    /// As [`new`](Self::new), with options for the producer; its seed also decides random partition keys.
+    /// As [`new`](Self::new), with options for the producer. What they leave open, the config decides; their seed also
+    /// decides random partition keys.
     pub fn with_options(config: &StreamConfig, client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
-        let seed = options.seed.unwrap_or_else(seed::random);
-        Self {
-            encoder: Mutex::new(Encoder::new(&config.logical_name, config.partition_key.clone(), seed)),
-            producer: Producer::new(Arc::clone(&client), options),
-            client,
+        Self::builder(config, client).options(options).build()
+    }
+
+    /// Makes a stream whose producer is given more than options: a budget, a hook.
+    pub fn builder(config: &StreamConfig, client: Arc<dyn StreamClient>) -> StreamBuilder {
+        StreamBuilder {
             config: config.clone(),
+            producer: Producer::builder(Arc::clone(&client)),
+            client,
+            options: ProducerOptions::default(),
         }
     }
 
     /// What the stream's config says.
     pub fn config(&self) -> &StreamConfig {
-        &self.config
+        &self.0.config
     }
 
     /// The client below.
     pub fn client(&self) -> &Arc<dyn StreamClient> {
-        &self.client
+        &self.0.client
     }
 
     /// The producer below, for entries that are encoded already.
     pub fn producer(&self) -> &Producer {
-        &self.producer
+        &self.0.producer
     }
 
-    /// Encodes a map or struct and puts it.
+    /// Encodes a map or struct, and submits it as soon as the budget has room for it. The ticket resolves to its outcome.
+    ///
+    /// ```
+    /// # use triton_core::{Stream, StreamConfig, memory::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> triton_core::Result<()> {
+    /// # let stream = Stream::new(&StreamConfig::local("clicks"), std::sync::Arc::new(Memory::new().stream("clicks", 4)?));
+    /// let mut tickets = Vec::new();
+    /// for n in 0..1000 {
+    ///     tickets.push(stream.submit(&serde_json::json!({"n": n})).await?);
+    /// }
+    /// for ticket in tickets {
+    ///     println!("{}", ticket.await?.sequence_number);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`] and [`Producer::submit`].
+    ///
+    /// Cancel safe: a record that was not accepted is not put.
+    pub async fn submit<T: Serialize + ?Sized>(&self, record: &T) -> Result<Ticket> {
+        let entry = self.encode(record)?;
+        self.producer().submit(entry).await
+    }
+
+    /// Encodes a map or struct, and submits it if the budget has room for it now.
+    ///
+    /// # Errors
+    /// [`TrySubmitError`], which gives the record back.
+    pub fn try_submit<'a, T: Serialize + ?Sized>(&self, record: &'a T) -> Result<Ticket, TrySubmitError<&'a T>> {
+        let entry = self.encode(record).map_err(|error| TrySubmitError::Refused(record, Box::new(error)))?;
+        self.producer().try_submit(entry).map_err(|error| error.with(record))
+    }
+
+    /// Encodes a map or struct, puts it, and returns when it is durable.
+    ///
+    /// One put after the other costs a round trip per record: some 10 ms on Kinesis, so that a loop puts a hundred records
+    /// per second. [`submit`](Self::submit) many and await their tickets, or [put them together](Self::put_many), to share
+    /// calls.
     ///
     /// # Errors
     /// As [`Encoder::encode`]; [`Error::RecordTooLarge`](crate::Error::RecordTooLarge); what keeps the stream from taking
-    /// it, after the retries: [`may_have_written`](crate::Error::may_have_written) tells whether it may be there all the
+    /// it, after the retries: [`may_have_written`](crate::Error::may_have_written) tells whether it may be stored all the
     /// same.
     ///
     /// Dropping the future leaves open whether the record is written.
     pub async fn put<T: Serialize + ?Sized>(&self, record: &T) -> Result<PutReceipt> {
         let entry = self.encode(record)?;
-        let outcome = self.producer.put_all([entry]).await.pop();
-        outcome.unwrap_or_else(|| {
-            let problem = "no outcome for a record".into();
-            Err(Error::Contract { backend: self.client.name().into(), problem })
-        })
+        self.producer().put(entry).await
     }
 
-    /// Encodes and puts many records, in as few calls as the stream's limits allow. Answers with one result a record, in
-    /// their order; one that fails does not keep the others from being put.
+    /// Encodes and puts many records, in as few calls as the stream's limits allow. Returns one result per record, in
+    /// order; one that fails does not keep the others from being put.
     ///
     /// Records are encoded while those before them are put, at most 20,000 or 16 MiB ahead, so that any number may be given.
     ///
@@ -153,7 +255,7 @@ impl Stream {
             let mut chunk = self.encode_chunk(&mut records);
             let is_last = chunk.is_empty();
             // It is there by the time that those before it are put.
-            let accepted = self.producer.accept_all(std::mem::take(&mut chunk.entries).into_iter()).await;
+            let accepted = self.producer().accept_all(std::mem::take(&mut chunk.entries).into_iter()).await;
             if let Some((chunk, accepted)) = before.replace((chunk, accepted)) {
                 let mut put = Vec::with_capacity(CHUNK_RECORDS);
                 accepted.outcomes(&mut put).await;
@@ -166,22 +268,23 @@ impl Stream {
     }
 
     fn encode_chunk<'a, T: Serialize + 'a>(&self, records: &mut impl Iterator<Item = &'a T>) -> Chunk {
-        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut chunk = Chunk::default();
-        let mut bytes = 0;
-        while chunk.len() < CHUNK_RECORDS
-            && bytes < CHUNK_BYTES
-            && let Some(record) = records.next()
-        {
-            match encoder.encode(record) {
-                Ok(entry) => {
-                    bytes += entry.size();
-                    chunk.entries.push(entry);
+        self.0.encoders.with(|encoder| {
+            let mut chunk = Chunk::default();
+            let mut bytes = 0;
+            while chunk.len() < CHUNK_RECORDS
+                && bytes < CHUNK_BYTES
+                && let Some(record) = records.next()
+            {
+                match encoder.encode(record) {
+                    Ok(entry) => {
+                        bytes += entry.size();
+                        chunk.entries.push(entry);
+                    }
+                    Err(error) => chunk.failed.push((chunk.len(), error)),
                 }
-                Err(error) => chunk.failed.push((chunk.len(), error)),
             }
-        }
-        chunk
+            chunk
+        })
     }
 
     /// Encodes a map or struct without putting it.
@@ -189,44 +292,38 @@ impl Stream {
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn encode<T: Serialize + ?Sized>(&self, record: &T) -> Result<PutEntry> {
-        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).encode(record)
+        self.0.encoders.with(|encoder| encoder.encode(record))
     }
 
-    /// Puts nothing more, and waits until everything that the producer has accepted has its outcome.
-    pub async fn close(self) -> Closed {
-        self.producer.close().await
+    /// Puts nothing more, waits until everything that was submitted has its outcome, and returns what became of all records.
+    /// What [`Producer::close`] says holds here.
+    ///
+    /// # Errors
+    /// As [`Producer::close`].
+    pub async fn close(&self) -> Result<CloseSummary> {
+        self.producer().close().await
     }
 
-    /// Reads every shard from now on.
+    /// As [`close`](Self::close), but no longer than this: what has no outcome by then fails, as
+    /// [`Producer::close_within`] says.
+    ///
+    /// # Errors
+    /// As [`Producer::close`].
+    pub async fn close_within(&self, time: Duration) -> Result<CloseSummary> {
+        self.producer().close_within(time).await
+    }
+
+    /// The counts of the stream's producer at the moment.
+    pub fn stats(&self) -> ProducerStats {
+        self.producer().stats()
+    }
+
+    /// Reads every shard from `start` on, and goes on with what comes.
     ///
     /// # Errors
     /// As [`Reader::start`].
-    pub async fn from_latest(&self) -> Result<Reader> {
-        self.reader(Start::Latest, ReaderOptions::default()).await
-    }
-
-    /// Reads every shard from its oldest record on.
-    ///
-    /// # Errors
-    /// As [`Reader::start`].
-    pub async fn from_all(&self) -> Result<Reader> {
-        self.reader(Start::All, ReaderOptions::default()).await
-    }
-
-    /// Reads one shard, by its number, after a record of it, and then the shards that come from it.
-    ///
-    /// # Errors
-    /// As [`Reader::start`].
-    pub async fn from_sequence_number(&self, shard: usize, sequence_number: SequenceNumber) -> Result<Reader> {
-        self.reader(Start::After { shard, sequence_number }, ReaderOptions::default()).await
-    }
-
-    /// Reads every shard from the first record on that arrived at this time or later.
-    ///
-    /// # Errors
-    /// As [`Reader::start`].
-    pub async fn from_time(&self, time: Timestamp) -> Result<Reader> {
-        self.reader(Start::Time(time), ReaderOptions::default()).await
+    pub async fn read_from(&self, start: Start) -> Result<Reader> {
+        self.reader(start, ReaderOptions::default()).await
     }
 
     /// Reads from `start` on; the options choose shards, and whether reading ends when it has caught up.
@@ -247,7 +344,57 @@ impl Stream {
     /// # Errors
     /// As [`Reader::start`].
     pub async fn reader(&self, start: Start, options: ReaderOptions) -> Result<Reader> {
-        Reader::start(Arc::clone(&self.client), start, options).await
+        Reader::start(Arc::clone(self.client()), start, options).await
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("config", self.config())
+            .field("client", self.client())
+            .field("producer", self.producer())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`Stream`], from [`Stream::builder`].
+#[derive(Debug)]
+#[must_use = "a builder makes nothing until it builds"]
+pub struct StreamBuilder {
+    config: StreamConfig,
+    client: Arc<dyn StreamClient>,
+    options: ProducerOptions,
+    producer: ProducerBuilder,
+}
+
+impl StreamBuilder {
+    /// How the producer works. What the options leave open, the config decides.
+    pub fn options(self, options: ProducerOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// What bounds the memory of the records without an outcome, as [`ProducerBuilder::budget`].
+    pub fn budget(self, budget: Budget) -> Self {
+        Self { producer: self.producer.budget(budget), ..self }
+    }
+
+    /// Calls `hook` with each record that could not be put.
+    pub fn on_failed(self, hook: impl Fn(FailedPut) + Send + Sync + 'static) -> Self {
+        Self { producer: self.producer.on_failed(hook), ..self }
+    }
+
+    /// The stream.
+    pub fn build(self) -> Stream {
+        let seed = self.options.seed.unwrap_or_else(seed::seed);
+        let aggregation = self.options.aggregation.or(Some(self.config.aggregate));
+        let options = ProducerOptions { aggregation, ..self.options };
+        Stream(Arc::new(Inner {
+            encoders: EncoderPool::new(&self.config, seed),
+            producer: self.producer.options(options).build(),
+            client: self.client,
+            config: self.config,
+        }))
     }
 }
 
@@ -256,6 +403,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::memory::Memory;
+    use crate::model::sequence_number::SequenceNumber;
     use serde_json::json;
 
     #[tokio::test]

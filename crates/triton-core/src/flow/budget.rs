@@ -19,12 +19,11 @@ use tokio::sync::Semaphore;
 /// # async fn main() -> triton_core::Result<()> {
 /// // Two producers that together hold at most 16 MiB of records.
 /// let budget = Budget::new(16 << 20);
-/// let (clicks, orders) = (Memory::new().stream("clicks", 1)?, Memory::new().stream("orders", 1)?);
-/// let clicks = Producer::builder(std::sync::Arc::new(clicks)).budget(budget.clone()).build();
-/// let orders = Producer::builder(std::sync::Arc::new(orders)).budget(budget.clone()).build();
+/// let memory = Memory::new();
+/// let clicks = Producer::builder(std::sync::Arc::new(memory.stream("clicks", 4)?)).budget(budget.clone()).build();
+/// let views = Producer::builder(std::sync::Arc::new(memory.stream("views", 4)?)).budget(budget.clone()).build();
 /// assert_eq!((budget.bytes(), budget.used()), (16 << 20, 0));
-/// # Ok(())
-/// # }
+/// # Ok::<(), triton_core::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Budget(Arc<Account>);

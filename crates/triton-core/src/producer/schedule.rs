@@ -1,385 +1,348 @@
-//! The task between the callers and the stream: it sorts records into lanes, sends calls, and gives each record its
-//! outcome.
+//! What a producer sends when, as a state machine without I/O: time, answers and listings are handed in, batches and
+//! outcomes come out.
+//!
+//! ```text
+//! accept ──► key queues ──► shard queues ──► batches ──► poll
+//!            (one record    (one per shard,     │
+//!             of each key)   its rate) ◄─ retry ┴─── answered ──► report
+//! ```
+//!
+//! Key queues are used only where [one record of a key](InFlightRule::OneRecordPerKey) may be in flight.
 
+mod answer;
+mod batch;
+mod circuit_breaker;
+mod failure;
+mod key_queue;
 mod listing;
-mod settle;
+mod open_flushes;
+mod record;
+mod reshard;
+mod shard_queue;
+mod shard_queues;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
 
 use crate::backend::Limits;
-use crate::error::{Error, ErrorKind, Result};
-use crate::flow::Reservation;
-use crate::flow::retry;
+use crate::error::{Error, Result};
 use crate::model::shard::Shard;
-use crate::planted::{self, Bug};
-use crate::record::PutReceipt;
+use crate::record::PutEntry;
 
-use super::KeyOrder;
-use super::call::{Call, Loader, Order, Records, Wire};
-use super::chain::Chains;
-use super::inbox::{Fence, Inbox, Shared};
-use super::lane::{Lane, LaneOptions, Lanes, Pending};
-
+pub(super) use self::batch::BatchId;
+use self::batch::{BatchBuilder, InFlight, ItemRecords};
+use self::circuit_breaker::CircuitBreaker;
+use self::key_queue::{KeyId, KeyQueues};
 use self::listing::Listing;
-use self::settle::Outage;
+use self::open_flushes::OpenFlushes;
+use self::record::{QueuedRecord, RecordState};
+use self::reshard::Misrouted;
+use self::shard_queues::{QueueSettings, ShardQueues};
+use super::options::{KeyOrder, ProducerOptions};
+use super::outcome::Report;
+use super::record::{FlushId, SubmittedRecord};
+use super::routing::Routing;
 
-/// Calls that are on their way at once.
-const CALLS: usize = 64;
+/// Batches that may be in flight at once.
+const MAX_BATCHES: usize = 64;
 
-/// Accepted records for which there is room at all times; a burst's goes with it.
-const KEPT: usize = 8_192;
+/// Longer than anything is waited for: times have an end.
+const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What a task of the driver ended with.
-enum Done {
-    Call(Result<Vec<Result<PutReceipt>>>),
-    Listing(Result<Vec<Shard>>),
+/// When no queue that looked ready gave a record, it is asked again after this time.
+const NEXT_STEP: Duration = Duration::from_millis(1);
+
+/// What may be in flight at once, so that the records of a key stay in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InFlightRule {
+    /// Any number of batches, with any number of a key's records in each: there is no order to keep.
+    Any,
+    /// One record of each key.
+    OneRecordPerKey,
+    /// One aggregate of each shard.
+    OneAggregatePerShard,
+    /// One batch, whose order the backend keeps.
+    OneBatch,
 }
 
-pub(super) struct Driver {
-    shared: Arc<Shared>,
+/// What does not change in the life of a schedule.
+struct Settings {
+    /// The stream's name, for messages.
+    stream: String,
     limits: Limits,
-    order: Order,
+    rule: InFlightRule,
+    /// Whether records of one shard are packed into aggregates.
     aggregates: bool,
-    lanes: Lanes,
-    lane_options: LaneOptions,
-    /// Counts the maps of lanes.
-    generation: u64,
-    chains: Chains,
-    /// Empty: takes turns with the inbox's, so that neither grows anew.
-    accepted: Vec<Pending>,
-    tasks: JoinSet<Done>,
-    calls: Vec<(Id, Call)>,
-    /// Records that are ready, in all lanes.
-    ready: usize,
-    /// Those of them that a call may take now, as of the last look.
-    sendable: usize,
-    /// What was accepted up to then is sent without lingering.
-    due_before: Option<Instant>,
-    reserved: Option<Reservation>,
-    freed: usize,
-    /// How many records of each epoch have no outcome, oldest first.
-    epochs: VecDeque<(u32, usize)>,
-    fences: Vec<Fence>,
-    outage: Outage,
-    /// Aggregates that were stored in a shard that is not on the map, and where.
-    strays: Vec<(PutReceipt, Vec<Pending>)>,
-    listing: Listing,
+    linger: Duration,
+    /// Time after its first failure at which a record is given up.
+    deadline: Duration,
+    /// Whether a record that may still be written fails the records of its key behind it.
+    fail_dependents: bool,
 }
 
-impl Driver {
-    /// Learns what the stream takes and which shards it has.
-    pub(super) async fn start(shared: Arc<Shared>) -> Result<Self> {
-        let limits = shared.limits().await?;
-        let options = &shared.options;
-        let lane_options = LaneOptions { retry: options.retry, origin: Instant::now(), seed: shared.random_seed() };
-        let mut lanes = Lanes::single(&limits, 0, lane_options);
-        let mut aggregates = options.aggregation;
-        if aggregates && !limits.key_routed {
+/// The records of one producer that have no outcome yet, and when each is sent.
+pub(super) struct Schedule {
+    settings: Settings,
+    queues: ShardQueues,
+    keys: KeyQueues,
+    in_flight: InFlight,
+    /// Records that were submitted up to then do not linger.
+    urgent_before: Option<Instant>,
+    open_flushes: OpenFlushes,
+    breaker: CircuitBreaker,
+    /// Aggregates that were stored where some of their records may not belong.
+    misrouted: Vec<Misrouted>,
+    listing: Listing,
+    random: StdRng,
+    report: Report,
+}
+
+/// What there is to do now, and when to poll again.
+#[derive(Default)]
+pub(super) struct Poll {
+    /// Batches to send; each has to be [answered](Schedule::answered).
+    pub(super) batches: Vec<(BatchId, Arc<Vec<PutEntry>>)>,
+    /// When there may be more to send. `None`: not before an answer, or before a record is accepted.
+    pub(super) wake: Option<Instant>,
+    /// Number of submitted records for which to accept and poll before that.
+    pub(super) wake_for: usize,
+    /// The shards have to be listed, not before this time.
+    pub(super) list_shards: Option<Instant>,
+}
+
+/// When the next batch may be sent, and how many records it could hold.
+struct Next {
+    at: Instant,
+    records: usize,
+}
+
+impl Schedule {
+    /// A schedule for a stream. `shards` are its shards, where they could be listed: without them, everything waits in one
+    /// queue, and there are neither aggregates nor a rate per shard.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where aggregates are asked for and the stream distributes its records itself.
+    pub(super) fn new(
+        stream: &str,
+        limits: Limits,
+        options: &ProducerOptions,
+        shards: Option<&[Shard]>,
+        seed: u64,
+        now: Instant,
+    ) -> Result<Self> {
+        let wants_aggregates = options.aggregation == Some(true);
+        if wants_aggregates && !limits.routes_by_key {
             let problem = format!(
-                "stream '{}' distributes its records itself (AUTO): it cannot be put to in aggregates, whose records \
-                 belong to one shard",
-                shared.client.name()
+                "stream '{stream}' distributes its records itself (AUTO): it cannot be put to in aggregates, whose \
+                 records belong to one shard"
             );
             return Err(Error::Invalid { problem });
         }
-        if aggregates || limits.write_quota.is_some() {
-            match retry(shared.backoff(), || shared.client.shards()).await {
-                Ok(shards) if !limits.key_routed => {
-                    let open = shards.iter().filter(|shard| shard.is_open()).count();
-                    lanes = Lanes::single(&limits, open, lane_options);
-                }
-                Ok(shards) => match Lanes::of_shards(&shards, &limits, lane_options, &mut lanes) {
-                    Some(of_shards) => lanes = of_shards,
-                    None => aggregates = false,
-                },
-                Err(error) if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::Throttled) => {
-                    let without = if aggregates { ", and without aggregates" } else { "" };
-                    tracing::warn!(
-                        "stream '{}': putting without knowing its shards{without} (they cannot be listed: {error})",
-                        shared.client.name()
-                    );
-                    aggregates = false;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let order = match options.ordering {
-            KeyOrder::Relaxed => Order::Relaxed,
-            KeyOrder::PerKey if limits.ordered_batches => Order::ByCall,
-            KeyOrder::PerKey if aggregates => Order::ByLane,
-            KeyOrder::PerKey => Order::ByKey,
+        let mut random = StdRng::seed_from_u64(seed);
+        let routing = if limits.routes_by_key { shards.and_then(Routing::of_shards) } else { None };
+        let aggregates = wants_aggregates && routing.is_some();
+        let rule = match options.ordering {
+            KeyOrder::Relaxed => InFlightRule::Any,
+            KeyOrder::PerKey if limits.keeps_order => InFlightRule::OneBatch,
+            KeyOrder::PerKey if aggregates => InFlightRule::OneAggregatePerShard,
+            KeyOrder::PerKey => InFlightRule::OneRecordPerKey,
         };
+        let max_in_flight = if rule == InFlightRule::OneAggregatePerShard { 1 } else { usize::MAX };
+        let queue_settings =
+            QueueSettings { write_quota: limits.write_quota, retry: options.retry, max_in_flight, origin: now };
+        // A stream that distributes its records has the quota of all its shards.
+        let open = shards.filter(|_| !limits.routes_by_key).map_or(0, |shards| {
+            shards.iter().filter(|shard| shard.is_open()).count()
+        });
+        let mut queues = ShardQueues::single(open, queue_settings, &mut random);
+        if let Some(routing) = routing {
+            queues.reroute(routing, &mut random, now);
+        }
+        // With one batch in flight, the records of the next gather while it is.
+        let linger = if rule == InFlightRule::OneBatch { Duration::ZERO } else { options.linger.min(LONG) };
         Ok(Self {
-            limits,
-            order,
-            aggregates,
-            lanes,
-            lane_options,
-            generation: 0,
-            chains: Chains::default(),
-            accepted: Vec::new(),
-            tasks: JoinSet::new(),
-            calls: Vec::new(),
-            ready: 0,
-            sendable: 0,
-            due_before: None,
-            reserved: None,
-            freed: 0,
-            epochs: VecDeque::new(),
-            fences: Vec::new(),
-            outage: Outage::new(shared.backoff()),
-            strays: Vec::new(),
-            listing: Listing::new(shared.backoff()),
-            shared,
+            settings: Settings {
+                stream: stream.to_owned(),
+                limits,
+                rule,
+                aggregates,
+                linger,
+                deadline: options.retry.deadline,
+                fail_dependents: options.fail_dependents,
+            },
+            queues,
+            keys: KeyQueues::default(),
+            in_flight: InFlight::default(),
+            urgent_before: None,
+            open_flushes: OpenFlushes::default(),
+            breaker: CircuitBreaker::new(options.retry.backoff(random.random())),
+            misrouted: Vec::new(),
+            listing: Listing::new(options.retry.backoff(random.random())),
+            random,
+            report: Report::default(),
         })
     }
 
-    /// Puts until the producer is closed and everything has its outcome.
-    pub(super) async fn run(mut self) {
-        loop {
-            let is_closed = self.take_in();
-            self.list_if_wanted();
-            let wake = self.send();
-            self.settle_fences();
-            if is_closed && self.epochs.is_empty() {
-                return;
-            }
-            let shared = Arc::clone(&self.shared);
-            tokio::select! {
-                biased;
-                done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
-                    let mut next = done;
-                    while let Some(done) = next {
-                        match done {
-                            Ok((id, done)) => self.done(id, done),
-                            Err(panicked) => {
-                                let problem = format!("a call panicked ({panicked})");
-                                let error = Error::Contract { backend: shared.client.name().into(), problem };
-                                self.done(panicked.id(), Done::Call(Err(error)));
-                            }
-                        }
-                        next = self.tasks.try_join_next_with_id();
-                    }
-                    self.give_back();
-                }
-                () = shared.wake.notified() => {}
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-            }
-        }
-    }
-
-    /// Takes what was accepted into lanes and chains. Tells whether the producer is closed.
-    fn take_in(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let mut accepted = std::mem::take(&mut self.accepted);
-        let mut inbox = shared.inbox();
-        let Inbox { records, reserved, fences, is_urgent, is_closed, .. } = &mut *inbox;
-        std::mem::swap(records, &mut accepted);
-        let is_closed = *is_closed;
-        self.fences.append(fences);
-        if let Some(reserved) = reserved.take() {
-            match &mut self.reserved {
-                Some(all) => all.merge(reserved),
-                none => *none = Some(reserved),
-            }
-        }
-        let is_urgent = std::mem::take(is_urgent);
-        drop(inbox);
-        if is_urgent {
-            self.due_before = Some(Instant::now());
-        }
-        for pending in accepted.drain(..) {
-            match self.epochs.back_mut() {
-                Some((epoch, count)) if *epoch == pending.claim.epoch => *count += 1,
-                _ => self.epochs.push_back((pending.claim.epoch, 1)),
-            }
-            if let Err(error) = self.limits.check_record(&pending.entry) {
-                self.conclude(pending, Err(error));
+    /// Takes in records, in the order of their submission. One that the stream can never take fails at once.
+    pub(super) fn accept(&mut self, records: impl Iterator<Item = SubmittedRecord>) {
+        for SubmittedRecord { entry, slot, submitted_at, flush } in records {
+            self.open_flushes.opened(flush);
+            let is_ordered_by_key = self.settings.rule == InFlightRule::OneRecordPerKey;
+            let key = if is_ordered_by_key { KeyId::of(&entry.partition_key) } else { KeyId::default() };
+            let state = RecordState { slot, submitted_at, failing_since: None, is_uncertain: false, key, flush };
+            if let Err(error) = self.settings.limits.check_record(&entry) {
+                self.conclude(entry, state, Err(error));
                 continue;
             }
-            let first = if self.order == Order::ByKey { self.chains.join(pending) } else { Some(pending) };
-            if let Some(pending) = first {
-                self.enqueue(pending);
+            let record = QueuedRecord { entry, state };
+            let first = if is_ordered_by_key { self.keys.push(record) } else { Some(record) };
+            if let Some(record) = first {
+                self.queues.push_back(record);
             }
-        }
-        if accepted.capacity() <= KEPT {
-            self.accepted = accepted;
-        }
-        self.give_back();
-        is_closed
-    }
-
-    fn enqueue(&mut self, pending: Pending) {
-        self.ready += 1;
-        let lane = self.lanes.route(&pending.entry);
-        self.lanes.push_back(lane, pending);
-    }
-
-    fn requeue(&mut self, pending: Pending) {
-        self.ready += 1;
-        let lane = self.lanes.route(&pending.entry);
-        match planted::is(Bug::NoOrderOnRetry) {
-            true => self.lanes.push_back(lane, pending),
-            false => self.lanes.push_front(lane, pending),
         }
     }
 
-    /// Sends what may be sent. Answers when there may be more, if that is a matter of time.
-    fn send(&mut self) -> Option<Instant> {
-        loop {
-            let now = Instant::now();
-            if self.holds_back() || self.lanes.active.is_empty() {
-                self.sleep_until_called(None);
-                return None;
+    /// Nothing that was submitted up to now lingers.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.urgent_before = Some(now);
+    }
+
+    /// Returns the batches that may be sent now, and when to poll again.
+    pub(super) fn poll(&mut self, now: Instant) -> Poll {
+        let mut poll = Poll { list_shards: self.listing.start(now), ..Poll::default() };
+        let mut sendable = 0;
+        while !self.waits_for_answer() && self.queues.turns() > 0 {
+            let next = self.next_batch(now);
+            sendable = next.records;
+            if next.at > now {
+                poll.wake = Some(next.at);
+                break;
             }
-            let wake = self.next_send(now);
-            if wake > now {
-                self.sleep_until_called(Some(wake));
-                return Some(wake);
-            }
-            let loader = Loader::new(&self.limits, self.order, self.aggregates, now);
-            let Some(call) = loader.load(&mut self.lanes, self.generation) else {
-                // Every lane that looked ready is waiting for its next step.
-                let wake = now + Duration::from_millis(1);
-                self.sleep_until_called(Some(wake));
-                return Some(wake);
+            let builder = BatchBuilder::new(&self.settings.limits, self.settings.aggregates, now);
+            let Some(batch) = builder.build(&mut self.queues) else {
+                // Every queue that looked ready waits for its next step.
+                poll.wake = Some(now + NEXT_STEP);
+                break;
             };
-            self.ready -= call.wires.iter().map(Wire::len).sum::<usize>();
-            let (client, entries) = (Arc::clone(&self.shared.client), call.entries.clone());
-            let task = self.tasks.spawn(async move { Done::Call(client.put_batch(entries).await) });
-            self.shared.metrics.calls.increment(1);
-            self.calls.push((task.id(), call));
+            let entries = Arc::clone(&batch.entries);
+            poll.batches.push((self.in_flight.add(batch), entries));
         }
-    }
-
-    /// Whether nothing may be sent before something has come back.
-    fn holds_back(&self) -> bool {
-        let waits_for_map = self.aggregates
-            && (!self.strays.is_empty() || self.calls.iter().any(|(_, call)| call.generation < self.generation));
-        self.calls.len() >= CALLS || (self.order == Order::ByCall && !self.calls.is_empty()) || waits_for_map
-    }
-
-    /// When the next call may be sent, by the linger, the lanes' paces and what has failed.
-    fn next_send(&mut self, now: Instant) -> Instant {
-        let all_is_full = self.is_full(self.ready, |_| true);
-        self.sendable = self.ready;
-        let mut now_is_full = all_is_full;
-        if all_is_full {
-            // What a shard has no room for ends nobody else's linger.
-            let mut sendable = 0;
-            for index in &self.lanes.active {
-                let lane = &mut self.lanes.lanes[*index];
-                lane.is_sendable = lane.sends_at(now) <= now && !(self.order == Order::ByLane && lane.in_flight > 0);
-                sendable += if lane.is_sendable { lane.ready.len() } else { 0 };
-            }
-            self.sendable = sendable;
-            now_is_full = self.is_full(sendable, |lane| lane.is_sendable);
-        }
-        let (linger, due_before, order) = (self.linger(), self.due_before, self.order);
-        let outage = self.outage.until.unwrap_or(now);
-        let sends_at = |lane: &usize| {
-            let lane = &mut self.lanes.lanes[*lane];
-            let first = lane.ready.front()?;
-            if order == Order::ByLane && lane.in_flight > 0 {
-                return None;
-            }
-            let (accepted, sends_at) = (first.claim.accepted, lane.sends_at(now));
-            let is_full = if sends_at <= now { now_is_full } else { all_is_full };
-            let is_due = is_full || due_before.is_some_and(|before| accepted <= before);
-            let due = if is_due { now } else { accepted + linger };
-            Some(due.max(sends_at))
+        // The first record starts the linger, and a full batch ends it. A record that comes now is due after its linger:
+        // where the next poll is later, for another shard's sake, the first record has to be seen.
+        let is_seen_in_time = poll.wake.is_none_or(|wake| wake <= now + self.settings.linger);
+        poll.wake_for = if self.queues.turns() > 0 && is_seen_in_time {
+            self.settings.limits.max_entries.saturating_sub(sendable).max(1)
+        } else {
+            1
         };
-        let next = self.lanes.active.iter().filter_map(sends_at).min();
-        // With nothing that may be sent at any time, an answer will wake.
-        next.unwrap_or(now + LONG).max(outage)
+        poll
     }
 
-    fn linger(&self) -> Duration {
-        // Times have an end.
-        match self.order {
-            // The next call has its company by the time that it is sent.
-            Order::ByCall => Duration::ZERO,
-            _ => self.shared.options.linger.min(LONG),
-        }
+    /// Whether nothing may be sent before an answer or a listing has come.
+    fn waits_for_answer(&self) -> bool {
+        let waits_for_listing = self.settings.aggregates
+            && (!self.misrouted.is_empty() || self.in_flight.has_older_than(self.queues.version()));
+        let most = if self.settings.rule == InFlightRule::OneBatch { 1 } else { MAX_BATCHES };
+        self.in_flight.len() >= most || waits_for_listing
     }
 
-    /// Whether a call is full, or as good as.
-    fn is_full(&self, records: usize, counts: impl Fn(&Lane) -> bool) -> bool {
-        if !self.aggregates && records >= self.limits.max_entries {
-            return true;
-        }
-        let lanes = self.lanes.active.iter().map(|lane| &self.lanes.lanes[*lane]);
-        lanes.filter(|lane| counts(lane)).map(|lane| lane.ready_bytes).sum::<usize>() >= self.limits.max_call_bytes
-    }
-
-    /// Tells the inbox how many records are worth waking the driver for.
-    fn sleep_until_called(&self, wake: Option<Instant>) {
-        // A record that comes now is due after its linger: whoever sleeps longer, for another shard, is told of it.
-        let due = Instant::now() + self.linger();
-        let sees_it_in_time = !self.lanes.active.is_empty() && wake.is_none_or(|wake| wake <= due);
-        let mut inbox = self.shared.inbox();
-        // The first record starts the linger, and a full call ends it.
-        inbox.wake_at = match sees_it_in_time {
-            true => self.limits.max_entries.saturating_sub(self.sendable).max(1),
-            false => 1,
+    /// When the next batch may be sent: by the linger, the rates of the shards, and what has failed.
+    fn next_batch(&mut self, now: Instant) -> Next {
+        let Self { settings, queues, urgent_before, .. } = self;
+        let urgent_before = *urgent_before;
+        let (queued, queued_bytes) = (queues.records(), queues.bytes());
+        let is_full = settings.is_full(queued, queued_bytes);
+        let due = |submitted_at: Instant| match urgent_before {
+            Some(before) if submitted_at <= before => now,
+            _ => submitted_at + settings.linger,
         };
-        if !inbox.records.is_empty() && (inbox.records.len() >= inbox.wake_at || inbox.is_urgent) {
-            self.shared.wake.notify_one();
-        }
-    }
-
-    fn done(&mut self, id: Id, done: Done) {
-        if self.listing.under_way == Some(id) {
-            self.listing.under_way = None;
-            match done {
-                Done::Listing(Ok(shards)) => self.take_map(&shards),
-                Done::Listing(Err(error)) | Done::Call(Err(error)) => self.listing_failed(&error),
-                Done::Call(Ok(_)) => {}
+        let (mut sendable, mut sendable_bytes) = (0, 0);
+        // The first record that lingers where a record may be sent now, and the first time at which another queue may send.
+        let (mut first_due, mut first_later) = (None, None);
+        let earliest = |known: Option<Instant>, at: Instant| Some(known.map_or(at, |known| known.min(at)));
+        queues.for_each_waiting(|queue| {
+            let Some(submitted_at) = queue.front().map(|first| first.state.submitted_at) else { return };
+            match queue.sends_at(now) {
+                Some(at) if at <= now => {
+                    sendable += queue.len();
+                    sendable_bytes += queue.bytes();
+                    first_due = earliest(first_due, due(submitted_at));
+                }
+                Some(at) => first_later = earliest(first_later, if is_full { at } else { at.max(due(submitted_at)) }),
+                None => {}
             }
-            return;
+        });
+        // Records of a throttled shard end the linger of no other shard's.
+        if is_full && settings.is_full(sendable, sendable_bytes) {
+            first_due = first_due.map(|_| now);
         }
-        let Some(place) = self.calls.iter().position(|(call, _)| *call == id) else { return };
-        let (_, call) = self.calls.swap_remove(place);
-        if let Done::Call(answer) = done {
-            self.settle(call, answer);
+        let at = [first_due, first_later].into_iter().flatten().min().unwrap_or(now + LONG);
+        let at = at.max(self.breaker.open_until().unwrap_or(now));
+        Next { at, records: if is_full { sendable } else { queued } }
+    }
+
+    /// The oldest flush that has a record without an outcome.
+    pub(super) fn oldest_flush(&self) -> Option<FlushId> {
+        self.open_flushes.oldest()
+    }
+
+    /// Whether every record that was accepted has its outcome.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open_flushes.oldest().is_none()
+    }
+
+    /// The outcomes that have not been reported yet; the caller drains them.
+    pub(super) fn report(&mut self) -> &mut Report {
+        &mut self.report
+    }
+
+    /// Fails every record: as not written, or as one that may have been written where it was sent.
+    pub(super) fn abandon(&mut self) {
+        let mut records: Vec<QueuedRecord> = Vec::new();
+        for misrouted in std::mem::take(&mut self.misrouted) {
+            records.extend(misrouted.records);
+        }
+        for batch in self.in_flight.drain() {
+            // The call may still hold the entries.
+            for (item, entry) in batch.items.into_iter().zip(Arc::unwrap_or_clone(batch.entries)) {
+                records.extend(item.records.into_records(entry));
+            }
+        }
+        records.extend(self.queues.take_all());
+        records.extend(self.keys.drain());
+        for QueuedRecord { entry, state } in records {
+            self.open_flushes.closed(state.flush);
+            self.report.add_closed(entry, state.slot);
         }
     }
 
-    /// Gives back what the records that have their outcomes had reserved.
-    fn give_back(&mut self) {
-        let freed = std::mem::take(&mut self.freed);
-        if let Some(reserved) = &mut self.reserved
-            && freed > 0
-        {
-            drop(reserved.split(freed));
-        }
-        self.shared.metrics.budget_used.set(self.shared.options.budget.used() as f64);
-    }
-
-    /// Tells those who wait for everything before them.
-    fn settle_fences(&mut self) {
-        while self.epochs.front().is_some_and(|(_, count)| *count == 0) {
-            self.epochs.pop_front();
-        }
-        let oldest = self.epochs.front().map(|(epoch, _)| *epoch);
-        self.fences.retain(|fence| oldest.is_some_and(|oldest| oldest <= fence.epoch));
+    /// Gives a record its outcome.
+    fn conclude(&mut self, entry: PutEntry, state: RecordState, result: Result<crate::record::PutReceipt>) {
+        self.open_flushes.closed(state.flush);
+        self.report.add(entry, state.slot, result);
     }
 }
 
-/// Longer than anything is waited for.
-const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+impl Settings {
+    /// Whether so many records fill a batch. Aggregates are counted by their bytes alone.
+    fn is_full(&self, records: usize, bytes: usize) -> bool {
+        (!self.aggregates && records >= self.limits.max_entries) || bytes >= self.limits.max_call_bytes
+    }
+}
 
-impl Wire {
-    /// Records in it.
-    fn len(&self) -> usize {
-        match &self.records {
-            Records::One(_) => 1,
-            Records::Packed(records) => records.len(),
+impl ItemRecords {
+    /// The records, of which a single one is the entry.
+    fn into_records(self, entry: PutEntry) -> Vec<QueuedRecord> {
+        match self {
+            ItemRecords::One(state) => vec![QueuedRecord { entry, state }],
+            ItemRecords::Packed(records) => records,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

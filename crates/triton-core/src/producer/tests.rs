@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::Timestamp;
 use crate::backend::ShardReader;
+use crate::flow::retry::RetryPolicy;
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
 use crate::record::Entries;
@@ -34,8 +35,17 @@ impl std::fmt::Debug for Scripted {
 impl Scripted {
     /// A producer over a script, and the script to be asked.
     fn shared(limits: Limits, answer: Answer, options: ProducerOptions) -> (Producer, Arc<Self>) {
+        Self::built(limits, answer, |builder| builder.options(options.with_seed(1)))
+    }
+
+    /// The same, of a producer that is given more than options.
+    fn built(
+        limits: Limits,
+        answer: Answer,
+        with: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
+    ) -> (Producer, Arc<Self>) {
         let scripted = Arc::new(Self { limits, answer, calls: Mutex::default() });
-        (Producer::new(Arc::clone(&scripted) as Arc<dyn StreamClient>, options.with_seed(1)), scripted)
+        (with(Producer::builder(Arc::clone(&scripted) as Arc<dyn StreamClient>)).build(), scripted)
     }
 
     fn calls(&self) -> Vec<Vec<String>> {
@@ -189,7 +199,7 @@ async fn a_record_that_is_refused_for_long_fails_even_while_others_are_taken() {
     };
     let (producer, _) = Scripted::shared(Limits::KINESIS, Box::new(answer), ProducerOptions::default());
     let started = Instant::now();
-    let hot = tokio::spawn(producer.put(entry("hot/1")).await.unwrap());
+    let hot = tokio::spawn(producer.submit(entry("hot/1")).await.unwrap());
     for second in 0..150 {
         producer.put_all([entry(&format!("k{second}/1"))]).await.remove(0).unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -292,11 +302,11 @@ async fn a_burst_stays_within_its_budget_whether_tickets_are_awaited_or_dropped(
     const RECORDS: usize = 200_000;
     for awaits in [true, false] {
         let answer = |_, entries: &[PutEntry]| Ok(entries.iter().map(|_| stored()).collect());
-        let options = ProducerOptions::default().with_budget(Budget::new(1 << 20));
-        let (producer, _) = Scripted::shared(Limits::KINESIS.with_write_quota(None), Box::new(answer), options);
+        let limits = Limits::KINESIS.with_write_quota(None);
+        let (producer, _) = Scripted::built(limits, Box::new(answer), |with| with.budget(Budget::new(1 << 20)));
         let mut held = std::collections::VecDeque::new();
         for number in 0..RECORDS {
-            let ticket = producer.put(entry(&format!("k{}/1", number % 1_000))).await.unwrap();
+            let ticket = producer.submit(entry(&format!("k{}/1", number % 1_000))).await.unwrap();
             if awaits {
                 held.push_back(ticket);
             }
@@ -305,8 +315,8 @@ async fn a_burst_stays_within_its_budget_whether_tickets_are_awaited_or_dropped(
             }
         }
         let budget = producer.budget().clone();
-        let closed = producer.close().await;
-        assert_eq!((closed.sent, closed.failed), (RECORDS as u64, 0));
+        let closed = producer.close().await.unwrap();
+        assert_eq!((closed.acknowledged, closed.failed), (RECORDS as u64, 0));
         for ticket in held {
             ticket.await.unwrap();
         }

@@ -1,4 +1,4 @@
-//! What a caller holds of a record that is on its way, and where its outcome is left.
+//! A caller's hold on a record that was submitted, and the slot where its outcome is left.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -9,20 +9,21 @@ use std::task::{Context, Poll, Waker};
 use crate::error::{Error, Result};
 use crate::record::PutReceipt;
 
-/// Records that share one allocation for their outcomes.
-pub(super) const SHARED: usize = 256;
+/// Most records that share one allocation for their outcomes.
+pub(super) const SLOTS: usize = 256;
 
-/// Tells what became of a record: a future of its receipt.
+/// The outcome of a submitted record: a future of its receipt.
 ///
-/// It may be dropped; the record is put all the same. Polled again after it was ready, it stays pending.
+/// Dropping it does not stop the record. It holds no clone of the producer. Polled again after it has returned its
+/// outcome, it returns [`Error::Invalid`].
 ///
 /// # Errors
 /// What keeps the stream from taking the record, after the retries; [`Error::RecordTooLarge`] without any;
-/// [`Error::PredecessorFailed`] behind a record of its key that may be written late; [`Error::Closed`] when the producer was
-/// dropped.
-#[must_use = "without its ticket, nobody is told what became of the record"]
+/// [`Error::Withheld`] behind a record of its key that may still be written; [`Error::Closed`] if the producer ended
+/// before.
+#[must_use = "without its ticket, the outcome of the record is not reported"]
 pub struct Ticket {
-    outcomes: Arc<Outcomes>,
+    slots: Arc<AckSlots>,
     index: usize,
 }
 
@@ -30,162 +31,167 @@ impl Future for Ticket {
     type Output = Result<PutReceipt>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.outcomes.poll(self.index, context)
+        self.slots.poll(self.index, context)
     }
 }
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_done = matches!(self.outcomes.lock().outcomes[self.index], Outcome::Known(_));
-        f.write_str(if is_done { "Ticket(done)" } else { "Ticket(pending)" })
+        let is_pending = matches!(self.slots.lock().outcomes[self.index], SlotState::Pending(_));
+        f.write_str(if is_pending { "Ticket(pending)" } else { "Ticket(done)" })
     }
 }
 
-/// The outcomes of up to [`SHARED`] records.
-pub(super) struct Outcomes(Mutex<Board>);
+/// The slots of up to [`SLOTS`] records.
+pub(super) struct AckSlots(Mutex<SlotStates>);
 
-struct Board {
-    outcomes: Vec<Outcome>,
-    /// How many are not known.
-    unknown: usize,
-    /// Who waits for all of them.
-    whole: Option<Waker>,
+struct SlotStates {
+    outcomes: Vec<SlotState>,
+    /// Number of slots without an outcome.
+    pending: usize,
+    /// Woken when every slot has its outcome.
+    all_done: Option<Waker>,
 }
 
-enum Outcome {
+enum SlotState {
     Pending(Option<Waker>),
     /// Errors are rare and large.
-    Known(Result<PutReceipt, Box<Error>>),
+    Done(Result<PutReceipt, Box<Error>>),
     Taken,
 }
 
-impl Outcomes {
-    fn new(count: usize) -> Arc<Self> {
-        let outcomes = Vec::with_capacity(count);
-        Arc::new(Self(Mutex::new(Board { outcomes, unknown: 0, whole: None })))
+impl AckSlots {
+    fn new(capacity: usize) -> Arc<Self> {
+        let outcomes = Vec::with_capacity(capacity);
+        Arc::new(Self(Mutex::new(SlotStates { outcomes, pending: 0, all_done: None })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Board> {
+    fn lock(&self) -> MutexGuard<'_, SlotStates> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn poll(&self, index: usize, context: &mut Context<'_>) -> Poll<Result<PutReceipt>> {
         let outcomes = &mut self.lock().outcomes;
-        match std::mem::replace(&mut outcomes[index], Outcome::Taken) {
-            Outcome::Known(outcome) => Poll::Ready(outcome.map_err(|error| *error)),
-            Outcome::Pending(_) => {
-                outcomes[index] = Outcome::Pending(Some(context.waker().clone()));
+        match std::mem::replace(&mut outcomes[index], SlotState::Taken) {
+            SlotState::Done(outcome) => Poll::Ready(outcome.map_err(|error| *error)),
+            SlotState::Pending(_) => {
+                outcomes[index] = SlotState::Pending(Some(context.waker().clone()));
                 Poll::Pending
             }
-            Outcome::Taken => Poll::Pending,
+            SlotState::Taken => {
+                let problem = "the ticket has returned its outcome before".to_owned();
+                Poll::Ready(Err(Error::Invalid { problem }))
+            }
         }
     }
 
-    /// Every outcome, in order, when all are known: one look, and one wake.
+    /// Appends every outcome, in order, when all are known: one lock, and one wake.
     pub(super) async fn all(&self, into: &mut Vec<Result<PutReceipt>>) {
         poll_fn(|context| {
-            let mut board = self.lock();
-            if board.unknown > 0 {
-                board.whole = Some(context.waker().clone());
+            let mut slots = self.lock();
+            if slots.pending > 0 {
+                slots.all_done = Some(context.waker().clone());
                 return Poll::Pending;
             }
             let known = |outcome| match outcome {
-                Outcome::Known(outcome) => Some(outcome.map_err(|error| *error)),
-                Outcome::Pending(_) | Outcome::Taken => None,
+                SlotState::Done(outcome) => Some(outcome.map_err(|error| *error)),
+                SlotState::Pending(_) | SlotState::Taken => None,
             };
-            into.extend(board.outcomes.drain(..).filter_map(known));
+            into.extend(slots.outcomes.drain(..).filter_map(known));
             Poll::Ready(())
         })
         .await;
     }
 }
 
-/// Gives out places for outcomes.
-pub(super) struct Places {
-    outcomes: Arc<Outcomes>,
-    given: usize,
+/// Allocates slots for the outcomes of records.
+pub(super) struct SlotAllocator {
+    slots: Arc<AckSlots>,
+    allocated: usize,
 }
 
-impl Places {
+impl SlotAllocator {
+    /// Slots for any number of records, by [`SLOTS`].
     pub(super) fn new() -> Self {
-        Self::of(SHARED)
+        Self::with_capacity(SLOTS)
     }
 
-    /// Places for so many records, which are all that are given.
-    pub(super) fn of(count: usize) -> Self {
-        Self { outcomes: Outcomes::new(count), given: 0 }
+    /// Slots for `count` records and no more.
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self { slots: AckSlots::new(count), allocated: 0 }
     }
 
-    /// A place, and the ticket to it.
-    pub(super) fn give(&mut self) -> (Place, Ticket) {
-        if self.given == SHARED {
+    /// A slot, and its ticket.
+    pub(super) fn ticket(&mut self) -> (AckSlot, Ticket) {
+        if self.allocated == SLOTS {
             *self = Self::new();
         }
-        let index = self.take(1);
-        let place = self.place(index);
-        let ticket = Ticket { outcomes: Arc::clone(&self.outcomes), index };
-        (place, ticket)
+        let index = self.extend(1);
+        let ticket = Ticket { slots: Arc::clone(&self.slots), index };
+        (self.slot(index), ticket)
     }
 
-    /// So many places, whose outcomes are read from the whole.
-    pub(super) fn places(&mut self, count: usize) -> impl Iterator<Item = Place> {
-        let first = self.take(count);
-        (first..first + count).map(|index| self.place(index))
+    /// Slots whose outcomes are read [together](AckSlots::all).
+    pub(super) fn slots(&mut self, count: usize) -> impl Iterator<Item = AckSlot> {
+        let first = self.extend(count);
+        (first..first + count).map(|index| self.slot(index))
     }
 
-    /// Makes room for so many outcomes; answers with the index of the first.
-    fn take(&mut self, count: usize) -> usize {
-        let first = self.given;
-        self.given += count;
-        let mut board = self.outcomes.lock();
-        board.outcomes.extend((0..count).map(|_| Outcome::Pending(None)));
-        board.unknown += count;
+    /// Adds pending slots; returns the index of the first.
+    fn extend(&mut self, count: usize) -> usize {
+        let first = self.allocated;
+        self.allocated += count;
+        let mut slots = self.slots.lock();
+        slots.outcomes.extend((0..count).map(|_| SlotState::Pending(None)));
+        slots.pending += count;
         first
     }
 
-    fn place(&self, index: usize) -> Place {
-        Place { outcomes: Some(Arc::clone(&self.outcomes)), index, may_have_written: false }
+    fn slot(&self, index: usize) -> AckSlot {
+        AckSlot { slots: Some(Arc::clone(&self.slots)), index, may_have_written: false }
     }
 
-    /// All of them.
-    pub(super) fn whole(self) -> Arc<Outcomes> {
-        self.outcomes
+    /// The slots, to wait for their outcomes.
+    pub(super) fn into_slots(self) -> Arc<AckSlots> {
+        self.slots
     }
 }
 
-/// Where one record's outcome goes. Dropped without one, it says that the producer was closed: each record ends exactly once.
-pub(super) struct Place {
-    outcomes: Option<Arc<Outcomes>>,
+/// Where one record's outcome goes. Dropped without one, it reports that the producer was closed: each record ends exactly
+/// once.
+pub(super) struct AckSlot {
+    slots: Option<Arc<AckSlots>>,
     index: usize,
     /// Whether the record was sent, and no answer has said that it was not written.
     pub(super) may_have_written: bool,
 }
 
-impl Place {
-    pub(super) fn settle(mut self, outcome: Result<PutReceipt>) {
+impl AckSlot {
+    /// Leaves the outcome for the ticket.
+    pub(super) fn resolve(mut self, outcome: Result<PutReceipt>) {
         self.leave(outcome);
     }
 
     fn leave(&mut self, outcome: Result<PutReceipt>) {
-        let Some(outcomes) = self.outcomes.take() else { return };
-        let (before, whole) = {
-            let mut board = outcomes.lock();
-            board.unknown -= 1;
-            let whole = if board.unknown == 0 { board.whole.take() } else { None };
-            (std::mem::replace(&mut board.outcomes[self.index], Outcome::Known(outcome.map_err(Box::new))), whole)
+        let Some(slots) = self.slots.take() else { return };
+        let (before, all_done) = {
+            let mut slots = slots.lock();
+            slots.pending -= 1;
+            let all_done = if slots.pending == 0 { slots.all_done.take() } else { None };
+            (std::mem::replace(&mut slots.outcomes[self.index], SlotState::Done(outcome.map_err(Box::new))), all_done)
         };
-        if let Outcome::Pending(Some(waker)) = before {
+        if let SlotState::Pending(Some(waker)) = before {
             waker.wake();
         }
-        if let Some(whole) = whole {
-            whole.wake();
+        if let Some(all_done) = all_done {
+            all_done.wake();
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for AckSlot {
     fn drop(&mut self) {
-        if self.outcomes.is_some() {
+        if self.slots.is_some() {
             self.leave(Err(Error::Closed { may_have_written: self.may_have_written }));
         }
     }
@@ -202,17 +208,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_ticket_is_told_its_own_outcome_whenever_it_comes() {
-        let mut places = Places::new();
+        let mut slots = SlotAllocator::new();
         let (mut waiting, mut tickets) = (Vec::new(), Vec::new());
-        for _ in 0..3 * SHARED + 1 {
-            let (place, ticket) = places.give();
-            waiting.push(place);
+        for _ in 0..3 * SLOTS + 1 {
+            let (slot, ticket) = slots.ticket();
+            waiting.push(slot);
             tickets.push(ticket);
         }
         let early = tokio::spawn(tickets.remove(7));
         tokio::task::yield_now().await;
-        for (number, place) in waiting.into_iter().enumerate().rev() {
-            place.settle(Ok(receipt(number as u64)));
+        for (number, slot) in waiting.into_iter().enumerate().rev() {
+            slot.resolve(Ok(receipt(number as u64)));
         }
         assert_eq!(early.await.unwrap().unwrap(), receipt(7));
         for (index, ticket) in tickets.into_iter().enumerate() {
@@ -223,13 +229,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_dropped_without_an_outcome_has_one() {
-        let mut places = Places::new();
-        let (mut sent, first) = places.give();
-        let (queued, second) = places.give();
+        let mut slots = SlotAllocator::new();
+        let (mut sent, first) = slots.ticket();
+        let (queued, second) = slots.ticket();
         sent.may_have_written = true;
         drop((sent, queued));
         let first = first.await.unwrap_err();
         assert!(matches!(first, Error::Closed { .. }) && first.may_have_written());
         assert!(matches!(second.await, Err(Error::Closed { may_have_written: false })));
+    }
+
+    #[tokio::test]
+    async fn a_ticket_that_is_polled_again_returns_an_error() {
+        let (slot, mut ticket) = SlotAllocator::new().ticket();
+        slot.resolve(Ok(receipt(1)));
+        assert_eq!((&mut ticket).await.unwrap(), receipt(1));
+        assert!(matches!((&mut ticket).await, Err(Error::Invalid { .. })));
+        assert_eq!(format!("{ticket:?}"), "Ticket(done)");
     }
 }

@@ -1,4 +1,4 @@
-//! A call on its way: what it holds, and what of each entry has to be remembered.
+//! A batch in flight: its entries, and the records that each of them carries.
 
 use tokio::time::Instant;
 
@@ -6,151 +6,167 @@ use crate::backend::Limits;
 use crate::record::aggregate::Packer;
 use crate::record::{Entries, PutEntry};
 
-use super::lane::{Claim, Lane, Lanes, Pending};
+use super::record::{QueuedRecord, RecordState};
+use super::shard_queue::ShardQueue;
+use super::shard_queues::ShardQueues;
 
-/// Bytes that an aggregate has at least, where there is so much: what Kinesis bills as one. More only where the quota
-/// allows more at once. Larger ones would cost little less, and make the shard's pace coarse.
-pub(super) const AGGREGATE_BYTES: usize = 25 << 10;
+/// Bytes of an aggregate, where the quota does not allow more at once: what Kinesis bills as one. Larger ones would cost
+/// little less, and make the shard's rate coarse.
+const AGGREGATE_BYTES: usize = 25 << 10;
 
-/// What keeps the records of one key in their order.
+/// Names a batch in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Nothing: any number of calls, any number of a key's records in each.
-    Relaxed,
-    /// A key has one record on its way.
-    ByKey,
-    /// A lane has one aggregate on its way.
-    ByLane,
-    /// There is one call on its way, and calls keep their order.
-    ByCall,
+pub(in crate::producer) struct BatchId(u64);
+
+/// Entries that are sent in one call.
+pub(super) struct Batch {
+    /// Shared with the call.
+    pub(super) entries: Arc<Vec<PutEntry>>,
+    /// What each entry carries.
+    pub(super) items: Vec<BatchItem>,
+    /// [Version](ShardQueues::version) of the routing that the items' queues are of.
+    pub(super) version: u64,
 }
 
-/// One entry of a call.
-pub(super) struct Wire {
-    pub(super) lane: usize,
-    /// The record that it is, or the records that are packed into it.
-    pub(super) records: Records,
+/// What one entry of a batch carries.
+pub(super) struct BatchItem {
+    /// Index of the shard queue that it was taken from.
+    pub(super) queue: usize,
+    pub(super) records: ItemRecords,
 }
 
-pub(super) enum Records {
-    /// Its entry is the call's.
-    One(Claim),
-    Packed(Vec<Pending>),
+/// The records that an entry carries.
+pub(super) enum ItemRecords {
+    /// The entry is the record.
+    One(RecordState),
+    /// The entry is an aggregate of these records.
+    Packed(Vec<QueuedRecord>),
 }
 
-/// Entries that are sent together.
-pub(super) struct Call {
-    pub(super) entries: Entries,
-    pub(super) wires: Vec<Wire>,
-    /// The map of lanes that it was made by.
-    pub(super) generation: u64,
+/// The batches that have no answer yet.
+#[derive(Default)]
+pub(super) struct InFlight {
+    batches: Vec<(BatchId, Batch)>,
+    next: u64,
 }
 
-/// Fills a call.
-pub(super) struct Loader<'a> {
+impl InFlight {
+    pub(super) fn add(&mut self, batch: Batch) -> BatchId {
+        let id = BatchId(self.next);
+        self.next += 1;
+        self.batches.push((id, batch));
+        id
+    }
+
+    pub(super) fn remove(&mut self, id: BatchId) -> Option<Batch> {
+        let index = self.batches.iter().position(|(known, _)| *known == id)?;
+        Some(self.batches.swap_remove(index).1)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Whether a batch was built by an older routing.
+    pub(super) fn has_older_than(&self, version: u64) -> bool {
+        self.batches.iter().any(|(_, batch)| batch.version < version)
+    }
+
+    /// Removes every batch, oldest first.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Batch> {
+        self.batches.sort_by_key(|(id, _)| id.0);
+        self.batches.drain(..).map(|(_, batch)| batch)
+    }
+}
+
+/// Takes records from the shard queues until a batch is full.
+pub(super) struct BatchBuilder<'a> {
     limits: &'a Limits,
-    order: Order,
     aggregates: bool,
     now: Instant,
     entries: Vec<PutEntry>,
-    wires: Vec<Wire>,
+    items: Vec<BatchItem>,
     bytes: usize,
 }
 
-/// Why a lane gives no more.
+/// Why a queue gives no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    /// It has nothing that may be sent now.
-    Lane,
-    /// The call is full.
-    Call,
+enum Exhausted {
+    /// The queue may not send more now.
+    Queue,
+    /// The batch is full.
+    Batch,
 }
 
-impl<'a> Loader<'a> {
-    pub(super) fn new(limits: &'a Limits, order: Order, aggregates: bool, now: Instant) -> Self {
-        Self { limits, order, aggregates, now, entries: Vec::new(), wires: Vec::new(), bytes: 0 }
+impl<'a> BatchBuilder<'a> {
+    pub(super) fn new(limits: &'a Limits, aggregates: bool, now: Instant) -> Self {
+        Self { limits, aggregates, now, entries: Vec::new(), items: Vec::new(), bytes: 0 }
     }
 
-    /// Takes from the lanes in turns what may be sent now, until the call is full or there is no more.
-    pub(super) fn load(mut self, lanes: &mut Lanes, generation: u64) -> Option<Call> {
-        for _ in 0..lanes.active.len() {
-            let Some(index) = lanes.active.pop_front() else { break };
-            let lane = &mut lanes.lanes[index];
-            let before = self.wires.len();
-            let ends = if lane.sends_at(self.now) <= self.now { self.take_from(lane, index) } else { Ends::Lane };
-            if ends == Ends::Call && self.wires.len() == before {
-                // Its turn is in the next call.
-                lanes.active.push_front(index);
+    /// Takes from the queues in turns what may be sent now, until the batch is full or there is no more.
+    pub(super) fn build(mut self, queues: &mut ShardQueues) -> Option<Batch> {
+        for _ in 0..queues.turns() {
+            let Some(index) = queues.next_turn() else { break };
+            let before = self.items.len();
+            let exhausted = queues.change(index, |queue| self.take_from(queue, index));
+            if exhausted == Exhausted::Batch && self.items.len() == before {
+                queues.keep_turn(index);
                 break;
             }
-            lanes.end_turn(index);
-            if ends == Ends::Call {
+            queues.end_turn(index);
+            if exhausted == Exhausted::Batch {
                 break;
             }
         }
-        let (entries, wires) = (self.entries.into(), self.wires);
-        (!wires.is_empty()).then_some(Call { entries, wires, generation })
+        let (entries, items, version) = (Arc::new(self.entries), self.items, queues.version());
+        (!items.is_empty()).then_some(Batch { entries, items, version })
     }
 
-    fn take_from(&mut self, lane: &mut Lane, index: usize) -> Ends {
-        while let Some(first) = lane.ready.front() {
+    fn take_from(&mut self, queue: &mut ShardQueue, index: usize) -> Exhausted {
+        while queue.may_send(self.now) {
             let room = self.limits.max_call_bytes.saturating_sub(self.bytes);
-            let is_over = self.entries.len() >= self.limits.max_entries || first.entry.size() > room;
-            // What no call takes goes alone, and is refused.
-            if is_over && !self.entries.is_empty() {
-                return Ends::Call;
+            let is_full = self.entries.len() >= self.limits.max_entries
+                || queue.front().is_some_and(|first| first.entry.size() > room);
+            // A record that no call takes is sent alone, and refused.
+            if is_full && !self.entries.is_empty() {
+                return Exhausted::Batch;
             }
-            if self.order == Order::ByLane && lane.in_flight > 0 {
-                return Ends::Lane;
-            }
-            if lane.pace.as_mut().is_some_and(|pace| pace.ready_at(self.now) > self.now) {
-                return Ends::Lane;
-            }
-            let Some((entry, records)) = (match self.aggregates {
-                true => self.pack(lane, room),
-                false => one(lane),
-            }) else {
-                return Ends::Lane;
-            };
-            if let Some(pace) = &mut lane.pace {
-                pace.acquire(self.now, entry.size(), 1);
-            }
-            lane.in_flight += 1;
+            let item = if self.aggregates { self.pack(queue, room) } else { one(queue) };
+            let Some((entry, records)) = item else { return Exhausted::Queue };
+            queue.sent(entry.size());
             self.bytes += entry.size();
             self.entries.push(entry);
-            self.wires.push(Wire { lane: index, records });
+            self.items.push(BatchItem { queue: index, records });
         }
-        Ends::Lane
+        Exhausted::Queue
     }
 
     /// As many records as an aggregate holds; a single one as it is.
-    fn pack(&self, lane: &mut Lane, room: usize) -> Option<(PutEntry, Records)> {
-        let allowed = lane.pace.as_mut().map_or(0, |pace| pace.available_bytes(self.now));
-        let most = allowed.max(AGGREGATE_BYTES).min(self.limits.max_record_bytes).min(room);
+    fn pack(&self, queue: &mut ShardQueue, room: usize) -> Option<(PutEntry, ItemRecords)> {
+        let most = queue.quota_left(self.now).max(AGGREGATE_BYTES).min(self.limits.max_record_bytes).min(room);
         let mut packer = Packer::new();
         let mut packed = Vec::new();
-        while let Some(next) = lane.ready.front() {
-            // The first goes in any case: it is as large as it is.
+        while let Some(next) = queue.front() {
+            // The first is packed whatever its size.
             let bytes = if packed.is_empty() { usize::MAX } else { most };
             if !packer.push_within(&next.entry, bytes) {
                 break;
             }
-            packed.extend(lane.pop_front().map(sent));
+            packed.extend(queue.pop_front().map(in_flight));
         }
         let entry = packer.finish()?;
-        match packed.len() {
-            1 => Some((entry, Records::One(packed.pop()?.claim))),
-            _ => Some((entry, Records::Packed(packed))),
-        }
+        let records = if packed.len() == 1 { ItemRecords::One(packed.pop()?.state) } else { ItemRecords::Packed(packed) };
+        Some((entry, records))
     }
 }
 
-fn one(lane: &mut Lane) -> Option<(PutEntry, Records)> {
-    let Pending { entry, claim } = lane.pop_front().map(sent)?;
-    Some((entry, Records::One(claim)))
+/// The first record of a queue, by itself.
+fn one(queue: &mut ShardQueue) -> Option<(PutEntry, ItemRecords)> {
+    let QueuedRecord { entry, state } = queue.pop_front().map(in_flight)?;
+    Some((entry, ItemRecords::One(state)))
 }
 
-fn sent(mut pending: Pending) -> Pending {
-    pending.claim.place.may_have_written = true;
-    pending
+fn in_flight(mut record: QueuedRecord) -> QueuedRecord {
+    record.state.slot.may_have_written = true;
+    record
 }

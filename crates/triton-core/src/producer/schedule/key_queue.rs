@@ -1,4 +1,4 @@
-//! One record of a key at a time: those behind it wait until it has its outcome.
+//! One record of a key at a time: its successors wait until it has its outcome.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
@@ -9,25 +9,25 @@ use hashbrown::hash_map::Entry;
 use crate::model::sequence_number::SequenceNumber;
 use crate::record::PartitionKey;
 
-use super::lane::Pending;
+use super::record::QueuedRecord;
 
-/// Which chain a record belongs to: a hash of its partition key. Keys that share one wait for each other, which costs a
-/// little time and no order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ChainId(u64);
+/// The key queue of a record: a hash of its partition key. Keys that share one wait for each other, which costs a little
+/// time and no order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct KeyId(u64);
 
-impl ChainId {
+impl KeyId {
     /// The same in every run.
     pub(super) fn of(key: &PartitionKey) -> Self {
         Self(BuildHasherDefault::<DefaultHasher>::default().hash_one(key))
     }
 }
 
-/// Takes a chain's id, which is a hash, for its hash.
+/// Hashes a key id, which is a hash already, to itself.
 #[derive(Default)]
-pub(super) struct AsItIs(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -41,62 +41,67 @@ impl Hasher for AsItIs {
     }
 }
 
-/// The keys that have a record ready or on its way, and what waits behind it: mostly nothing, so that a key takes little
-/// room. Only ever asked for one key, so that the order inside cannot matter.
+/// The keys that have a record ready or in flight, and the records behind it. Mostly there are none, so that a key takes
+/// little memory. The order of the map decides nothing but the order in which abandoned keys are reported.
 #[derive(Default)]
-pub(super) struct Chains(HashMap<ChainId, Option<Box<Chain>>, BuildHasherDefault<AsItIs>>);
+pub(super) struct KeyQueues(HashMap<KeyId, Option<Box<KeyQueue>>, BuildHasherDefault<IdentityHasher>>);
 
 #[derive(Default)]
-struct Chain {
-    waiting: VecDeque<Pending>,
+struct KeyQueue {
+    waiting: VecDeque<QueuedRecord>,
     /// Where the key's last record was stored.
     last: Option<SequenceNumber>,
 }
 
-impl Chains {
-    /// Puts a record at the end of its chain; gives it back if nothing is before it.
-    pub(super) fn join(&mut self, pending: Pending) -> Option<Pending> {
-        match self.0.entry(pending.claim.chain) {
-            Entry::Occupied(mut chain) => {
-                chain.get_mut().get_or_insert_default().waiting.push_back(pending);
+impl KeyQueues {
+    /// Appends a record to its key's queue; gives it back if it is the first.
+    pub(super) fn push(&mut self, record: QueuedRecord) -> Option<QueuedRecord> {
+        match self.0.entry(record.state.key) {
+            Entry::Occupied(mut queue) => {
+                queue.get_mut().get_or_insert_default().waiting.push_back(record);
                 None
             }
-            Entry::Vacant(chain) => {
-                chain.insert(None);
-                Some(pending)
+            Entry::Vacant(queue) => {
+                queue.insert(None);
+                Some(record)
             }
         }
     }
 
-    /// The chain's first record was stored: whether that was before the one in front of it, and the next one, which now
-    /// is the first.
-    pub(super) fn stored(&mut self, chain: ChainId, number: SequenceNumber) -> (bool, Option<Pending>) {
-        self.advance(chain, |chain| chain.last.replace(number).is_some_and(|before| before > number))
+    /// The first record of the queue was stored. Returns whether that was before its predecessor, and the next record,
+    /// which is the first now.
+    pub(super) fn stored(&mut self, key: KeyId, number: SequenceNumber) -> (bool, Option<QueuedRecord>) {
+        self.advance(key, |queue| queue.last.replace(number).is_some_and(|before| before > number))
     }
 
-    /// The chain's first record has failed: the next one, which now is the first.
-    pub(super) fn next(&mut self, chain: ChainId) -> Option<Pending> {
-        self.advance(chain, |_| false).1
+    /// The first record of the queue has failed. Returns the next record, which is the first now.
+    pub(super) fn failed(&mut self, key: KeyId) -> Option<QueuedRecord> {
+        self.advance(key, |_| false).1
     }
 
-    fn advance(&mut self, chain: ChainId, look: impl FnOnce(&mut Chain) -> bool) -> (bool, Option<Pending>) {
-        let Entry::Occupied(mut place) = self.0.entry(chain) else { return (false, None) };
-        let (seen, next) = match place.get_mut() {
-            Some(chain) => (look(chain), chain.waiting.pop_front()),
+    fn advance(&mut self, key: KeyId, inspect: impl FnOnce(&mut KeyQueue) -> bool) -> (bool, Option<QueuedRecord>) {
+        let Entry::Occupied(mut entry) = self.0.entry(key) else { return (false, None) };
+        let (is_inverted, next) = match entry.get_mut() {
+            Some(queue) => (inspect(queue), queue.waiting.pop_front()),
             None => (false, None),
         };
         if next.is_none() {
-            place.remove();
+            entry.remove();
         }
-        (seen, next)
+        (is_inverted, next)
     }
 
-    /// Takes out what waits in a chain of this key; the others of the chain stay.
-    pub(super) fn take(&mut self, chain: ChainId, key: &PartitionKey) -> VecDeque<Pending> {
-        let Some(Some(chain)) = self.0.get_mut(&chain) else { return VecDeque::new() };
+    /// Removes the waiting records of one partition key; those of others that share its queue stay.
+    pub(super) fn take_waiting(&mut self, id: KeyId, key: &PartitionKey) -> VecDeque<QueuedRecord> {
+        let Some(Some(queue)) = self.0.get_mut(&id) else { return VecDeque::new() };
         let (taken, kept) =
-            std::mem::take(&mut chain.waiting).into_iter().partition(|it| it.entry.partition_key == *key);
-        chain.waiting = kept;
+            std::mem::take(&mut queue.waiting).into_iter().partition(|it| it.entry.partition_key == *key);
+        queue.waiting = kept;
         taken
+    }
+
+    /// Removes every waiting record.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = QueuedRecord> {
+        self.0.drain().filter_map(|(_, queue)| queue).flat_map(|queue| queue.waiting)
     }
 }

@@ -1,230 +1,215 @@
-//! Where records wait for their turn: a lane for each shard, so that a hot one does not hold back the others.
+//! The records that wait for one shard, and how fast they may go there.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backend::{Limits, Quota};
-use crate::error::Error;
-use crate::flow::rate_limiter::{ProbeBudget, RateLimiter};
-use crate::flow::{Backoff, RetryPolicy};
-use crate::model::hash_key::{HashKey, HashKeyRange};
-use crate::model::shard::{Shard, ShardId};
-use crate::record::PutEntry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::flow::rate_limiter::Pace;
+use crate::flow::retry::Backoff;
+use crate::record::PutReceipt;
 
-use super::chain::ChainId;
-use super::ticket::Place;
+use super::record::QueuedRecord;
 
-/// A record without its outcome.
-pub(super) struct Pending {
-    pub(super) entry: PutEntry,
-    pub(super) claim: Claim,
-}
-
-/// What is remembered of a record beside its entry, which a call holds while it is on its way.
-pub(super) struct Claim {
-    pub(super) place: Place,
-    pub(super) accepted: Instant,
-    /// When it failed first.
-    pub(super) failing_since: Option<Instant>,
-    /// Whether an earlier try may have been written.
-    pub(super) is_uncertain: bool,
-    pub(super) chain: ChainId,
-    /// How many flushes were asked for before it.
-    pub(super) epoch: u32,
-}
-
-/// What waits for one shard, and how fast it may go there.
-pub(super) struct Lane {
-    /// `None` where it is not known which shard that is.
-    pub(super) shard: Option<ShardId>,
-    range: HashKeyRange,
-    pub(super) pace: Option<RateLimiter>,
+/// The records that wait for one shard.
+pub(super) struct ShardQueue {
     /// May be sent, oldest first.
-    pub(super) ready: VecDeque<Pending>,
-    pub(super) ready_bytes: usize,
+    records: VecDeque<QueuedRecord>,
+    /// Bytes of their payloads and keys.
+    bytes: usize,
+    limiter: Option<Pace>,
+    /// Batch items that have no answer yet, and how many there may be.
+    in_flight: usize,
+    max_in_flight: usize,
     backoff: Backoff,
-    /// Since when nothing has succeeded.
-    pub(super) failing_since: Option<Instant>,
-    /// Why, the last time.
-    pub(super) last_error: Option<Error>,
     /// Nothing is sent before.
-    pub(super) blocked_until: Option<Instant>,
-    /// Wire records that have no answer yet.
-    pub(super) in_flight: usize,
-    /// Whether it may send, as of the last look.
-    pub(super) is_sendable: bool,
-    /// Whether it has its turn among the active ones.
-    is_active: bool,
+    blocked_until: Option<Instant>,
+    /// Since when nothing has succeeded.
+    failing_since: Option<Instant>,
+    last_error: Option<Error>,
+    /// Whether it is among the queues that wait for their turn.
+    pub(super) has_turn: bool,
 }
 
-impl Lane {
-    fn new(shard: Option<ShardId>, range: HashKeyRange, pace: Option<RateLimiter>, backoff: Backoff) -> Self {
-        Self {
-            shard,
-            range,
-            pace,
-            ready: VecDeque::new(),
-            ready_bytes: 0,
-            backoff,
-            failing_since: None,
-            last_error: None,
-            blocked_until: None,
-            in_flight: 0,
-            is_sendable: false,
-            is_active: false,
-        }
-    }
-
-    pub(super) fn push_back(&mut self, pending: Pending) {
-        self.ready_bytes += pending.entry.size();
-        self.ready.push_back(pending);
-    }
-
-    pub(super) fn push_front(&mut self, pending: Pending) {
-        self.ready_bytes += pending.entry.size();
-        self.ready.push_front(pending);
-    }
-
-    pub(super) fn pop_front(&mut self) -> Option<Pending> {
-        let pending = self.ready.pop_front()?;
-        self.ready_bytes -= pending.entry.size();
-        Some(pending)
-    }
-
-    /// Takes out those for which it is true.
-    pub(super) fn extract(&mut self, mut take: impl FnMut(&Pending) -> bool) -> VecDeque<Pending> {
-        // Mostly there are none, and then nothing is moved.
-        if !self.ready.iter().any(&mut take) {
-            return VecDeque::new();
-        }
-        let (taken, kept): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.ready).into_iter().partition(|it| take(it));
-        self.ready = kept;
-        self.ready_bytes -= taken.iter().map(|pending| pending.entry.size()).sum::<usize>();
-        taken
-    }
-
-    /// When the next record may be sent, as far as the shard is concerned.
-    pub(super) fn sends_at(&mut self, now: Instant) -> Instant {
-        let paced = self.pace.as_mut().map_or(now, |pace| pace.ready_at(now));
-        paced.max(self.blocked_until.unwrap_or(now))
-    }
-
-    pub(super) fn succeeded(&mut self) {
-        self.backoff.reset();
-        (self.failing_since, self.last_error, self.blocked_until) = (None, None, None);
-    }
-
-    /// Something that went this way failed: waits before the next try.
-    pub(super) fn block(&mut self, now: Instant) {
-        self.blocked_until = Some(now + self.backoff.next_wait());
-    }
+/// What became of a queue's part of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    items: usize,
+    bytes: usize,
+    stored: usize,
+    throttled: usize,
+    failure: Option<Error>,
 }
 
-/// The lanes of a stream: one for each open shard, in the order of their hash keys, or a single one.
-pub(super) struct Lanes {
-    pub(super) lanes: Vec<Lane>,
-    /// Lanes that have something ready, in the order of their turns.
-    pub(super) active: VecDeque<usize>,
-}
-
-/// What new lanes are made from.
-#[derive(Clone, Copy)]
-pub(super) struct LaneOptions {
-    pub(super) retry: RetryPolicy,
-    pub(super) origin: Instant,
-    pub(super) seed: u64,
-}
-
-impl Lanes {
-    /// One lane for everything; of the quota of `shards` shards, where there are some.
-    pub(super) fn single(limits: &Limits, shards: usize, options: LaneOptions) -> Self {
-        let shards = u32::try_from(shards).unwrap_or(u32::MAX);
-        let times = |quota: Quota| Quota {
-            bytes: quota.bytes.saturating_mul(shards),
-            max_bytes: quota.max_bytes.saturating_mul(shards),
-            count: quota.count.saturating_mul(shards),
-        };
-        let quota = limits.write_quota.filter(|_| shards > 0).map(times);
-        let pace = quota.map(|quota| RateLimiter::new(quota, ProbeBudget::FOR_RECORDS, options.origin, Instant::now()));
-        let lane = Lane::new(None, HashKeyRange::ALL, pace, options.retry.backoff(options.seed));
-        Self { lanes: vec![lane], active: VecDeque::new() }
-    }
-
-    /// A lane for each open shard of a listing; `None` where they do not hold each hash key once. What is known of a
-    /// shard's pace is taken over.
-    pub(super) fn of_shards(
-        shards: &[Shard],
-        limits: &Limits,
-        options: LaneOptions,
-        before: &mut Self,
-    ) -> Option<Self> {
-        let mut open: Vec<&Shard> = shards.iter().filter(|shard| shard.is_open()).collect();
-        open.sort_unstable_by_key(|shard| shard.hash_key_range.first);
-        let covers = open.first()?.hash_key_range.first == HashKey::MIN
-            && open.last()?.hash_key_range.last == HashKey::MAX
-            && open
-                .windows(2)
-                .all(|pair| pair[0].hash_key_range.last.0.checked_add(1) == Some(pair[1].hash_key_range.first.0));
-        if !covers {
-            return None;
-        }
-        let now = Instant::now();
-        let lane = |(number, shard): (usize, &&Shard)| {
-            let known = before.lanes.iter_mut().find(|lane| lane.shard.as_ref() == Some(&shard.id));
-            let pace = known.and_then(|lane| lane.pace.take());
-            let pace = pace.or_else(|| {
-                limits.write_quota.map(|quota| RateLimiter::new(quota, ProbeBudget::FOR_RECORDS, options.origin, now))
-            });
-            let backoff = options.retry.backoff(options.seed.wrapping_add(number as u64));
-            Lane::new(Some(shard.id.clone()), shard.hash_key_range, pace, backoff)
-        };
-        Some(Self { lanes: open.iter().enumerate().map(lane).collect(), active: VecDeque::new() })
-    }
-
-    /// Which lane an entry takes.
-    pub(super) fn route(&self, entry: &PutEntry) -> usize {
-        match self.lanes.len() {
-            // Nothing is hashed where there is no choice.
-            1 => 0,
-            _ => {
-                let key = entry.hash_key();
-                self.lanes.partition_point(|lane| lane.range.last < key)
+impl Tally {
+    /// Adds the result of a batch item of `bytes` bytes.
+    pub(super) fn add(&mut self, result: &Result<PutReceipt>, bytes: usize) {
+        self.items += 1;
+        match result {
+            Ok(_) => {
+                self.bytes += bytes;
+                self.stored += 1;
+            }
+            Err(error) => {
+                self.throttled += usize::from(error.kind() == ErrorKind::Throttled);
+                self.failure = Some(error.clone());
             }
         }
     }
 
-    pub(super) fn push_back(&mut self, index: usize, pending: Pending) {
-        self.activate(index);
-        self.lanes[index].push_back(pending);
+    /// Items that were refused for the shard's quota.
+    pub(super) fn throttled(&self) -> usize {
+        self.throttled
     }
+}
 
-    pub(super) fn push_front(&mut self, index: usize, pending: Pending) {
-        self.activate(index);
-        self.lanes[index].push_front(pending);
-    }
-
-    fn activate(&mut self, index: usize) {
-        if !std::mem::replace(&mut self.lanes[index].is_active, true) {
-            self.active.push_back(index);
+impl ShardQueue {
+    /// An empty queue.
+    pub(super) fn new(limiter: Option<Pace>, backoff: Backoff, max_in_flight: usize) -> Self {
+        Self {
+            records: VecDeque::new(),
+            bytes: 0,
+            limiter,
+            in_flight: 0,
+            max_in_flight,
+            backoff,
+            blocked_until: None,
+            failing_since: None,
+            last_error: None,
+            has_turn: false,
         }
     }
 
-    /// Ends a lane's turn: it comes after the others, if it has anything left.
-    pub(super) fn end_turn(&mut self, index: usize) {
-        match self.lanes[index].ready.is_empty() {
-            true => self.lanes[index].is_active = false,
-            false => self.active.push_back(index),
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn front(&self) -> Option<&QueuedRecord> {
+        self.records.front()
+    }
+
+    pub(super) fn push_back(&mut self, record: QueuedRecord) {
+        self.bytes += record.entry.size();
+        self.records.push_back(record);
+    }
+
+    pub(super) fn push_front(&mut self, record: QueuedRecord) {
+        self.bytes += record.entry.size();
+        self.records.push_front(record);
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<QueuedRecord> {
+        let record = self.records.pop_front()?;
+        self.bytes -= record.entry.size();
+        Some(record)
+    }
+
+    /// Removes every record.
+    pub(super) fn take_all(&mut self) -> VecDeque<QueuedRecord> {
+        self.bytes = 0;
+        std::mem::take(&mut self.records)
+    }
+
+    /// Removes the records for which `take` is true.
+    pub(super) fn extract(&mut self, mut take: impl FnMut(&QueuedRecord) -> bool) -> VecDeque<QueuedRecord> {
+        // Mostly there are none, and then nothing is moved.
+        if !self.records.iter().any(&mut take) {
+            return VecDeque::new();
+        }
+        let (taken, kept): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.records).into_iter().partition(|record| take(record));
+        self.records = kept;
+        self.bytes -= taken.iter().map(|record| record.entry.size()).sum::<usize>();
+        taken
+    }
+
+    /// The earliest time at which the queue may send its next batch item; `None` if that depends on an answer, or if it is
+    /// empty. This is the one rule for when a queue may send.
+    pub(super) fn sends_at(&mut self, now: Instant) -> Option<Instant> {
+        if self.records.is_empty() || self.in_flight >= self.max_in_flight {
+            return None;
+        }
+        let limited = self.limiter.as_mut().map_or(now, |limiter| limiter.ready_at(now));
+        Some(limited.max(self.blocked_until.unwrap_or(now)))
+    }
+
+    /// Whether the queue may send a batch item now.
+    pub(super) fn may_send(&mut self, now: Instant) -> bool {
+        self.sends_at(now).is_some_and(|at| at <= now)
+    }
+
+    /// Bytes that the shard's quota has left at the moment.
+    pub(super) fn quota_left(&mut self, now: Instant) -> usize {
+        self.limiter.as_mut().map_or(0, |limiter| limiter.room(now))
+    }
+
+    /// A batch item of `bytes` bytes is sent.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        if let Some(limiter) = &mut self.limiter {
+            limiter.spend(bytes, 1);
+        }
+        self.in_flight += 1;
+    }
+
+    /// Batch items have their answers: learns the shard's rate from them, and whether to wait before the next attempt.
+    pub(super) fn answered(&mut self, tally: &Tally, now: Instant) {
+        self.in_flight -= tally.items;
+        if let Some(limiter) = &mut self.limiter {
+            limiter.accepted(now, tally.bytes, tally.stored);
+            if tally.throttled > 0 {
+                limiter.refused(now, tally.throttled);
+            }
+        }
+        if tally.stored > 0 {
+            self.backoff.reset();
+            (self.failing_since, self.last_error, self.blocked_until) = (None, None, None);
+        }
+        if let Some(error) = &tally.failure {
+            tracing::debug!(%error, "sending again");
+            // Records that were sent before the queue was blocked say nothing new.
+            if self.blocked_until.is_none_or(|until| until <= now) {
+                self.blocked_until = Some(now + self.backoff.draw());
+            }
+            if tally.stored == 0 {
+                self.failing_since.get_or_insert(now);
+            }
+            self.last_error = Some(error.clone());
         }
     }
 
-    /// Everything that is ready, lane by lane.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Pending> {
-        self.active.clear();
-        self.lanes.iter_mut().flat_map(|lane| {
-            (lane.ready_bytes, lane.is_active) = (0, false);
-            std::mem::take(&mut lane.ready)
-        })
+    /// Removes the records whose next attempt would come later than `deadline` after their first failure, or after the
+    /// shard's. Nothing is sent before `resumes_at`, whatever the shard.
+    pub(super) fn take_expired(
+        &mut self,
+        deadline: Duration,
+        resumes_at: Option<Instant>,
+        now: Instant,
+    ) -> Option<(VecDeque<QueuedRecord>, Error)> {
+        let error = self.last_error.as_ref()?;
+        let next_attempt = self.blocked_until.max(resumes_at).unwrap_or(now);
+        let wait = next_attempt.saturating_duration_since(now);
+        let is_late = |since: Instant| now.saturating_duration_since(since).saturating_add(wait) >= deadline;
+        let queue_since = self.failing_since;
+        // Records that have failed stand in front.
+        let mut failing = self.records.iter().map_while(|record| record.state.failing_since);
+        if !queue_since.is_some_and(is_late) && !failing.any(is_late) {
+            return None;
+        }
+        let error = error.clone();
+        let expired = self.extract(|record| {
+            record.state.failing_since.is_some_and(is_late)
+                || queue_since.is_some_and(|since| is_late(since.max(record.state.submitted_at)))
+        });
+        (!expired.is_empty()).then_some((expired, error))
+    }
+
+    /// What is known of the shard's rate, for a queue that takes the place of this one.
+    pub(super) fn take_limiter(&mut self) -> Option<Pace> {
+        self.limiter.take()
     }
 }

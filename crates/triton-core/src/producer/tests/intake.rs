@@ -15,9 +15,9 @@ fn options() -> ProducerOptions {
 async fn a_record_waits_for_company_no_longer_than_it_lingers() {
     let (producer, scripted) = Scripted::shared(Limits::KINESIS, stores_all(), options());
     let started = Instant::now();
-    let first = producer.put(entry("a/1")).await.unwrap();
+    let first = producer.submit(entry("a/1")).await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let second = producer.put(entry("b/1")).await.unwrap();
+    let second = producer.submit(entry("b/1")).await.unwrap();
     first.await.unwrap();
     second.await.unwrap();
     assert_eq!(scripted.calls(), [vec!["a/1", "b/1"]]);
@@ -28,7 +28,7 @@ async fn a_record_waits_for_company_no_longer_than_it_lingers() {
 async fn without_linger_and_in_put_all_nothing_waits() {
     let (producer, _) = Scripted::shared(Limits::KINESIS, stores_all(), options().with_linger(Duration::ZERO));
     let started = Instant::now();
-    producer.put(entry("a/1")).await.unwrap().await.unwrap();
+    producer.submit(entry("a/1")).await.unwrap().await.unwrap();
     assert_eq!(started.elapsed(), Duration::ZERO);
     let (producer, _) = Scripted::shared(Limits::KINESIS, stores_all(), options());
     producer.put_all([entry("a/1")]).await.remove(0).unwrap();
@@ -39,7 +39,7 @@ async fn without_linger_and_in_put_all_nothing_waits() {
 async fn where_one_call_is_made_at_a_time_nothing_lingers() {
     let (producer, _) = Scripted::shared(in_order(), stores_all(), options());
     let started = Instant::now();
-    producer.put(entry("a/1")).await.unwrap().await.unwrap();
+    producer.submit(entry("a/1")).await.unwrap().await.unwrap();
     assert_eq!(started.elapsed(), Duration::ZERO);
 }
 
@@ -50,7 +50,7 @@ async fn a_full_call_does_not_linger() {
     let started = Instant::now();
     let mut tickets = Vec::new();
     for n in 0..10 {
-        tickets.push(producer.put(entry(&format!("k{n}/1"))).await.unwrap());
+        tickets.push(producer.submit(entry(&format!("k{n}/1"))).await.unwrap());
     }
     for ticket in tickets {
         ticket.await.unwrap();
@@ -63,34 +63,36 @@ async fn a_full_call_does_not_linger() {
 async fn who_waits_for_the_budget_ends_the_linger_and_is_let_in() {
     // Room for two records of 3 bytes and their key.
     let budget = Budget::new(2 * (200 + 4));
-    let options = options().with_budget(budget.clone()).with_linger(Duration::from_secs(3600));
-    let (producer, _) = Scripted::shared(Limits::KINESIS, stores_all(), options);
+    let options = options().with_linger(Duration::from_secs(3600));
+    let (producer, _) =
+        Scripted::built(Limits::KINESIS, stores_all(), |with| with.options(options).budget(budget.clone()));
     let started = Instant::now();
     for n in 0..100 {
-        drop(producer.put(entry(&format!("{}/1", n % 10))).await.unwrap());
+        drop(producer.submit(entry(&format!("{}/1", n % 10))).await.unwrap());
     }
     assert!(started.elapsed() < Duration::from_secs(1));
-    let closed = producer.close().await;
-    assert_eq!((closed.sent, closed.failed), (100, 0));
+    let closed = producer.close().await.unwrap();
+    assert_eq!((closed.acknowledged, closed.failed), (100, 0));
     assert!(budget.peak() <= budget.bytes() && budget.used() == 0, "{budget:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn try_put_gives_back_what_there_is_no_room_for() {
-    let options = options().with_budget(Budget::new(300)).with_linger(Duration::from_secs(3600));
-    let (producer, _) = Scripted::shared(Limits::KINESIS, stores_all(), options);
-    let ticket = producer.try_put(entry("a/1")).unwrap();
-    let Err(TryPutError::Full(back)) = producer.try_put(entry("b/1")) else { panic!("there is no room") };
-    assert_eq!(*back, entry("b/1"));
+async fn try_submit_gives_back_what_there_is_no_room_for() {
+    let options = options().with_linger(Duration::from_secs(3600));
+    let (producer, _) =
+        Scripted::built(Limits::KINESIS, stores_all(), |with| with.options(options).budget(Budget::new(300)));
+    let ticket = producer.try_submit(entry("a/1")).unwrap();
+    let Err(TrySubmitError::Full(back)) = producer.try_submit(entry("b/1")) else { panic!("there is no room") };
+    assert_eq!(back, entry("b/1"));
     ticket.await.unwrap();
     tokio::task::yield_now().await;
-    drop(producer.try_put(*back).unwrap());
+    drop(producer.try_submit(back).unwrap());
 }
 
 #[test]
-fn try_put_outside_a_runtime_is_refused_and_does_not_panic() {
+fn try_submit_outside_a_runtime_is_refused_and_does_not_panic() {
     let (producer, _) = Scripted::shared(Limits::KINESIS, stores_all(), options());
-    assert!(matches!(producer.try_put(entry("a/1")), Err(TryPutError::Refused(Error::Invalid { .. }))));
+    assert!(matches!(producer.try_submit(entry("a/1")), Err(TrySubmitError::Refused(_, _))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,13 +103,13 @@ async fn a_flush_waits_for_what_was_accepted_before_it_and_for_nothing_else() {
     });
     let (producer, _) = Scripted::shared(Limits::KINESIS, answer, options().with_linger(Duration::from_secs(60)));
     let producer = Arc::new(producer);
-    let ticket = producer.put(entry("a/1")).await.unwrap();
+    let ticket = producer.submit(entry("a/1")).await.unwrap();
     let flushing = tokio::spawn({
         let producer = Arc::clone(&producer);
         async move { producer.flush().await }
     });
     tokio::task::yield_now().await;
-    let later = tokio::spawn(producer.put(entry("b/1")).await.unwrap());
+    let later = tokio::spawn(producer.submit(entry("b/1")).await.unwrap());
     flushing.await.unwrap();
     assert!(futures_util::FutureExt::now_or_never(ticket).unwrap().is_ok(), "it has its outcome");
     producer.flush().await;
@@ -120,8 +122,9 @@ async fn a_flush_waits_for_what_was_accepted_before_it_and_for_nothing_else() {
 async fn a_dropped_producer_tells_each_ticket_and_gives_its_budget_back() {
     let answer: Answer = Box::new(|_, entries| Ok(entries.iter().map(|_| Err(throttled())).collect()));
     let budget = Budget::new(1 << 20);
-    let (producer, scripted) = Scripted::shared(Limits::KINESIS, answer, options().with_budget(budget.clone()));
-    let ticket = producer.put(entry("a/1")).await.unwrap();
+    let (producer, scripted) =
+        Scripted::built(Limits::KINESIS, answer, |with| with.options(options()).budget(budget.clone()));
+    let ticket = producer.submit(entry("a/1")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!scripted.calls().is_empty());
     drop(producer);
@@ -138,14 +141,15 @@ async fn what_fails_is_handed_to_the_hook_and_counted() {
         let refused = || Err(Error::Invalid { problem: "no".into() });
         Ok(entries.iter().map(|entry| if entry.data == "b/1" { refused() } else { stored() }).collect())
     });
-    let options = options().with_on_failed(move |failed| hook.lock().unwrap().push(failed));
-    let (producer, _) = Scripted::shared(Limits::KINESIS, answer, options);
+    let (producer, _) = Scripted::built(Limits::KINESIS, answer, |with| {
+        with.options(options()).on_failed(move |failed| hook.lock().unwrap().push(failed))
+    });
     let huge = PutEntry::new(PartitionKey::new("c").unwrap(), vec![0; 2 << 20]);
     for entry in [entry("a/1"), entry("b/1"), huge] {
-        drop(producer.put(entry).await.unwrap());
+        drop(producer.submit(entry).await.unwrap());
     }
-    let closed = producer.close().await;
-    assert_eq!((closed.sent, closed.failed), (1, 2));
+    let closed = producer.close().await.unwrap();
+    assert_eq!((closed.acknowledged, closed.failed), (1, 2));
     let failed = failed.lock().unwrap();
     let errors: Vec<String> = failed.iter().map(|failed| failed.error.to_string()).collect();
     assert_eq!(errors.len(), 2);
@@ -170,7 +174,7 @@ async fn a_client_that_panics_fails_its_call_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn a_linger_without_end_is_ended_by_a_flush() {
     let (producer, _) = Scripted::shared(Limits::KINESIS, stores_all(), options().with_linger(Duration::MAX));
-    let ticket = producer.put(entry("a/1")).await.unwrap();
+    let ticket = producer.submit(entry("a/1")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     producer.flush().await;
     ticket.await.unwrap();
@@ -180,14 +184,15 @@ async fn a_linger_without_end_is_ended_by_a_flush() {
 fn nobody_waits_for_a_runtime_that_is_gone() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let budget = Budget::new(1 << 20);
-    let options = options().with_linger(Duration::from_secs(3600)).with_budget(budget.clone());
-    let (producer, _) = Scripted::shared(Limits::KINESIS, stores_all(), options);
+    let options = options().with_linger(Duration::from_secs(3600));
+    let (producer, _) =
+        Scripted::built(Limits::KINESIS, stores_all(), |with| with.options(options).budget(budget.clone()));
     let first = runtime();
     let (mut taken, mut not_taken) = (None, None);
     first.block_on(async {
-        taken = producer.put(entry("a/1")).await.ok();
+        taken = producer.submit(entry("a/1")).await.ok();
         tokio::task::yield_now().await;
-        not_taken = producer.put(entry("b/1")).await.ok();
+        not_taken = producer.submit(entry("b/1")).await.ok();
     });
     let (taken, not_taken) = (taken.unwrap(), not_taken.unwrap());
     drop(first);
@@ -198,10 +203,10 @@ fn nobody_waits_for_a_runtime_that_is_gone() {
             assert_eq!(budget.used(), 0);
             producer.flush().await;
             assert!(producer.put_all([entry("c/1")]).await.remove(0).is_ok(), "it works on where it is used next");
-            producer.close().await
+            producer.close().await.unwrap()
         };
         let closed = tokio::time::timeout(Duration::from_secs(5), all).await.unwrap();
-        assert_eq!(closed.sent, 1);
+        assert_eq!(closed.acknowledged, 1);
     });
 }
 
@@ -213,10 +218,10 @@ fn who_closes_a_producer_that_never_started_is_told_of_every_record() {
     let retry = RetryPolicy::default().with_deadline(Duration::ZERO);
     #[expect(clippy::disallowed_methods, reason = "a hook that takes its time, whatever the clock")]
     let slow = |_| std::thread::sleep(Duration::from_millis(50));
-    let producer = Producer::new(Arc::new(client), options().with_retry(retry).with_on_failed(slow));
+    let producer = Producer::builder(Arc::new(client)).options(options().with_retry(retry)).on_failed(slow).build();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let tickets = runtime.block_on(async {
-        let tickets = [producer.put(entry("a/1")).await.unwrap(), producer.put(entry("b/1")).await.unwrap()];
+        let tickets = [producer.submit(entry("a/1")).await.unwrap(), producer.submit(entry("b/1")).await.unwrap()];
         tokio::task::yield_now().await;
         tickets
     });
@@ -229,7 +234,7 @@ fn who_closes_a_producer_that_never_started_is_told_of_every_record() {
         });
     });
     let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let closed = other.block_on(producer.close());
+    let closed = other.block_on(producer.close()).unwrap();
     driving.join().unwrap();
     assert_eq!(closed.failed, 2);
 }
@@ -240,11 +245,12 @@ async fn a_hook_that_panics_costs_nobody_an_outcome() {
         let refused = || Err(Error::Invalid { problem: "no".into() });
         Ok(entries.iter().map(|entry| if entry.data == "b/1" { refused() } else { stored() }).collect())
     });
-    let (producer, _) = Scripted::shared(Limits::KINESIS, answer, options().with_on_failed(|_| panic!("planted")));
+    let (producer, _) =
+        Scripted::built(Limits::KINESIS, answer, |with| with.options(options()).on_failed(|_| panic!("planted")));
     let outcomes = producer.put_all(["a/1", "b/1", "c/1"].map(entry)).await;
     assert!(outcomes[0].is_ok() && matches!(outcomes[1], Err(Error::Invalid { .. })) && outcomes[2].is_ok());
-    let closed = producer.close().await;
-    assert_eq!((closed.sent, closed.failed), (2, 1));
+    let closed = producer.close().await.unwrap();
+    assert_eq!((closed.acknowledged, closed.failed), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -112,7 +112,7 @@ async fn a_shard_that_refuses_everything_holds_nobody_else_up() {
     let shards = client.stream.shards().await.unwrap();
     for entry in numbered(400, 100) {
         let is_stuck = shards[2].hash_key_range.contains(entry.hash_key());
-        let ticket = producer.put(entry).await.unwrap();
+        let ticket = producer.submit(entry).await.unwrap();
         if is_stuck { stuck.push(ticket) } else { through.push(ticket) }
     }
     assert!(!stuck.is_empty());
@@ -225,12 +225,12 @@ async fn a_record_lingers_no_longer_for_what_another_shard_refuses() {
     let (stuck, free): (Vec<_>, Vec<_>) =
         numbered(100, 100).into_iter().partition(|entry| shards[2].hash_key_range.contains(entry.hash_key()));
     let producer = producer(&client, ProducerOptions::default());
-    drop(producer.put(stuck[0].clone()).await.unwrap());
+    drop(producer.submit(stuck[0].clone()).await.unwrap());
     for entry in free {
         // At whatever point of the other one's wait.
         tokio::time::sleep(Duration::from_millis(713)).await;
         let started = Instant::now();
-        producer.put(entry).await.unwrap().await.unwrap();
+        producer.submit(entry).await.unwrap().await.unwrap();
         assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
     }
 }
@@ -277,13 +277,13 @@ async fn what_a_shard_has_no_room_for_ends_nobody_elses_linger() {
         numbered(8000, 8000).into_iter().partition(|entry| shards[2].hash_key_range.contains(entry.hash_key()));
     let producer = producer(&client, ProducerOptions::default());
     for entry in stuck {
-        drop(producer.put(entry).await.unwrap());
+        drop(producer.submit(entry).await.unwrap());
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
     let before = client.calls.lock().unwrap().len();
     for entry in free.into_iter().take(200) {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        drop(producer.put(entry).await.unwrap());
+        drop(producer.submit(entry).await.unwrap());
     }
     let calls = client.calls.lock().unwrap().len() - before;
     assert!((15..40).contains(&calls), "{calls} calls in a second");
