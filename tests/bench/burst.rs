@@ -50,7 +50,7 @@ async fn burst(tickets: &str) -> Result<()> {
     let mut held = VecDeque::with_capacity(HELD);
     for number in 0..RECORDS {
         let key = PartitionKey::stored(format!("user-{}", number % KEYS));
-        let ticket = producer.put(PutEntry::new(key, payload.clone())).await?;
+        let ticket = producer.submit(PutEntry::new(key, payload.clone())).await?;
         match tickets {
             "awaited" => held.push_back(ticket),
             "dropped" => drop(ticket),
@@ -63,11 +63,11 @@ async fn burst(tickets: &str) -> Result<()> {
         }
     }
     let budget = producer.budget().clone();
-    let closed = producer.close().await;
+    let closed = producer.close().await?;
     for ticket in held {
         ticket.await?;
     }
-    ensure!((closed.sent, closed.failed) == (RECORDS, 0), "{closed:?}");
+    ensure!((closed.acknowledged, closed.failed) == (RECORDS, 0), "{closed:?}");
     ensure!(budget.peak() <= budget.bytes() && budget.used() == 0, "{budget:?}, {} at most", budget.peak());
     println!("{}", budget.peak() as f64 / budget.bytes() as f64);
     Ok(())

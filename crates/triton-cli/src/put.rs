@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use triton_core::memory::Memory;
 use triton_core::{
-    Budget, Error, Limits, ProducerOptions, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket,
+    Budget, Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket,
 };
 
 use crate::args::{Global, PutArgs};
@@ -58,7 +58,7 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
     let reading = tokio::task::spawn_blocking(move || input.read(&chunks));
 
     let mut put = Put {
-        stream: Arc::new(stream),
+        stream,
         signals: signals.clone(),
         stop: Some(stop),
         progress: Progress::new(global),
@@ -97,8 +97,7 @@ async fn open(global: &Global, config: &StreamConfig, is_dry_run: bool) -> Resul
         true => Arc::new(Memory::new().stream(&config.name, 1)?),
         false => backend::open(global, config).await?,
     };
-    let options = ProducerOptions::default().with_aggregation(config.aggregate).with_budget(Budget::new(BUDGET));
-    let stream = Stream::with_options(config, client, options);
+    let stream = Stream::builder(config, client).budget(Budget::new(BUDGET)).build();
     let limits = stream.producer().limits().await?;
     Ok((stream, limits))
 }
@@ -114,7 +113,7 @@ fn with_flags(config: StreamConfig, args: &PutArgs) -> StreamConfig {
 }
 
 struct Put {
-    stream: Arc<Stream>,
+    stream: Stream,
     signals: Signals,
     /// Dropping it ends the reading of input.
     stop: Option<Stop>,
@@ -152,7 +151,7 @@ impl Put {
             }
         }
         // Nothing more comes: what is there does not wait for company.
-        let stream = Arc::clone(&self.stream);
+        let stream = self.stream.clone();
         let (_, settled) = tokio::join!(stream.producer().flush(), self.settle_all());
         settled?;
         self.progress.finish();
@@ -188,7 +187,7 @@ impl Put {
         }
         self.chunk = chunk.into();
         while let Some(entry) = self.chunk.front().filter(|_| self.failed.error.is_none()) {
-            let ticket = self.stream.producer().put(entry.clone()).await?;
+            let ticket = self.stream.producer().submit(entry.clone()).await?;
             self.bytes_on_their_way += cost(entry);
             self.on_their_way.extend(self.chunk.pop_front().map(|entry| (entry, ticket)));
         }
@@ -268,9 +267,7 @@ impl Put {
     async fn finish(self) -> Result<()> {
         let (taken, name) = (self.taken, self.stream.config().logical_name.clone());
         // Else the process may end before the stream's file is closed, and leave its log for the next to take in.
-        if let Some(stream) = Arc::into_inner(self.stream) {
-            stream.close().await;
-        }
+        self.stream.close().await?;
         if self.is_dry_run {
             exit::note(&format!("{taken} records are fit for '{name}'; nothing was put"));
             return Ok(());

@@ -20,7 +20,6 @@ fn options(producing: &Producing) -> ProducerOptions {
     options
         .with_retry(retry)
         .with_linger(producing.linger)
-        .with_budget(Budget::new(producing.budget))
         .with_ordering(if producing.is_ordered { KeyOrder::PerKey } else { KeyOrder::Relaxed })
         .with_aggregation(producing.is_aggregated)
 }
@@ -29,9 +28,8 @@ fn options(producing: &Producing) -> ProducerOptions {
 pub(crate) async fn produce(kinesis: Arc<Kinesis>, scenario: Arc<Scenario>, producer: u32) {
     let started = Instant::now();
     let client = Arc::new(Handle::producer(&kinesis));
-    let options = options(&scenario.producing);
-    let budget = options.budget.clone();
-    let putting = Producer::new(client, options);
+    let budget = Budget::new(scenario.producing.budget);
+    let putting = Producer::builder(client).options(options(&scenario.producing)).budget(budget.clone()).build();
     let mut waiting = JoinSet::new();
     let (mut handed, mut largest) = (0, 0);
     for (id, put) in (0..).zip(scenario.plan.iter()).filter(|(_, put)| put.producer == producer) {
@@ -39,7 +37,7 @@ pub(crate) async fn produce(kinesis: Arc<Kinesis>, scenario: Arc<Scenario>, prod
         kinesis.watch(|watch, _| watch.puts.handed(id, &mut watch.log));
         handed += 1;
         largest = largest.max(put.entry.size() + RECORD_OVERHEAD);
-        let accepted = putting.put(put.entry.clone()).await;
+        let accepted = putting.submit(put.entry.clone()).await;
         kinesis.watch(|watch, _| watch.puts.accepted(id, &watch.log));
         let kinesis = Arc::clone(&kinesis);
         waiting.spawn(async move {
@@ -57,7 +55,7 @@ pub(crate) async fn produce(kinesis: Arc<Kinesis>, scenario: Arc<Scenario>, prod
     let closed = putting.close().await;
     while waiting.join_next().await.is_some() {}
     kinesis.watch(|watch, _| {
-        if closed.sent + closed.failed != handed {
+        if !closed.as_ref().is_ok_and(|closed| closed.acknowledged + closed.failed + closed.unknown == handed) {
             watch.log.violated(1, || format!("{closed:?} of {handed} puts"));
         }
         let most = budget.bytes().max(largest);
@@ -91,10 +89,12 @@ impl Saturated {
     pub(crate) fn start(kinesis: &Arc<Kinesis>, saturating: Saturating) -> Self {
         let options = ProducerOptions::default()
             .with_seed(1)
-            .with_budget(Budget::new(saturating.budget))
             .with_ordering(if saturating.is_ordered { KeyOrder::PerKey } else { KeyOrder::Relaxed })
             .with_aggregation(saturating.is_aggregated);
-        let producer = Producer::new(Arc::new(Handle::producer(kinesis)), options);
+        let producer = Producer::builder(Arc::new(Handle::producer(kinesis)))
+            .options(options)
+            .budget(Budget::new(saturating.budget))
+            .build();
         Self { producer, put: 0, times: JoinSet::new() }
     }
 
@@ -102,7 +102,7 @@ impl Saturated {
     pub(crate) async fn put(&mut self, entry: PutEntry) {
         let put_at = Instant::now();
         self.put += 1;
-        if let Ok(ticket) = self.producer.put(entry).await
+        if let Ok(ticket) = self.producer.submit(entry).await
             && self.put.is_multiple_of(SAMPLED)
         {
             self.times.spawn(async move {
@@ -120,7 +120,8 @@ impl Saturated {
     /// The time within which 99 of 100 had their receipt, and the most bytes that were counted.
     pub(crate) async fn finish(mut self) -> (Duration, usize) {
         let peak = self.producer.budget().peak();
-        self.producer.close().await;
+        // Its summary is of no interest: what was refused is counted by the stream.
+        drop(self.producer.close().await);
         let mut times: Vec<Duration> = Vec::with_capacity(self.times.len());
         while let Some(time) = self.times.join_next().await {
             times.extend(time);

@@ -242,7 +242,7 @@ async fn tail(stream: &Stream) -> Result<()> {
 /// then for how long the records of a put to every shard take to arrive.
 async fn idle(stream: &Stream) -> Result<()> {
     let started = Instant::now();
-    let mut reader = stream.from_latest().await?;
+    let mut reader = stream.read_from(Start::Latest).await?;
     let (start, start_cpu) = (started.elapsed(), cpu());
     // Each shard's first poll is behind it.
     tokio::time::sleep(Duration::from_secs(2)).await;
