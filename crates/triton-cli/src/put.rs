@@ -17,9 +17,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use triton_core::memory::Memory;
-use triton_core::{
-    Budget, Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket,
-};
+use triton_core::{Budget, Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket};
 
 use crate::args::{Global, PutArgs};
 use crate::backend;

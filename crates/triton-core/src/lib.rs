@@ -75,7 +75,9 @@ pub use self::backend::{Batch, CreateOptions, Limits, Quota, ShardReader, Stream
 pub use self::config::{Backend, Config, StreamConfig};
 pub use self::consumer::reader::{Reader, StopHandle, Typed, TypedReader};
 pub use self::consumer::{ReaderOptions, Start};
-pub use self::error::{Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, Result, Size, TrySubmitError};
+pub use self::error::{
+    Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, Result, Size, TrySubmitError,
+};
 pub use self::flow::budget::Budget;
 pub use self::flow::retry::RetryPolicy;
 pub use self::model::hash_key::{HashKey, HashKeyRange};

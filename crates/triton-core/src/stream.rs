@@ -15,9 +15,7 @@ use crate::consumer::{ReaderOptions, Start};
 use crate::error::{Error, Result, TrySubmitError};
 use crate::flow::budget::Budget;
 use crate::flow::seed;
-use crate::producer::{
-    CloseSummary, FailedPut, Producer, ProducerBuilder, ProducerOptions, ProducerStats, Ticket,
-};
+use crate::producer::{CloseSummary, FailedPut, Producer, ProducerBuilder, ProducerOptions, ProducerStats, Ticket};
 use crate::record::{Encoder, KeySource, PutEntry, PutReceipt};
 
 /// A stream under its logical name: encodes, puts and reads.

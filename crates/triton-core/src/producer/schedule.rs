@@ -155,9 +155,9 @@ impl Schedule {
         let queue_settings =
             QueueSettings { write_quota: limits.write_quota, retry: options.retry, max_in_flight, origin: now };
         // A stream that distributes its records has the quota of all its shards.
-        let open = shards.filter(|_| !limits.routes_by_key).map_or(0, |shards| {
-            shards.iter().filter(|shard| shard.is_open()).count()
-        });
+        let open = shards
+            .filter(|_| !limits.routes_by_key)
+            .map_or(0, |shards| shards.iter().filter(|shard| shard.is_open()).count());
         let mut queues = ShardQueues::single(open, queue_settings, &mut random);
         if let Some(routing) = routing {
             queues.reroute(routing, &mut random, now);

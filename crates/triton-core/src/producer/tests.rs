@@ -1,5 +1,6 @@
 //! Faults that no server shows on demand, by a client that answers from a script.
 
+mod closing;
 mod intake;
 mod shards;
 

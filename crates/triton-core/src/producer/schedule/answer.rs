@@ -76,8 +76,8 @@ impl Schedule {
 
     fn stored(&mut self, item: BatchItem, entry: PutEntry, receipt: PutReceipt, is_current: bool) {
         let expected = if is_current { self.queues.shard(item.queue) } else { None };
-        let is_misrouted = expected.is_some_and(|expected| *expected != receipt.shard_id)
-            || (!is_current && self.settings.aggregates);
+        let is_misrouted =
+            expected.is_some_and(|expected| *expected != receipt.shard_id) || (!is_current && self.settings.aggregates);
         if is_misrouted {
             self.listing.request();
         }

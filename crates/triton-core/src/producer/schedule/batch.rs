@@ -155,7 +155,8 @@ impl<'a> BatchBuilder<'a> {
             packed.extend(queue.pop_front().map(in_flight));
         }
         let entry = packer.finish()?;
-        let records = if packed.len() == 1 { ItemRecords::One(packed.pop()?.state) } else { ItemRecords::Packed(packed) };
+        let records =
+            if packed.len() == 1 { ItemRecords::One(packed.pop()?.state) } else { ItemRecords::Packed(packed) };
         Some((entry, records))
     }
 }
