@@ -426,4 +426,72 @@ mod tests {
             }
         }
     }
+
+    fn clicks(extra: &str, options: ProducerOptions) -> Stream {
+        let text = format!("clicks: {{name: clicks, partition_key: user{extra}}}");
+        let config = Config::parse(&text, "triton.yaml").unwrap();
+        let client = Memory::new().stream("clicks", 2).unwrap();
+        Stream::with_options(config.stream("clicks").unwrap(), Arc::new(client), options)
+    }
+
+    /// How many records of ten are read from aggregates.
+    async fn aggregated(stream: &Stream) -> usize {
+        let records: Vec<_> = (0..10).map(|n| json!({"user": "one", "n": n})).collect();
+        assert!(stream.put_many(&records).await.iter().all(Result::is_ok));
+        let to_the_end = ReaderOptions::default().with_until_caught_up(true);
+        let mut reader = stream.reader(Start::All, to_the_end).await.unwrap();
+        let mut aggregated = 0;
+        while let Some(record) = reader.next().await {
+            aggregated += usize::from(record.unwrap().sub_sequence_number.is_some());
+        }
+        aggregated
+    }
+
+    #[tokio::test]
+    async fn options_keep_the_aggregation_of_the_config_unless_they_decide_it() {
+        let options = ProducerOptions::default().with_linger(Duration::from_millis(1));
+        for (extra, options, expected) in [
+            (", aggregate: true", options.clone(), 10),
+            (", aggregate: true", options.clone().with_aggregation(false), 0),
+            ("", options.clone(), 0),
+            ("", options.with_aggregation(true), 10),
+        ] {
+            assert_eq!(aggregated(&clicks(extra, options.clone())).await, expected, "{extra}, {options:?}");
+        }
+    }
+
+    /// A value that submits another one while it is encoded.
+    struct Nested<'a>(&'a Stream);
+
+    impl Serialize for Nested<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+            drop(self.0.try_submit(&json!({"user": "inner"})).unwrap());
+            json!({"user": "outer"}).serialize(serializer)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_may_use_the_stream_while_it_is_encoded() {
+        let stream = clicks("", ProducerOptions::default());
+        let ticket = stream.submit(&Nested(&stream)).await.unwrap();
+        stream.put_many(&[Nested(&stream)]).await.remove(0).unwrap();
+        ticket.await.unwrap();
+        assert_eq!(stream.close().await.unwrap().acknowledged, 4);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_submitted_now_is_given_back() {
+        let stream = clicks("", ProducerOptions::default());
+        let keyless = json!({"n": 1});
+        let error = stream.try_submit(&keyless).unwrap_err();
+        assert_eq!(error.to_string(), stream.encode(&keyless).unwrap_err().to_string());
+        assert_eq!(*error.into_inner(), keyless);
+        let click = json!({"user": 7});
+        stream.try_submit(&click).unwrap().await.unwrap();
+        let other = stream.clone();
+        assert_eq!(other.close().await.unwrap().acknowledged, 1);
+        assert!(matches!(stream.try_submit(&click), Err(TrySubmitError::Closed(back)) if *back == click));
+        assert!(matches!(stream.submit(&click).await, Err(Error::Closed { .. })));
+        assert_eq!(stream.stats().acknowledged, 1);
+    }
 }
