@@ -258,14 +258,16 @@ fn a_close_that_its_runtime_cuts_off_is_an_error_for_every_caller() {
     let held = Held::new();
     let (producer, failed) = held.hooked();
     let first = runtime();
-    let ticket = first.block_on(async {
-        let ticket = producer.submit(entry("a/1")).await.unwrap();
+    let tickets = first.block_on(async {
+        let tickets = submit(&producer, &["a/1"]).await;
         assert!(tokio::time::timeout(Duration::from_millis(50), producer.close()).await.is_err());
-        ticket
+        tickets
     });
     drop(first);
     runtime().block_on(async {
-        assert!(may_have_written(ticket.await));
+        for ticket in tickets {
+            assert!(may_have_written(ticket.await));
+        }
         for _ in 0..2 {
             assert!(matches!(producer.close().await, Err(Error::Closed { may_have_written: true })));
         }
