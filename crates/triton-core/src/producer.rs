@@ -110,7 +110,7 @@ impl Producer {
         Self::builder(client).options(options).build()
     }
 
-    /// Makes a producer that is given more than options: a budget, a hook.
+    /// A builder, which takes live handles beside the options: a budget, a hook for failures.
     pub fn builder(client: Arc<dyn StreamClient>) -> ProducerBuilder {
         ProducerBuilder::new(client)
     }
@@ -128,7 +128,7 @@ impl Producer {
         let reserved = self.reserve(cost(&entry)).await;
         let mut inbox = self.open_inbox()?;
         let ticket = inbox.push(entry, reserved);
-        self.wake_for(&inbox);
+        self.wake_if_worth_it(&inbox);
         Ok(ticket)
     }
 
@@ -144,7 +144,7 @@ impl Producer {
         match self.open_inbox() {
             Ok(mut inbox) => {
                 let ticket = inbox.push(entry, reserved);
-                self.wake_for(&inbox);
+                self.wake_if_worth_it(&inbox);
                 Ok(ticket)
             }
             Err(Error::Closed { .. }) => Err(TrySubmitError::Closed(entry)),
@@ -328,7 +328,7 @@ impl Producer {
         Ok(inbox)
     }
 
-    fn wake_for(&self, inbox: &Inbox) {
+    fn wake_if_worth_it(&self, inbox: &Inbox) {
         if inbox.is_worth_a_wake() {
             self.shared().wake.notify_one();
         }

@@ -69,7 +69,7 @@ struct EncoderPool {
 }
 
 struct Encoders {
-    /// As many as were ever used at once.
+    /// At most as many as were ever used at once.
     idle: Vec<Encoder>,
     /// Seeds the next new one.
     random: StdRng,
@@ -93,7 +93,7 @@ impl EncoderPool {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `encode` with an encoder that nobody else has.
+    /// Calls `encode` with an encoder of its own.
     fn with<T>(&self, encode: impl FnOnce(&mut Encoder) -> T) -> T {
         let mut encoder = self.take();
         let encoded = encode(&mut encoder);
@@ -156,7 +156,7 @@ impl Stream {
         Self::builder(config, client).options(options).build()
     }
 
-    /// Makes a stream whose producer is given more than options: a budget, a hook.
+    /// A builder, which takes live handles for the producer beside the options: a budget, a hook for failures.
     pub fn builder(config: &StreamConfig, client: Arc<dyn StreamClient>) -> StreamBuilder {
         StreamBuilder {
             config: config.clone(),
@@ -367,7 +367,7 @@ pub struct StreamBuilder {
 }
 
 impl StreamBuilder {
-    /// How the producer works. What the options leave open, the config decides.
+    /// Options of the producer. What they leave open, the config decides.
     pub fn options(self, options: ProducerOptions) -> Self {
         Self { options, ..self }
     }

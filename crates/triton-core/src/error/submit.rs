@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Error;
 
-/// Why a record was not accepted at once. It gives back what was to be submitted.
+/// Why a record was not accepted at once. It gives the record back in every case.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum TrySubmitError<T> {
@@ -12,19 +12,19 @@ pub enum TrySubmitError<T> {
     Full(T),
     /// The producer is closed.
     Closed(T),
-    /// It can not be submitted at all: for what is wrong with it, or for want of a tokio runtime.
+    /// The record is not one that can be put, or there is no tokio runtime to put it in.
     Refused(T, Box<Error>),
 }
 
 impl<T> TrySubmitError<T> {
-    /// What was to be submitted.
+    /// The record that was not accepted.
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(value) | Self::Closed(value) | Self::Refused(value, _) => value,
         }
     }
 
-    /// The same error for another value.
+    /// The same error, giving back another form of the record.
     pub(crate) fn with<U>(self, value: U) -> TrySubmitError<U> {
         match self {
             Self::Full(_) => TrySubmitError::Full(value),

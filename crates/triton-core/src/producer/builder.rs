@@ -1,4 +1,4 @@
-//! Making a producer: options are data, and what is alive goes into the builder.
+//! Making a producer: options are plain data, and live handles go into the builder.
 
 use std::fmt;
 use std::sync::Arc;

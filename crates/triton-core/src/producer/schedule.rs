@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::backend::Limits;
 use crate::error::{Error, Result};
 use crate::model::shard::Shard;
-use crate::record::PutEntry;
+use crate::record::{PutEntry, PutReceipt};
 
 pub(super) use self::batch::BatchId;
 use self::batch::{BatchBuilder, InFlight, ItemRecords};
@@ -321,7 +321,7 @@ impl Schedule {
     }
 
     /// Gives a record its outcome.
-    fn conclude(&mut self, entry: PutEntry, state: RecordState, result: Result<crate::record::PutReceipt>) {
+    fn conclude(&mut self, entry: PutEntry, state: RecordState, result: Result<PutReceipt>) {
         self.open_flushes.closed(state.flush);
         self.report.add(entry, state.slot, result);
     }

@@ -22,11 +22,11 @@ use super::record::SubmittedRecord;
 use super::schedule::{BatchId, Schedule};
 use super::shared::{EndReason, Shared};
 
-/// Submitted records and outcomes for which memory is kept at all times; what a burst takes goes with it.
+/// Number of submitted records, and of outcomes, whose memory is kept between bursts.
 const KEPT: usize = 8_192;
 
-/// Puts until the producer is closed and every record has its outcome. Where the stream cannot be had, the records that are
-/// there fail, and what is submitted later starts a new task.
+/// Puts until the producer is closed and every record has its outcome. If the stream cannot be described, the submitted
+/// records fail, and the next record starts a new task.
 pub(super) async fn run(shared: Arc<Shared>) {
     let end = End(&shared);
     let schedule = tokio::select! {
@@ -55,7 +55,7 @@ async fn close_deadline(shared: &Shared) {
     }
 }
 
-/// Learns what the stream takes and which shards it has.
+/// Asks for the stream's limits and shards, and makes its schedule.
 async fn start(shared: &Shared) -> Result<Schedule> {
     let limits = shared.limits().await?;
     let aggregates = shared.options.aggregation == Some(true);
@@ -87,7 +87,7 @@ fn not_sent(error: Error) -> Error {
     Error::Unavailable { problem, may_have_written: false, source: Some(Arc::new(error)) }
 }
 
-/// What a call ended with.
+/// The result of a call.
 enum Answer {
     Batch(BatchId, Result<Vec<Result<PutReceipt>>>),
     Shards(Result<Vec<Shard>>),
@@ -104,8 +104,8 @@ struct Task<'a> {
     submitted: Vec<SubmittedRecord>,
 }
 
-/// What callers have asked of the task.
-struct Asked {
+/// What the callers want of the task.
+struct Requests {
     is_closed: bool,
     close_by: Option<Instant>,
 }
@@ -118,7 +118,7 @@ impl<'a> Task<'a> {
 
     async fn run(mut self) {
         loop {
-            let Asked { is_closed, close_by } = self.accept();
+            let Requests { is_closed, close_by } = self.accept();
             if close_by.is_some_and(|close_by| close_by <= Instant::now()) {
                 self.abandon();
                 return;
@@ -149,12 +149,12 @@ impl<'a> Task<'a> {
     }
 
     /// Moves what was submitted into the schedule.
-    fn accept(&mut self) -> Asked {
+    fn accept(&mut self) -> Requests {
         let mut submitted = std::mem::take(&mut self.submitted);
         let mut inbox = self.shared.inbox();
         let Inbox { records, reserved, flushes, is_urgent, is_closed, close_by, .. } = &mut *inbox;
         std::mem::swap(records, &mut submitted);
-        let asked = Asked { is_closed: *is_closed, close_by: *close_by };
+        let requests = Requests { is_closed: *is_closed, close_by: *close_by };
         self.flushes.append(flushes);
         match (&mut self.reserved, reserved.take()) {
             (Some(all), Some(reserved)) => all.merge(reserved),
@@ -170,7 +170,7 @@ impl<'a> Task<'a> {
         if submitted.capacity() <= KEPT {
             self.submitted = submitted;
         }
-        asked
+        requests
     }
 
     /// Starts the calls that may be made now. Returns when there may be more.
@@ -214,13 +214,15 @@ impl<'a> Task<'a> {
         self.shared.publish(report);
         let freed = report.freed;
         *report = Report { outcomes: std::mem::take(&mut report.outcomes), ..Report::default() };
-        report.outcomes.shrink_to(KEPT);
         if let Some(reserved) = &mut self.reserved
             && freed > 0
         {
             drop(reserved.split(freed));
         }
         self.shared.metrics.budget_used.set(self.shared.budget.used() as f64);
+        if self.schedule.is_empty() {
+            self.schedule.report().outcomes.shrink_to(KEPT);
+        }
         let oldest = self.schedule.oldest_flush();
         self.flushes.retain(|flush| oldest.is_some_and(|oldest| oldest <= flush.id));
     }
@@ -236,7 +238,7 @@ impl<'a> Task<'a> {
 }
 
 impl Drop for Task<'_> {
-    /// Each record ends, also when the task is aborted, or its runtime is shut down.
+    /// Each record ends even if the task is aborted or its runtime is shut down.
     fn drop(&mut self) {
         if !self.schedule.is_empty() {
             self.shared.inbox().cut_off += self.abandon();
@@ -244,11 +246,11 @@ impl Drop for Task<'_> {
     }
 }
 
-/// Ends what is in the inbox when the task ends without having done so: no caller waits for a task that is gone.
+/// Ends the records in the inbox when the task is dropped before it has done so: no caller waits for a task that is gone.
 struct End<'a>(&'a Shared);
 
 impl End<'_> {
-    /// Ends what is in the inbox, and the task with it: the next record starts a new one.
+    /// Ends the records in the inbox, and the task with them: the next record starts a new one.
     fn finish(self, reason: &EndReason) {
         self.0.end_submitted(reason);
         std::mem::forget(self);

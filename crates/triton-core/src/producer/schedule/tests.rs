@@ -12,7 +12,7 @@ use crate::model::shard::ShardId;
 use crate::model::shard_map::ShardMap;
 use crate::producer::outcome::Outcome;
 use crate::producer::ticket::{SlotAllocator, Ticket};
-use crate::record::{PartitionKey, PutReceipt};
+use crate::record::PartitionKey;
 
 /// A schedule, and what its caller knows.
 struct Driven {
