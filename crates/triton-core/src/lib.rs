@@ -78,8 +78,7 @@ pub use self::consumer::{ReaderOptions, Start};
 pub use self::error::{
     Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, Result, Size, TrySubmitError,
 };
-pub use self::flow::budget::Budget;
-pub use self::flow::retry::RetryPolicy;
+pub use self::flow::{Budget, RetryPolicy};
 pub use self::model::hash_key::{HashKey, HashKeyRange};
 pub use self::model::position::Position;
 pub use self::model::sequence_number::SequenceNumber;
@@ -90,5 +89,5 @@ pub use self::model::timestamp::Timestamp;
 pub use self::producer::{
     CloseSummary, FailedHook, FailedPut, KeyOrder, Producer, ProducerBuilder, ProducerOptions, ProducerStats, Ticket,
 };
-pub use self::record::{PartitionKey, PutEntry, PutReceipt, Record};
+pub use self::record::{Entries, PartitionKey, PutEntry, PutReceipt, Record};
 pub use self::stream::{Stream, StreamBuilder};

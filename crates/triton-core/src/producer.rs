@@ -34,7 +34,7 @@ use tokio::time::Instant;
 
 use crate::backend::{Limits, StreamClient};
 use crate::error::{Error, Result, TrySubmitError};
-use crate::flow::budget::{Budget, Reservation};
+use crate::flow::{Budget, Reservation};
 use crate::record::{PutEntry, PutReceipt};
 
 pub use self::builder::ProducerBuilder;
@@ -171,7 +171,7 @@ impl Producer {
     /// Puts every entry, without lingering, and returns one result per entry, in order, when all are known.
     ///
     /// One entry's failure does not keep the others from being put, except that an entry
-    /// [fails with an earlier one](Error::Withheld) of its key that may still be written.
+    /// [fails with an earlier one](Error::PredecessorFailed) of its key that may still be written.
     ///
     /// Dropping the future leaves open which entries are written.
     pub async fn put_all<I>(&self, entries: I) -> Vec<Result<PutReceipt>>

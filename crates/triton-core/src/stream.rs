@@ -13,7 +13,7 @@ use crate::config::StreamConfig;
 use crate::consumer::reader::Reader;
 use crate::consumer::{ReaderOptions, Start};
 use crate::error::{Error, Result, TrySubmitError};
-use crate::flow::budget::Budget;
+use crate::flow::Budget;
 use crate::flow::seed;
 use crate::producer::{CloseSummary, FailedPut, Producer, ProducerBuilder, ProducerOptions, ProducerStats, Ticket};
 use crate::record::{Encoder, KeySource, PutEntry, PutReceipt};
@@ -384,7 +384,7 @@ impl StreamBuilder {
 
     /// The stream.
     pub fn build(self) -> Stream {
-        let seed = self.options.seed.unwrap_or_else(seed::seed);
+        let seed = self.options.seed.unwrap_or_else(seed::random);
         let aggregation = self.options.aggregation.or(Some(self.config.aggregate));
         let options = ProducerOptions { aggregation, ..self.options };
         Stream(Arc::new(Inner {

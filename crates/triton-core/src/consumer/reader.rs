@@ -49,7 +49,7 @@ pub use self::typed::{Typed, TypedReader};
 ///
 /// Readers that share a budget wait for each other's consumers: a program that reads two streams in turn needs two budgets.
 ///
-/// # Pace
+/// # RateLimiter
 /// A shard with a backlog is read as fast as its [read quota](crate::Limits::read_quota) allows, or as fast as other
 /// readers of it leave. A shard that has caught up is polled every [`poll_interval`](ReaderOptions::poll_interval), each at
 /// a time of its own.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::backend::StreamClient;
-use crate::flow::budget::Budget;
+use crate::flow::Budget;
 
 use super::hook::{FailedHook, FailedPut};
 use super::options::ProducerOptions;

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::flow::budget::Reservation;
+use crate::flow::Reservation;
 use crate::record::PutEntry;
 
 use super::record::{FlushId, SubmittedRecord};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::flow::retry::RetryPolicy;
+use crate::flow::RetryPolicy;
 
 /// Linger unless the options say otherwise.
 const DEFAULT_LINGER: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ pub struct ProducerOptions {
     pub retry: RetryPolicy,
     /// How long a record waits for others to share a call with; 50 ms. [`put`](crate::Producer::put) and
     /// [`put_all`](crate::Producer::put_all) do not wait, and nothing does on a backend that
-    /// [keeps the order of a call](crate::Limits::keeps_order): one call is in flight at a time there, and the records of
+    /// [keeps the order of a call](crate::Limits::ordered_batches): one call is in flight at a time there, and the records of
     /// the next gather while it is.
     pub linger: Duration,
     /// The order in which records are read.

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::flow::budget::RECORD_OVERHEAD;
+use crate::flow::Budget;
 use crate::record::PutEntry;
 
 use super::ticket::AckSlot;
@@ -31,5 +31,5 @@ impl FlushId {
 
 /// Bytes that an entry counts against the budget.
 pub(super) fn cost(entry: &PutEntry) -> usize {
-    entry.size() + RECORD_OVERHEAD
+    entry.size() + Budget::RECORD_OVERHEAD
 }

@@ -21,7 +21,6 @@ mod reshard;
 mod shard_queue;
 mod shard_queues;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -31,7 +30,7 @@ use tokio::time::Instant;
 use crate::backend::Limits;
 use crate::error::{Error, Result};
 use crate::model::shard::Shard;
-use crate::record::{PutEntry, PutReceipt};
+use crate::record::{Entries, PutEntry, PutReceipt};
 
 pub(super) use self::batch::BatchId;
 use self::batch::{BatchBuilder, InFlight, ItemRecords};
@@ -105,7 +104,7 @@ pub(super) struct Schedule {
 #[derive(Default)]
 pub(super) struct Poll {
     /// Batches to send; each has to be [answered](Schedule::answered).
-    pub(super) batches: Vec<(BatchId, Arc<Vec<PutEntry>>)>,
+    pub(super) batches: Vec<(BatchId, Entries)>,
     /// When there may be more to send. `None`: not before an answer, or before a record is accepted.
     pub(super) wake: Option<Instant>,
     /// Number of submitted records for which to accept and poll before that.
@@ -135,7 +134,7 @@ impl Schedule {
         now: Instant,
     ) -> Result<Self> {
         let wants_aggregates = options.aggregation == Some(true);
-        if wants_aggregates && !limits.routes_by_key {
+        if wants_aggregates && !limits.key_routed {
             let problem = format!(
                 "stream '{stream}' distributes its records itself (AUTO): it cannot be put to in aggregates, whose \
                  records belong to one shard"
@@ -143,11 +142,11 @@ impl Schedule {
             return Err(Error::Invalid { problem });
         }
         let mut random = StdRng::seed_from_u64(seed);
-        let routing = if limits.routes_by_key { shards.and_then(Routing::of_shards) } else { None };
+        let routing = if limits.key_routed { shards.and_then(Routing::of_shards) } else { None };
         let aggregates = wants_aggregates && routing.is_some();
         let rule = match options.ordering {
             KeyOrder::Relaxed => InFlightRule::Any,
-            KeyOrder::PerKey if limits.keeps_order => InFlightRule::OneBatch,
+            KeyOrder::PerKey if limits.ordered_batches => InFlightRule::OneBatch,
             KeyOrder::PerKey if aggregates => InFlightRule::OneAggregatePerShard,
             KeyOrder::PerKey => InFlightRule::OneRecordPerKey,
         };
@@ -156,7 +155,7 @@ impl Schedule {
             QueueSettings { write_quota: limits.write_quota, retry: options.retry, max_in_flight, origin: now };
         // A stream that distributes its records has the quota of all its shards.
         let open = shards
-            .filter(|_| !limits.routes_by_key)
+            .filter(|_| !limits.key_routed)
             .map_or(0, |shards| shards.iter().filter(|shard| shard.is_open()).count());
         let mut queues = ShardQueues::single(open, queue_settings, &mut random);
         if let Some(routing) = routing {
@@ -228,7 +227,7 @@ impl Schedule {
                 poll.wake = Some(now + NEXT_STEP);
                 break;
             };
-            let entries = Arc::clone(&batch.entries);
+            let entries = batch.entries.clone();
             poll.batches.push((self.in_flight.add(batch), entries));
         }
         // The first record starts the linger, and a full batch ends it. A record that comes now is due after its linger:
@@ -308,7 +307,7 @@ impl Schedule {
         }
         for batch in self.in_flight.drain() {
             // The call may still hold the entries.
-            for (item, entry) in batch.items.into_iter().zip(Arc::unwrap_or_clone(batch.entries)) {
+            for (item, entry) in batch.items.into_iter().zip(batch.entries.into_vec()) {
                 records.extend(item.records.into_records(entry));
             }
         }

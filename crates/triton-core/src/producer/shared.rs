@@ -10,9 +10,9 @@ use tokio::sync::{Notify, OnceCell};
 
 use crate::backend::{Limits, StreamClient};
 use crate::error::{Error, Result};
-use crate::flow::budget::Budget;
-use crate::flow::retry::{Backoff, until_done};
+use crate::flow::Budget;
 use crate::flow::seed;
+use crate::flow::{Backoff, retry};
 
 use super::hook::{FailedHook, FailedPut};
 use super::inbox::Inbox;
@@ -58,7 +58,7 @@ impl Shared {
     ) -> Self {
         Self {
             metrics: Metrics::new(client.name()),
-            random: Mutex::new(StdRng::seed_from_u64(options.seed.unwrap_or_else(seed::seed))),
+            random: Mutex::new(StdRng::seed_from_u64(options.seed.unwrap_or_else(seed::random))),
             client,
             options,
             budget,
@@ -79,7 +79,7 @@ impl Shared {
 
     /// The stream's limits, asked for once.
     pub(super) async fn limits(&self) -> Result<Limits> {
-        self.limits.get_or_try_init(|| until_done(self.backoff(), || self.client.limits())).await.copied()
+        self.limits.get_or_try_init(|| retry(self.backoff(), || self.client.limits())).await.copied()
     }
 
     pub(super) fn backoff(&self) -> Backoff {

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::flow::budget::Reservation;
-use crate::flow::retry::until_done;
+use crate::flow::Reservation;
+use crate::flow::retry;
 use crate::model::shard::Shard;
 use crate::record::PutReceipt;
 
@@ -60,8 +60,8 @@ async fn start(shared: &Shared) -> Result<Schedule> {
     let limits = shared.limits().await?;
     let aggregates = shared.options.aggregation == Some(true);
     let mut shards = None;
-    if (aggregates && limits.routes_by_key) || limits.write_quota.is_some() {
-        shards = match until_done(shared.backoff(), || shared.client.shards()).await {
+    if (aggregates && limits.key_routed) || limits.write_quota.is_some() {
+        shards = match retry(shared.backoff(), || shared.client.shards()).await {
             Ok(shards) => Some(shards),
             Err(error) if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::Throttled) => {
                 let without = if aggregates { ", and without aggregates" } else { "" };
@@ -180,7 +180,7 @@ impl<'a> Task<'a> {
             let client = Arc::clone(&self.shared.client);
             self.shared.metrics.calls.increment(1);
             self.calls.spawn(async move {
-                let answer = catch_panic(client.name(), client.put_batch(&entries)).await;
+                let answer = catch_panic(client.name(), client.put_batch(entries)).await;
                 Answer::Batch(batch, answer)
             });
         }

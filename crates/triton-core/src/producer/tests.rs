@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::Timestamp;
 use crate::backend::ShardReader;
-use crate::flow::retry::RetryPolicy;
+use crate::flow::RetryPolicy;
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
 use crate::record::Entries;

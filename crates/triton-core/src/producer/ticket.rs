@@ -19,7 +19,7 @@ pub(super) const SLOTS: usize = 256;
 ///
 /// # Errors
 /// What keeps the stream from taking the record, after the retries; [`Error::RecordTooLarge`] without any;
-/// [`Error::Withheld`] behind a record of its key that may still be written; [`Error::Closed`] if the producer ended
+/// [`Error::PredecessorFailed`] behind a record of its key that may still be written; [`Error::Closed`] if the producer ended
 /// before.
 #[must_use = "without its ticket, the outcome of the record is not reported"]
 pub struct Ticket {

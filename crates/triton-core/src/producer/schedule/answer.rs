@@ -1,7 +1,5 @@
 //! What an answer means: each record's outcome, or another attempt.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +36,7 @@ impl Schedule {
         let mut tallies: Vec<(usize, Tally)> = Vec::new();
         let mut failed = Vec::new();
         // The call has ended, and with it the other hold on the entries.
-        let entries = Arc::unwrap_or_clone(entries);
+        let entries = entries.into_vec();
         for ((item, entry), result) in items.into_iter().zip(entries).zip(results) {
             if is_current {
                 // The items of a queue stand together.

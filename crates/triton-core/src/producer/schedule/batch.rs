@@ -21,7 +21,7 @@ pub(in crate::producer) struct BatchId(u64);
 /// Entries that are sent in one call.
 pub(super) struct Batch {
     /// Shared with the call.
-    pub(super) entries: Arc<Vec<PutEntry>>,
+    pub(super) entries: Entries,
     /// What each entry carries.
     pub(super) items: Vec<BatchItem>,
     /// [Version](ShardQueues::version) of the routing that the items' queues are of.
@@ -118,7 +118,7 @@ impl<'a> BatchBuilder<'a> {
                 break;
             }
         }
-        let (entries, items, version) = (Arc::new(self.entries), self.items, queues.version());
+        let (entries, items, version) = (self.entries.into(), self.items, queues.version());
         (!items.is_empty()).then_some(Batch { entries, items, version })
     }
 
@@ -133,7 +133,7 @@ impl<'a> BatchBuilder<'a> {
             }
             let item = if self.aggregates { self.pack(queue, room) } else { one(queue) };
             let Some((entry, records)) = item else { return Exhausted::Queue };
-            queue.sent(entry.size());
+            queue.sent(entry.size(), self.now);
             self.bytes += entry.size();
             self.entries.push(entry);
             self.items.push(BatchItem { queue: index, records });

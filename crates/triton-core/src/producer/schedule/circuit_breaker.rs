@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::flow::retry::Backoff;
+use crate::flow::Backoff;
 
 /// Failed calls in a row after which it is not one shard that fails, but the way to the stream.
 const OPENS_AFTER: u32 = 3;
@@ -29,7 +29,7 @@ impl CircuitBreaker {
     pub(super) fn failed(&mut self, now: Instant) {
         self.failures += 1;
         if self.failures >= OPENS_AFTER && self.open_until.is_none_or(|until| until <= now) {
-            self.open_until = Some(now + self.backoff.draw());
+            self.open_until = Some(now + self.backoff.next_wait());
         }
     }
 

@@ -109,7 +109,7 @@ impl Schedule {
             // It was sent itself, in the same batch.
             self.conclude_failed(record, error.clone());
         } else {
-            let error = Error::Withheld { source: Box::new(error.clone()) };
+            let error = Error::PredecessorFailed { source: Box::new(error.clone()) };
             self.conclude(record.entry, record.state, Err(error));
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::flow::retry::Backoff;
+use crate::flow::Backoff;
 
 /// Least time between two listings.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ impl Listing {
     /// The shards could not be listed, and are listed again. Returns since when that fails.
     pub(super) fn failed(&mut self, now: Instant) -> Instant {
         (self.is_wanted, self.is_under_way) = (true, false);
-        self.not_before = Some(now + self.backoff.draw().max(INTERVAL));
+        self.not_before = Some(now + self.backoff.next_wait().max(INTERVAL));
         *self.failing_since.get_or_insert(now)
     }
 

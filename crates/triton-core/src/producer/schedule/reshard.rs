@@ -31,7 +31,7 @@ impl Schedule {
     /// The shards were listed: routes every queued record by them, and settles the misrouted aggregates.
     pub(in crate::producer) fn shards(&mut self, shards: &[Shard], now: Instant) {
         self.listing.succeeded(now);
-        if self.settings.limits.routes_by_key
+        if self.settings.limits.key_routed
             && let Some(routing) = Routing::of_shards(shards)
         {
             let records = self.queues.reroute(routing, &mut self.random, now);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::flow::rate_limiter::Pace;
-use crate::flow::retry::Backoff;
+use crate::flow::Backoff;
+use crate::flow::rate_limiter::RateLimiter;
 use crate::record::PutReceipt;
 
 use super::record::QueuedRecord;
@@ -18,7 +18,7 @@ pub(super) struct ShardQueue {
     records: VecDeque<QueuedRecord>,
     /// Bytes of their payloads and keys.
     bytes: usize,
-    limiter: Option<Pace>,
+    limiter: Option<RateLimiter>,
     /// Batch items that have no answer yet, and how many there may be.
     in_flight: usize,
     max_in_flight: usize,
@@ -66,7 +66,7 @@ impl Tally {
 
 impl ShardQueue {
     /// An empty queue.
-    pub(super) fn new(limiter: Option<Pace>, backoff: Backoff, max_in_flight: usize) -> Self {
+    pub(super) fn new(limiter: Option<RateLimiter>, backoff: Backoff, max_in_flight: usize) -> Self {
         Self {
             records: VecDeque::new(),
             bytes: 0,
@@ -145,13 +145,13 @@ impl ShardQueue {
 
     /// Bytes that the shard's quota has left at the moment.
     pub(super) fn quota_left(&mut self, now: Instant) -> usize {
-        self.limiter.as_mut().map_or(0, |limiter| limiter.room(now))
+        self.limiter.as_mut().map_or(0, |limiter| limiter.available_bytes(now))
     }
 
-    /// A batch item of `bytes` bytes is sent.
-    pub(super) fn sent(&mut self, bytes: usize) {
+    /// Notes that a batch item of `bytes` bytes is sent.
+    pub(super) fn sent(&mut self, bytes: usize, now: Instant) {
         if let Some(limiter) = &mut self.limiter {
-            limiter.spend(bytes, 1);
+            limiter.acquire(now, bytes, 1);
         }
         self.in_flight += 1;
     }
@@ -173,7 +173,7 @@ impl ShardQueue {
             tracing::debug!(%error, "sending again");
             // Records that were sent before the queue was blocked say nothing new.
             if self.blocked_until.is_none_or(|until| until <= now) {
-                self.blocked_until = Some(now + self.backoff.draw());
+                self.blocked_until = Some(now + self.backoff.next_wait());
             }
             if tally.stored == 0 {
                 self.failing_since.get_or_insert(now);
@@ -209,7 +209,7 @@ impl ShardQueue {
     }
 
     /// What is known of the shard's rate, for a queue that takes the place of this one.
-    pub(super) fn take_limiter(&mut self) -> Option<Pace> {
+    pub(super) fn take_limiter(&mut self) -> Option<RateLimiter> {
         self.limiter.take()
     }
 }

@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use crate::backend::Quota;
-use crate::flow::rate_limiter::{Pace, Tries};
-use crate::flow::retry::RetryPolicy;
+use crate::flow::RetryPolicy;
+use crate::flow::rate_limiter::{ProbeBudget, RateLimiter};
 use crate::model::shard::ShardId;
 use crate::producer::routing::Routing;
 
@@ -45,11 +45,12 @@ impl ShardQueues {
         let shards = u32::try_from(shards).unwrap_or(u32::MAX);
         let times = |quota: Quota| Quota {
             bytes: quota.bytes.saturating_mul(shards),
-            most_bytes: quota.most_bytes.saturating_mul(shards),
+            max_bytes: quota.max_bytes.saturating_mul(shards),
             count: quota.count.saturating_mul(shards),
         };
         let quota = settings.write_quota.filter(|_| shards > 0).map(times);
-        let limiter = quota.map(|quota| Pace::new(quota, Tries::OF_RECORDS, settings.origin, settings.origin));
+        let limiter =
+            quota.map(|quota| RateLimiter::new(quota, ProbeBudget::FOR_RECORDS, settings.origin, settings.origin));
         let queue = ShardQueue::new(limiter, settings.retry.backoff(random.random()), settings.max_in_flight);
         Self {
             routing: Routing::single(),
@@ -75,7 +76,7 @@ impl ShardQueues {
             });
             let limiter = known
                 .and_then(|old| self.queues[old].take_limiter())
-                .or_else(|| write_quota.map(|quota| Pace::new(quota, Tries::OF_RECORDS, origin, now)));
+                .or_else(|| write_quota.map(|quota| RateLimiter::new(quota, ProbeBudget::FOR_RECORDS, origin, now)));
             ShardQueue::new(limiter, retry.backoff(seed.wrapping_add(queue as u64)), max_in_flight)
         });
         self.queues = queues.collect();

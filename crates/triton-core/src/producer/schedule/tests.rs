@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::error::Error;
-use crate::flow::retry::RetryPolicy;
+use crate::flow::RetryPolicy;
 use crate::model::hash_key::HashKey;
 use crate::model::shard::ShardId;
 use crate::model::shard_map::ShardMap;
@@ -51,7 +51,7 @@ impl Driven {
 
     /// What is sent now.
     fn sent(&mut self) -> Vec<(BatchId, Vec<String>)> {
-        let texts = |entries: &Vec<PutEntry>| {
+        let texts = |entries: &[PutEntry]| {
             entries.iter().map(|entry| String::from_utf8_lossy(&entry.data).into_owned()).collect()
         };
         self.schedule.poll(self.now).batches.iter().map(|(id, entries)| (*id, texts(entries))).collect()
@@ -96,7 +96,7 @@ fn unordered() -> Limits {
 
 /// A backend that keeps the order of a call.
 fn ordered() -> Limits {
-    unordered().with_keeps_order(true)
+    unordered().with_ordered_batches(true)
 }
 
 fn stored() -> Result<PutReceipt> {
@@ -189,7 +189,7 @@ fn a_record_before_one_that_failed_is_sent_again_and_those_behind_fail_with_it()
     driven.answer(batch, Ok(vec![Err(throttled()), Err(torn()), Err(throttled()), Err(throttled())]));
     assert!(matches!(driven.outcome(1), Some(Err(Error::Storage { .. }))));
     for dependent in [2, 4] {
-        assert!(matches!(driven.outcome(dependent), Some(Err(Error::Withheld { .. }))), "{dependent}");
+        assert!(matches!(driven.outcome(dependent), Some(Err(Error::PredecessorFailed { .. }))), "{dependent}");
     }
     driven.advance(Duration::from_secs(1));
     assert_eq!(driven.sent_one().1, ["a/1", "b/1", "b/2"]);
@@ -215,7 +215,7 @@ fn a_failed_call_fails_its_records_and_the_queued_ones_of_their_keys() {
         let outcome = driven.outcome(number);
         match number {
             0..100 => assert!(matches!(outcome, Some(Err(Error::Storage { .. }))), "{number}"),
-            150..250 => assert!(matches!(outcome, Some(Err(Error::Withheld { .. }))), "{number}"),
+            150..250 => assert!(matches!(outcome, Some(Err(Error::PredecessorFailed { .. }))), "{number}"),
             _ => assert!(outcome.is_none(), "{number}"),
         }
     }

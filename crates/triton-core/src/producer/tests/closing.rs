@@ -43,11 +43,15 @@ impl StreamClient for Held {
         "held"
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        Ok(Timestamp::default())
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         Ok(Vec::new())
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.let_through.acquire().await.unwrap().forget();
         Ok(entries.iter().map(|_| stored()).collect())

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::timestamp::Timestamp;
-use crate::record::Record;
 use crate::record::aggregate::unpack_all;
+use crate::record::{Entries, Record};
 
 /// What happens next.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ struct World {
     driven: Driven,
     shards: ShardMap,
     sequence: u64,
-    in_flight: Vec<(BatchId, Arc<Vec<PutEntry>>)>,
+    in_flight: Vec<(BatchId, Entries)>,
     is_listing: bool,
     /// Payloads, in the order in which they were written.
     written: Vec<String>,
