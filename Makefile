@@ -56,9 +56,8 @@ bench: $(VENV)/installed ## Benchmarks, as ratios to a peer in the same run
 
 # With SIM_SECONDS it goes on for that long.
 SEEDS ?= 20000
-sim: ## A simulation of SEEDS=20000 runs over a model of Kinesis, which first has to find planted bugs
+sim: ## A simulation of SEEDS=20000 runs over a model of Kinesis
 	$(CARGO) build --release -p triton-sim
-	$(TARGET)/release/triton-sim planted
 	$(TARGET)/release/triton-sim seeds --count $(SEEDS) $(if $(SIM_SECONDS),--seconds $(SIM_SECONDS))
 
 quotas: ## How much of a shard's quota producer and reader reach, on the model of Kinesis

@@ -1,8 +1,6 @@
-//! The command: `seeds` looks for violations, `replay` shows one, `planted` proves that they would be
-//! found, and `quotas` measures.
+//! The command: `seeds` looks for violations, `replay` shows one, and `quotas` measures.
 #![expect(clippy::print_stdout, reason = "a report is what this command is for")]
 
-mod planted;
 mod quotas;
 mod replay;
 mod seeds;
@@ -11,7 +9,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use triton_core::planted::Bug;
 
 #[derive(Debug, Parser)]
 #[command(name = "triton-sim", about = "Triton's producer and reader over a model of Kinesis, a seed a run")]
@@ -26,25 +23,16 @@ enum Command {
     Seeds(seeds::Arguments),
     /// Run one seed again
     Replay(replay::Arguments),
-    /// For every planted bug, look for the first seed that finds it
-    Planted(planted::Arguments),
     /// Print how much of the quotas a saturated producer and a reader with a backlog reach
     Quotas(quotas::Arguments),
 }
 
-/// Does what the command line says. The exit code is 1 where something was broken, or was to be and was not.
+/// Does what the command line says. The exit code is 1 where something was broken.
 pub(crate) fn run() -> Result<ExitCode> {
     let is_good = match Arguments::parse().command {
         Command::Seeds(arguments) => seeds::run(&arguments)?,
         Command::Replay(arguments) => replay::run(&arguments)?,
-        Command::Planted(arguments) => planted::run(&arguments)?,
         Command::Quotas(arguments) => quotas::run(&arguments)?,
     };
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A bug by its name.
-fn bug(name: &str) -> Result<Bug, String> {
-    let names = || Bug::ALL.map(Bug::name).join(", ");
-    Bug::ALL.into_iter().find(|bug| bug.name() == name).ok_or_else(|| format!("there are: {}", names()))
 }

@@ -1,7 +1,6 @@
 //! One seed again, with all that happens in it.
 
 use anyhow::Result;
-use triton_core::planted::Bug;
 
 use crate::run::run as run_seed;
 use crate::scenario::Scenario;
@@ -10,9 +9,6 @@ use crate::scenario::Scenario;
 pub(super) struct Arguments {
     /// The seed
     seed: u64,
-    /// Plant a bug
-    #[arg(long, value_parser = super::bug)]
-    planted: Option<Bug>,
     /// Print every event
     #[arg(long)]
     trace: bool,
@@ -22,7 +18,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     let scenario = Scenario::new(arguments.seed);
     println!("{:#?}\n{:#?}\n{:#?}", scenario.producing, scenario.model, scenario.readings);
     println!("{} puts of {} keys; {:#?}", scenario.plan.len(), scenario.keys, scenario.reshards);
-    let outcome = run_seed(arguments.seed, arguments.planted)?;
+    let outcome = run_seed(arguments.seed)?;
     if arguments.trace {
         print!("{}", outcome.trace);
     }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use triton_core::planted::Bug;
 
 use crate::check::{Violation, name_of};
 use crate::model::fault::{InjectedFaults, Strike};
@@ -24,9 +23,6 @@ pub(super) struct Arguments {
     /// Go on for so long
     #[arg(long)]
     seconds: Option<u64>,
-    /// Plant a bug
-    #[arg(long, value_parser = super::bug)]
-    planted: Option<Bug>,
     /// How many to run at once; as many as there are processors by default
     #[arg(long)]
     jobs: Option<usize>,
@@ -58,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
         Some(lasts) => done < arguments.count || clock.elapsed() < lasts,
         None => done < arguments.count,
     };
-    let summary = run_many(arguments.first, arguments.planted, jobs, goes_on)?;
+    let summary = run_many(arguments.first, jobs, goes_on)?;
     let seconds = clock.elapsed().as_secs_f64();
     println!(
         "{} seeds ({} to {}) in {seconds:.1} s: {:.0} seeds/s; {} records, {} events, {:.0} h of virtual time; digest {:016x}",
@@ -83,8 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     println!("{} seeds with violations", summary.violations.len());
     for (seed, violation) in summary.violations.iter().take(MOST_TOLD) {
         tell(*seed, violation);
-        let planted = arguments.planted.map(|bug| format!(" --planted {}", bug.name())).unwrap_or_default();
-        println!("    triton-sim replay {seed}{planted} --trace");
+        println!("    triton-sim replay {seed} --trace");
     }
     Ok(is_good && summary.violations.is_empty())
 }
@@ -96,12 +91,7 @@ pub(super) fn tell(seed: u64, violation: &Violation) {
 }
 
 /// Runs seeds from `first` on, for as long as it goes on after so many.
-pub(super) fn run_many(
-    first: u64,
-    bug: Option<Bug>,
-    jobs: usize,
-    goes_on: impl Fn(u64) -> bool + Sync,
-) -> Result<Summary> {
+pub(super) fn run_many(first: u64, jobs: usize, goes_on: impl Fn(u64) -> bool + Sync) -> Result<Summary> {
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let summary = Mutex::new(Summary::default());
     let work = || -> Result<()> {
@@ -110,7 +100,7 @@ pub(super) fn run_many(
             if !goes_on(done) {
                 break;
             }
-            let outcome = run_seed(first + done, bug).inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
+            let outcome = run_seed(first + done).inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
             let digest = outcome.trace.digest();
             summary.lock().unwrap_or_else(PoisonError::into_inner).add(first + done, outcome, digest);
         }
