@@ -37,7 +37,6 @@
 //! # Features
 //! - `mock`: mocks of the traits for your unit tests; see the `mock` module.
 //! - `testing`: the suite that a backend runs in its own tests.
-//! - `planted`: for the simulation of this workspace alone.
 
 pub mod backend;
 pub mod config;
@@ -47,25 +46,6 @@ pub mod flow;
 pub mod memory;
 pub mod metric;
 mod model;
-#[cfg(feature = "planted")]
-pub mod planted;
-#[cfg(not(feature = "planted"))]
-mod planted {
-    //! No bug is planted, and asking costs nothing.
-
-    pub(crate) enum Bug {
-        NoOrderOnRetry,
-        WholeBatchAgain,
-        RewindOnExpiredIterator,
-        ChildBeforeParent,
-        WrongEntry,
-        StopDropsFetched,
-    }
-
-    pub(crate) const fn is(_: Bug) -> bool {
-        false
-    }
-}
 mod producer;
 pub mod record;
 mod stream;

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Error, Result};
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
-use crate::planted::{self, Bug};
 
 use super::options::Start;
 
@@ -140,9 +139,8 @@ impl Lineage {
         !matches!(self.states.get(shard), None | Some(State::NotOwned))
     }
 
-    fn is_drained(&self, parent: &ShardId) -> bool {
-        matches!(self.states.get(parent), None | Some(State::NotOwned | State::Drained))
-            || planted::is(Bug::ChildBeforeParent)
+    fn is_out_of_the_way(&self, parent: &ShardId) -> bool {
+        matches!(self.known.get(parent), None | Some(State::NotHeld | State::Done))
     }
 }
 
