@@ -6,6 +6,8 @@
 mod puts;
 mod readings;
 
+use std::fmt;
+
 use triton_core::{Record, Shard};
 
 pub(crate) use self::puts::Puts;
@@ -19,6 +21,13 @@ pub(crate) struct Violation {
     pub(crate) invariant: u8,
     pub(crate) millis: u64,
     pub(crate) what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invariant, millis, what } = self;
+        write!(f, "at {:.3} s breaks {invariant} ({}): {what}", *millis as f64 / 1e3, name_of(*invariant))
+    }
 }
 
 /// Each invariant that is watched, in a few words.

@@ -7,6 +7,7 @@
 mod check;
 mod command;
 mod model;
+mod mutants;
 mod producing;
 mod quota;
 mod reading;

@@ -1,5 +1,6 @@
 //! The tables of how much of the quotas is reached.
 
+use std::io::{self, Write as _};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,20 +31,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     let writes: Vec<write::Row> = write::Row::all().into_iter().filter(|row| is_wanted(&row.title())).collect();
     let reads: Vec<read::Row> = read::Row::all().into_iter().filter(|row| is_wanted(&row.title())).collect();
 
-    println!("puts, {} s each after a warm-up, the worst of every limiter\n", arguments.seconds);
-    println!("{}", write::Row::HEADER);
+    writeln!(io::stdout(), "puts, {} s each after a warm-up, the worst of every limiter\n", arguments.seconds)?;
+    writeln!(io::stdout(), "{}", write::Row::HEADER)?;
     let mut met = table(jobs, &writes, |row| {
         let measured = row.measure(lasts)?;
         Ok((row.line(measured), row.is_met(measured)))
     })?;
-    println!("\nfetches of a backlog\n");
-    println!("{}", read::Row::HEADER);
+    writeln!(io::stdout(), "\nfetches of a backlog\n")?;
+    writeln!(io::stdout(), "{}", read::Row::HEADER)?;
     met += table(jobs, &reads, |row| {
         let measured = row.measure(lasts)?;
         Ok((row.line(measured), row.is_met(measured)))
     })?;
     let rows = writes.len() + reads.len();
-    println!("\n{met} of {rows} rows meet their goals");
+    writeln!(io::stdout(), "\n{met} of {rows} rows meet their goals")?;
     Ok(met == rows)
 }
 
@@ -60,7 +61,7 @@ fn table<R: Sync>(jobs: usize, rows: &[R], line: impl Fn(&R) -> Result<(String, 
             let (printed, met, lines) = &mut *done;
             lines[index] = Some(line);
             while let Some((line, is_met)) = lines.get_mut(*printed).and_then(Option::take) {
-                println!("{line}");
+                writeln!(io::stdout(), "{line}")?;
                 *printed += 1;
                 *met += usize::from(is_met);
             }

@@ -1,5 +1,7 @@
 //! One seed again, with all that happens in it.
 
+use std::io::{self, Write as _};
+
 use anyhow::Result;
 
 use crate::run::run as run_seed;
@@ -16,20 +18,21 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     let scenario = Scenario::new(arguments.seed);
-    println!("{:#?}\n{:#?}\n{:#?}", scenario.producing, scenario.model, scenario.readings);
-    println!("{} puts of {} keys; {:#?}", scenario.plan.len(), scenario.keys, scenario.reshards);
+    writeln!(io::stdout(), "{:#?}\n{:#?}\n{:#?}", scenario.producing, scenario.model, scenario.readings)?;
+    writeln!(io::stdout(), "{} puts of {} keys; {:#?}", scenario.plan.len(), scenario.keys, scenario.reshards)?;
     let outcome = run_seed(arguments.seed)?;
     if arguments.trace {
-        print!("{}", outcome.trace);
+        write!(io::stdout(), "{}", outcome.trace)?;
     }
-    println!(
+    writeln!(
+        io::stdout(),
         "{} events in {:.3} s, digest {:016x}",
         outcome.trace.len(),
         outcome.took.as_secs_f64(),
         outcome.trace.digest()
-    );
+    )?;
     for violation in &outcome.violations {
-        super::seeds::tell(arguments.seed, violation);
+        writeln!(io::stdout(), "seed {} {violation}", arguments.seed)?;
     }
     Ok(outcome.violations.is_empty())
 }

@@ -1,5 +1,6 @@
 //! Many seeds, on every processor.
 
+use std::io::{self, Write as _};
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::check::{Violation, name_of};
-use crate::model::fault::{InjectedFaults, Strike};
+use crate::check::Violation;
+use crate::model::fault::{Strike, Strikes};
 use crate::run::{Outcome, run as run_seed};
 
 #[derive(Debug, clap::Args)]
@@ -20,9 +21,12 @@ pub(super) struct Arguments {
     /// The first seed
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Go on for so long
+    /// Continue for this many seconds
     #[arg(long)]
     seconds: Option<u64>,
+    /// End at the first seed with a violation
+    #[arg(long)]
+    until_violation: bool,
     /// How many to run at once; as many as there are processors by default
     #[arg(long)]
     jobs: Option<usize>,
@@ -50,13 +54,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     let clock = Clock::start();
     let jobs = arguments.jobs.unwrap_or_else(processors);
     let lasts = arguments.seconds.map(Duration::from_secs);
-    let goes_on = |done: u64| match lasts {
-        Some(lasts) => done < arguments.count || clock.elapsed() < lasts,
-        None => done < arguments.count,
+    let goes_on = |done: u64, summary: &Summary| {
+        let is_found = arguments.until_violation && !summary.violations.is_empty();
+        !is_found && (done < arguments.count || lasts.is_some_and(|lasts| clock.elapsed() < lasts))
     };
     let summary = run_many(arguments.first, jobs, goes_on)?;
     let seconds = clock.elapsed().as_secs_f64();
-    println!(
+    writeln!(
+        io::stdout(),
         "{} seeds ({} to {}) in {seconds:.1} s: {:.0} seeds/s; {} records, {} events, {:.0} h of virtual time; digest {:016x}",
         summary.seeds,
         arguments.first,
@@ -66,38 +71,37 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
         summary.events,
         summary.virtual_time.as_secs_f64() / 3600.0,
         summary.digest,
-    );
-    println!();
+    )?;
+    writeln!(io::stdout())?;
     let mut is_good = true;
     for &strike in Strike::ALL {
         let count = summary.strikes.of(strike);
         let is_missing = count == 0 && summary.seeds >= ENOUGH_SEEDS;
         is_good &= !is_missing;
-        println!("{count:>12} {}{}", strike.name(), if is_missing { ": never, so nothing was tested" } else { "" });
+        writeln!(
+            io::stdout(),
+            "{count:>12} {}{}",
+            strike.name(),
+            if is_missing { ": never, so nothing was tested" } else { "" }
+        )?;
     }
-    println!();
-    println!("{} seeds with violations", summary.violations.len());
+    writeln!(io::stdout())?;
+    writeln!(io::stdout(), "{} seeds with violations", summary.violations.len())?;
     for (seed, violation) in summary.violations.iter().take(MOST_TOLD) {
-        tell(*seed, violation);
-        println!("    triton-sim replay {seed} --trace");
+        writeln!(io::stdout(), "seed {seed} {violation}")?;
+        writeln!(io::stdout(), "    triton-sim replay {seed} --trace")?;
     }
     Ok(is_good && summary.violations.is_empty())
 }
 
-/// A violation in one line.
-pub(super) fn tell(seed: u64, violation: &Violation) {
-    let Violation { invariant, millis, what } = violation;
-    println!("seed {seed} at {:.3} s breaks {invariant} ({}): {what}", *millis as f64 / 1e3, name_of(*invariant));
-}
-
-/// Runs seeds from `first` on, for as long as it goes on after so many.
-pub(super) fn run_many(first: u64, jobs: usize, goes_on: impl Fn(u64) -> bool + Sync) -> Result<Summary> {
+/// Runs seeds from `first` on, while `goes_on` is true of the seeds that were begun and of what has come of them.
+fn run_many(first: u64, jobs: usize, goes_on: impl Fn(u64, &Summary) -> bool + Sync) -> Result<Summary> {
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let summary = Mutex::new(Summary::default());
     let work = || -> Result<()> {
         while !is_over.load(Ordering::Relaxed) {
             let done = next.fetch_add(1, Ordering::Relaxed);
-            if !goes_on(done) {
+            if !goes_on(done, &summary.lock().unwrap_or_else(PoisonError::into_inner)) {
                 break;
             }
             let outcome = run_seed(first + done).inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
