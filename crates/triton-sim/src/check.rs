@@ -10,7 +10,7 @@ use std::fmt;
 
 use triton_core::{Record, Shard};
 
-pub(crate) use self::puts::Puts;
+pub(crate) use self::puts::{Answer, Puts};
 pub(crate) use self::readings::{ReaderId, ReadingId, Readings, Root};
 
 use crate::trace::{Event, Trace};
@@ -85,4 +85,15 @@ pub(crate) struct Watch {
     pub(crate) log: Log,
     pub(crate) puts: Puts,
     pub(crate) readings: Readings,
+}
+
+impl Watch {
+    /// The run does not end: tells what is missing.
+    pub(crate) fn give_up(&mut self, seen: Seen<'_>) {
+        self.puts.finish(&mut self.log);
+        self.readings.finish_all(seen, &mut self.log);
+        if self.log.violations.is_empty() {
+            self.log.violated(1, || "the run does not end".into());
+        }
+    }
 }

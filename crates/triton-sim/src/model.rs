@@ -6,6 +6,7 @@ mod client;
 pub(crate) mod fault;
 pub(crate) mod limiter;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) struct ModelOptions {
     pub(crate) page_bytes: usize,
     pub(crate) faults: Faults,
     pub(crate) latency: Latency,
+    /// When no put arrives, from the start of the run.
+    pub(crate) outage: Range<Duration>,
     /// Whether records are kept to be read. A benchmark of puts has no memory for them.
     pub(crate) keeps_records: bool,
 }
@@ -226,8 +229,10 @@ const NAME: &str = "clicks";
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Served,
+    Outage,
     Unsent,
     Throttled,
+    Denied,
     RequestLost,
     ReplyLost,
     /// Applied so long after its caller has stopped waiting.
@@ -293,8 +298,14 @@ impl State {
         round_trip / 2
     }
 
-    fn fate(&mut self, faults: &Faults) -> Fate {
-        if self.strikes(faults.unsent, Strike::Unsent) {
+    fn fate(&mut self, options: &ModelOptions, now: u64) -> Fate {
+        let faults = &options.faults;
+        if options.outage.contains(&Duration::from_millis(now)) {
+            self.strikes.add(Strike::Outage);
+            Fate::Outage
+        } else if self.strikes(faults.denied, Strike::Denied) {
+            Fate::Denied
+        } else if self.strikes(faults.unsent, Strike::Unsent) {
             Fate::Unsent
         } else if self.strikes(faults.throttled_call, Strike::ThrottledCall) {
             Fate::Throttled

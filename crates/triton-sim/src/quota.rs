@@ -77,6 +77,7 @@ fn model(shards: usize, variant: Variant, write: Neighbours, read: Neighbours) -
         page_bytes: 10 << 20,
         faults: Faults::default(),
         latency: LATENCY,
+        outage: Duration::ZERO..Duration::ZERO,
         keeps_records: false,
     }
 }

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use triton_core::{Error, Reader, ReaderOptions, Record, Result, Start};
+use triton_core::{Budget, Error, Reader, ReaderOptions, Record, Result, Start};
 
 use crate::check::{ReaderId, ReadingId, Root};
 use crate::model::fault::Strike;
@@ -123,12 +123,15 @@ impl Generation {
         stopped: CancellationToken,
     ) {
         let kinesis = &self.kinesis;
-        let id = kinesis.watch(|watch, seen| watch.readings.reader(reading, shards.as_deref(), seen, &mut watch.log));
+        let budget = Budget::new(self.plan.budget);
+        let id = kinesis
+            .watch(|watch, seen| watch.readings.reader(reading, shards.as_deref(), &budget, seen, &mut watch.log));
         let mut random = StdRng::seed_from_u64(seed);
         let mut options = ReaderOptions::default()
             .with_max_records(self.plan.max_records)
             .with_until_caught_up(self.until_caught_up)
             .with_seed(seed);
+        options.budget = Some(budget);
         options.shards = shards;
         let client = Arc::new(Handle::reader(kinesis, id));
         match Reader::start(client, start, options).await {

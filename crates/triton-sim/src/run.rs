@@ -30,6 +30,9 @@ pub(crate) struct Outcome {
 /// What has not ended by then never will.
 const LONGEST: Duration = Duration::from_secs(6 * 60 * 60);
 
+/// A run that has so many events goes round in a circle: a hundred times as many as the longest that is right.
+const MOST_EVENTS: usize = 3_000_000;
+
 /// Runs a seed.
 ///
 /// # Errors
@@ -41,7 +44,7 @@ pub(crate) fn run(seed: u64) -> Result<Outcome> {
 }
 
 async fn play(scenario: Arc<Scenario>) -> Result<Outcome> {
-    let puts = Puts::new(Arc::clone(&scenario.plan), scenario.keys, scenario.producing.is_ordered);
+    let puts = Puts::new(Arc::clone(&scenario.plan), scenario.keys, &scenario.producing);
     let watch = Watch { log: Log::default(), puts, readings: Readings::default() };
     let kinesis = Kinesis::new(scenario.model.clone(), Some(watch))?;
     let mut tasks = JoinSet::new();
@@ -64,7 +67,7 @@ async fn play(scenario: Arc<Scenario>) -> Result<Outcome> {
         () = violation(&kinesis) => {}
         played = timeout(LONGEST, all) => match played {
             Ok(ended) => ended?,
-            Err(_) => kinesis.watch(|watch, _| watch.log.violated(1, || "the run does not end".into())),
+            Err(_) => kinesis.watch(Watch::give_up),
         },
     }
     drop(tasks);
@@ -76,7 +79,12 @@ async fn play(scenario: Arc<Scenario>) -> Result<Outcome> {
 
 /// Returns soon after the first violation.
 async fn violation(kinesis: &Kinesis) {
-    while kinesis.watch(|watch, _| watch.log.violations.is_empty()) {
+    while kinesis.watch(|watch, seen| {
+        if watch.log.trace.len() > MOST_EVENTS {
+            watch.give_up(seen);
+        }
+        watch.log.violations.is_empty()
+    }) {
         sleep(Duration::from_secs(1)).await;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use triton_core::{HashKey, Limits, PartitionKey, PutEntry, Quota};
+use triton_core::{HashKey, Limits, PartitionKey, PutEntry, Quota, ShardMap};
 
 use crate::model::ModelOptions;
 use crate::model::fault::{Faults, Latency};
@@ -52,6 +52,8 @@ pub(crate) struct ReadingPlan {
     /// Among how many readers the shards are dealt out.
     pub(crate) readers: usize,
     pub(crate) max_records: usize,
+    /// Bytes that each reader may keep.
+    pub(crate) budget: usize,
     pub(crate) by_batch: bool,
     /// How long each generation of readers lives before it is stopped and others take over.
     pub(crate) stops_after: Vec<Duration>,
@@ -81,7 +83,7 @@ impl Scenario {
         let keys = log_uniform(random, 1, 300) as usize;
         let producing = producing(random);
         let plan = plan(random, span, keys, &producing);
-        let model = model(random);
+        let mut model = model(random);
         // Late enough for some to strike what is read only.
         let reshards = (0..few(random, 4))
             .map(|_| Reshard {
@@ -92,6 +94,13 @@ impl Scenario {
             })
             .collect();
         let readings = (0..1 + usize::from(random.random_bool(0.3))).map(|_| reading(random, span)).collect();
+        if random.random_bool(0.05) {
+            model.faults.denied = random.random_range(0.0..0.05);
+        }
+        if random.random_bool(0.05) {
+            let begins_at = span.mul_f64(random.random());
+            model.outage = begins_at..begins_at + Duration::from_millis(log_uniform(random, 100, 400_000));
+        }
         Self { model, plan: plan.into(), keys, producing, reshards, readings }
     }
 }
@@ -151,8 +160,20 @@ fn plan(random: &mut StdRng, span: Duration, keys: usize, producing: &Producing)
 }
 
 fn key_of(random: &mut StdRng, key: usize) -> (PartitionKey, Option<HashKey>) {
-    let hash_key = random.random_bool(0.1).then(|| HashKey(random.random()));
+    let hash_key = random.random_bool(0.1).then(|| match random.random_bool(0.5) {
+        true => HashKey(random.random()),
+        false => edge(random),
+    });
     (PartitionKey::stored(format!("key-{key}")), hash_key)
+}
+
+/// The first or the last hash key of a shard, where the stream happens to have as many shards.
+fn edge(random: &mut StdRng) -> HashKey {
+    let count = random.random_range(1..=4);
+    let (shard, is_first) = (random.random_range(0..count), random.random());
+    let Ok(map) = ShardMap::uniform("edges", count, 1) else { return HashKey::MIN };
+    let range = map.shards()[shard].hash_key_range;
+    if is_first { range.first } else { range.last }
 }
 
 /// Most faults are absent most of the time, so that each also strikes alone.
@@ -166,6 +187,7 @@ fn faults(random: &mut StdRng) -> Faults {
         slow: rate(0.05),
         unsent: rate(0.2),
         throttled_call: rate(0.2),
+        denied: 0.0,
         request_lost: rate(0.15),
         reply_lost: rate(0.2),
         late: rate(0.1),
@@ -213,6 +235,7 @@ fn model(random: &mut StdRng) -> ModelOptions {
         page_bytes: (10_485_760.0 * scale) as usize,
         faults: faults(random),
         latency: Latency { least, most: least + Duration::from_millis(random.random_range(0..40)), tail: 0.01 },
+        outage: Duration::ZERO..Duration::ZERO,
         keeps_records: true,
     }
 }
@@ -222,7 +245,7 @@ fn reading(random: &mut StdRng, span: Duration) -> ReadingPlan {
     let stops_after = (0..few(random, 3)).map(|_| span.mul_f64(random.random_range(0.01..0.8))).collect();
     let (pauses, pause) = match random.random_range(0..20) {
         0 => (0.02, Duration::from_secs(400)),
-        1..6 => (0.2, Duration::from_millis(500)),
+        1..8 => (0.2, Duration::from_millis(log_uniform(random, 100, 5_000))),
         _ => (0.0, Duration::ZERO),
     };
     ReadingPlan {
@@ -236,5 +259,6 @@ fn reading(random: &mut StdRng, span: Duration) -> ReadingPlan {
         pauses,
         pause,
         until_caught_up: random.random_bool(0.3),
+        budget: if random.random_bool(0.5) { 64 << 20 } else { log_uniform(random, 1_000, 4 << 20) as usize },
     }
 }

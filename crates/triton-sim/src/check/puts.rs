@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use triton_core::{Error, PutEntry, PutReceipt, Result};
 
-use crate::scenario::Planned;
+use crate::scenario::{Planned, Producing};
 use crate::trace::{Ending, Event};
 use crate::wire::{PutId, each_inner, id_of};
 
@@ -15,6 +15,10 @@ use super::{Log, Seen};
 pub(crate) struct Puts {
     plan: Arc<[Planned]>,
     is_ordered: bool,
+    /// How long a record is retried after its first failure, in milliseconds.
+    deadline: u64,
+    /// A producer that cannot list the shards does not know where a record belongs.
+    has_failed_listings: bool,
     states: Vec<State>,
     /// The last put of each key that was stored for the first time.
     newest: Vec<Option<PutId>>,
@@ -25,16 +29,40 @@ struct State {
     handed_at: Option<u64>,
     accepted_at: Option<u64>,
     in_flight: u32,
-    /// The producer was told that it is stored.
-    is_acknowledged: bool,
+    failed_first_at: Option<u64>,
+    /// Whether it has failed after its deadline.
+    is_late: bool,
+    /// What the producer was told last.
+    answer: Option<Answer>,
     copies: u32,
     end: Option<(u64, Ending)>,
 }
 
+/// What a call that held a record has told the producer of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Stored,
+    /// In an aggregate that was stored where not all of it belongs.
+    Misplaced,
+    Failed,
+    /// No retry can succeed.
+    FailedForGood,
+}
+
+/// How long after its deadline a failure may still lead to a retry, in milliseconds.
+const GRACE: u64 = 30_000;
+
 impl Puts {
-    pub(crate) fn new(plan: Arc<[Planned]>, keys: usize, is_ordered: bool) -> Self {
+    pub(crate) fn new(plan: Arc<[Planned]>, keys: usize, producing: &Producing) -> Self {
         let states = vec![State::default(); plan.len()];
-        Self { plan, is_ordered, states, newest: vec![None; keys] }
+        let deadline = producing.deadline.as_millis() as u64;
+        let is_ordered = producing.is_ordered;
+        Self { plan, is_ordered, deadline, has_failed_listings: false, states, newest: vec![None; keys] }
+    }
+
+    /// The shards could not be listed.
+    pub(crate) fn listing_failed(&mut self) {
+        self.has_failed_listings = true;
     }
 
     /// The puts that an entry holds.
@@ -66,18 +94,30 @@ impl Puts {
         }
         if state.end.is_some() {
             log.violated(1, || format!("record {id} is sent by call {call} after it has ended"));
-        } else if state.is_acknowledged {
+        } else if state.answer == Some(Answer::Stored) {
             log.violated(2, || format!("record {id} is sent again by call {call} after it was acknowledged"));
+        } else if state.answer == Some(Answer::FailedForGood) {
+            log.violated(2, || format!("record {id} is sent again by call {call} after it has failed for good"));
+        } else if state.is_late {
+            log.violated(1, || {
+                format!("record {id} is sent again by call {call} after it has failed past its deadline")
+            });
         } else if state.in_flight > 1 {
             log.violated(2, || format!("record {id} is sent by call {call} while another holds it"));
         }
     }
 
     /// A call that held this one is over for the producer.
-    pub(crate) fn answered(&mut self, id: PutId, is_stored: bool) {
+    pub(crate) fn answered(&mut self, id: PutId, answer: Answer, log: &Log) {
         if let Some(state) = self.states.get_mut(id as usize) {
             state.in_flight = state.in_flight.saturating_sub(1);
-            state.is_acknowledged |= is_stored;
+            if state.answer != Some(Answer::Stored) {
+                state.answer = Some(answer);
+            }
+            if answer == Answer::Failed {
+                let failed_first_at = *state.failed_first_at.get_or_insert(log.now);
+                state.is_late |= log.now > failed_first_at + self.deadline + GRACE;
+            }
         }
     }
 
@@ -130,9 +170,9 @@ impl Puts {
         };
         log.add(Event::Ended { id, ending });
         if let Ending::Stored { shard, .. } = ending
-            && !self.is_there(id, result, seen.records.get(shard as usize))
+            && !self.is_there(id, result, shard as usize, seen)
         {
-            log.violated(2, || format!("record {id} is not where it was acknowledged: {ending:?}"));
+            log.violated(2, || format!("record {id} is not where it was acknowledged, or does not belong: {ending:?}"));
         }
         let state = &mut self.states[id as usize];
         if state.end.replace((log.now, ending)).is_some() {
@@ -140,14 +180,21 @@ impl Puts {
         }
     }
 
-    fn is_there(&self, id: PutId, result: &Result<PutReceipt>, records: Option<&Vec<triton_core::Record>>) -> bool {
-        let (Ok(receipt), Some(records)) = (result, records) else { return false };
+    /// Whether a record is where its receipt says, and readers of its shard take it: those of the Kinesis Client Library
+    /// drop a record of an aggregate whose hash key is not the shard's.
+    fn is_there(&self, id: PutId, result: &Result<PutReceipt>, shard: usize, seen: Seen<'_>) -> bool {
+        let (Ok(receipt), Some(records), Some(shard)) = (result, seen.records.get(shard), seen.shards.get(shard))
+        else {
+            return false;
+        };
+        let belongs = shard.hash_key_range.contains(self.plan[id as usize].entry.hash_key());
         let Ok(index) = records.binary_search_by(|record| record.sequence_number.cmp(&receipt.sequence_number)) else {
             return false;
         };
         let mut is_there = false;
-        each_inner(&records[index].partition_key, &records[index].data, |inner, _| {
-            is_there |= id_of(inner.data) == Some(id);
+        each_inner(&records[index].partition_key, &records[index].data, |inner, place| {
+            let is_taken = belongs || place.is_none() || self.has_failed_listings;
+            is_there |= is_taken && id_of(inner.data) == Some(id);
         });
         is_there
     }
@@ -173,9 +220,19 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    use triton_core::{PartitionKey, Record, Shard, ShardId, Timestamp};
+    use triton_core::{PartitionKey, Record, ShardId, ShardMap, Timestamp};
 
     use crate::wire::payload;
+
+    const PRODUCING: Producing = Producing {
+        seed: 1,
+        producers: 1,
+        is_ordered: true,
+        is_aggregated: false,
+        linger: Duration::ZERO,
+        budget: 1_000_000,
+        deadline: Duration::from_secs(10),
+    };
 
     /// Two puts of one key, handed over, and what breaks.
     struct Case {
@@ -190,7 +247,7 @@ mod tests {
             let plan: Vec<Planned> =
                 (0..2).map(|id| Planned { at: Duration::ZERO, key: 0, producer: 0, entry: entry(id) }).collect();
             let mut case =
-                Self { puts: Puts::new(plan.into(), 1, true), log: Log::default(), records: vec![Vec::new()] };
+                Self { puts: Puts::new(plan.into(), 1, &PRODUCING), log: Log::default(), records: vec![Vec::new()] };
             for id in 0..2 {
                 case.puts.handed(id, &mut case.log);
                 case.puts.accepted(id, &case.log);
@@ -208,13 +265,13 @@ mod tests {
             let (key, arrival) = (entry.partition_key.clone(), Timestamp::default());
             self.records[0].push(Record::new(shard_id.clone(), sequence.into(), key, arrival, entry.data.clone()));
             self.puts.stored(&entry, 0, sequence, 1, &mut self.log);
-            self.puts.answered(id, true);
+            self.puts.answered(id, Answer::Stored, &self.log);
             Ok(PutReceipt { shard_id, sequence_number: sequence.into() })
         }
 
         fn end(&mut self, id: PutId, result: &Result<PutReceipt>) {
-            let shards: [Shard; 0] = [];
-            let seen = Seen { shards: &shards, records: &self.records };
+            let map = ShardMap::uniform("clicks", 1, 1).unwrap();
+            let seen = Seen { shards: map.shards(), records: &self.records };
             self.puts.ended(id, result, seen, &mut self.log);
         }
 
@@ -278,6 +335,21 @@ mod tests {
         case.send(0);
         case.end(1, &failed(true));
         assert_eq!(case.broken(), [2, 2, 1]);
+    }
+
+    #[test]
+    fn what_is_sent_again_though_it_failed_for_good_or_past_its_deadline() {
+        for (answer, broken) in [(Answer::FailedForGood, 2), (Answer::Failed, 1)] {
+            let mut case = Case::new();
+            for now in [0, 39_000, 41_000] {
+                case.log.now = now;
+                case.send(0);
+                case.puts.answered(0, if now < 41_000 { Answer::Failed } else { answer }, &case.log);
+            }
+            assert_eq!(case.log.violations, []);
+            case.send(0);
+            assert_eq!(case.log.violations.iter().map(|it| it.invariant).collect::<Vec<_>>(), [broken]);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A reading is one pass over the stream. It may be shared by readers of different shards, and taken over from them by
 //! others, which start where those have stopped: together they deliver every record once.
 
-use triton_core::{Record, Shard, Start};
+use triton_core::{Budget, Record, Shard, Start};
 
 use crate::trace::Event;
 use crate::wire;
@@ -44,6 +44,7 @@ struct Progress {
 #[derive(Debug)]
 struct Reader {
     reading: ReadingId,
+    budget: Budget,
     is_stopped: bool,
 }
 
@@ -88,11 +89,12 @@ impl Readings {
         &mut self,
         reading: ReadingId,
         roots: Option<&[usize]>,
+        budget: &Budget,
         seen: Seen<'_>,
         log: &mut Log,
     ) -> ReaderId {
         let id = self.readers.len() as ReaderId;
-        self.readers.push(Reader { reading, is_stopped: false });
+        self.readers.push(Reader { reading, budget: budget.clone(), is_stopped: false });
         log.add(Event::ReaderStarted { reader: id });
         let reading = &mut self.readings[reading];
         for shard in 0..seen.shards.len() {
@@ -138,8 +140,13 @@ impl Readings {
 
     /// The reader begins a fetch.
     pub(crate) fn fetching(&mut self, reader: ReaderId, shard: usize, log: &mut Log) {
-        if self.readers[reader as usize].is_stopped {
+        let Reader { budget, is_stopped, .. } = &self.readers[reader as usize];
+        if *is_stopped {
             log.violated(6, || format!("reader {reader} fetches from shard {shard} after it was stopped"));
+        }
+        // The fetch's own reservation counts already.
+        if budget.used() == 0 {
+            log.violated(10, || format!("reader {reader} fetches from shard {shard} without having reserved memory"));
         }
     }
 
@@ -201,6 +208,10 @@ impl Readings {
     /// The reader has ended: what it was handed has to be delivered.
     pub(crate) fn reader_ended(&mut self, reader: ReaderId, log: &mut Log) {
         log.add(Event::ReaderEnded { reader });
+        let budget = &self.readers[reader as usize].budget;
+        if budget.used() > 0 {
+            log.violated(10, || format!("reader {reader} has ended, and its budget still counts: {budget:?}"));
+        }
         let reading = &mut self.readings[self.readers[reader as usize].reading];
         for (shard, progress) in reading.shards.iter_mut().enumerate() {
             if progress.holder == Some(reader) {
@@ -224,6 +235,13 @@ impl Readings {
             let next = reading.shards.get(shard).map_or(0, |progress| progress.next);
             next >= seen.records[shard].len()
         })
+    }
+
+    /// The run is given up: what was not read by now is missing.
+    pub(crate) fn finish_all(&self, seen: Seen<'_>, log: &mut Log) {
+        for reading in 0..self.readings.len() {
+            self.finish(reading, seen, log);
+        }
     }
 
     /// Everything was read that is to be read.

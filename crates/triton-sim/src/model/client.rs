@@ -12,7 +12,7 @@ use triton_core::{
 
 use super::fault::Strike;
 use super::{AFTER_FULL_PAGE, Fate, ITERATOR_LIFE, Kinesis, NAME, number, timestamp, unavailable};
-use crate::check::{Puts, ReaderId};
+use crate::check::{Answer, Puts, ReaderId};
 use crate::trace::Event;
 use crate::wire::PutId;
 
@@ -47,6 +47,7 @@ impl Handle {
         let mut state = self.kinesis.state();
         if state.strikes(self.kinesis.options.faults.listing, Strike::Listing) {
             state.event(Event::ListingFailed);
+            state.watched(|puts, _| puts.listing_failed());
             return Err(unavailable("the connection was reset", false));
         }
         Ok(())
@@ -68,31 +69,35 @@ impl OnItsWay<'_> {
         let mut state = self.kinesis.state();
         let failed = answers.iter().filter(|answer| answer.is_err()).count() as u32;
         state.event(Event::PutEnded { call: self.call, failed });
-        let is_stored: Vec<bool> = self
+        let answers: Vec<Answer> = self
             .entries
             .iter()
             .zip(answers)
-            .map(|(entry, answer)| answer.as_ref().is_ok_and(|receipt| state.belongs(entry, &receipt.shard_id)))
+            .map(|(entry, answer)| match answer {
+                Ok(receipt) if state.belongs(entry, &receipt.shard_id) => Answer::Stored,
+                Ok(_) => Answer::Misplaced,
+                Err(_) => Answer::Failed,
+            })
             .collect();
-        state.watched(|puts, _| {
-            for (entry, is_stored) in self.entries.iter().zip(is_stored) {
-                Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), is_stored));
+        state.watched(|puts, log| {
+            for (entry, answer) in self.entries.iter().zip(answers) {
+                Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), answer, log));
             }
         });
     }
 
     /// The caller is told that nobody knows, or that it was nothing.
-    fn fail(mut self, why: Strike) {
+    fn fail(mut self, why: Strike, answer: Answer) {
         self.is_over = true;
-        self.over(Event::PutFailed { call: self.call, why });
+        self.over(Event::PutFailed { call: self.call, why }, answer);
     }
 
-    fn over(&self, event: Event) {
+    fn over(&self, event: Event, answer: Answer) {
         let mut state = self.kinesis.state();
         state.event(event);
-        state.watched(|puts, _| {
-            for entry in &self.entries {
-                Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), false));
+        state.watched(|puts, log| {
+            for entry in self.entries {
+                Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), answer, log));
             }
         });
     }
@@ -101,7 +106,7 @@ impl OnItsWay<'_> {
 impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
         if !self.is_over {
-            self.over(Event::PutDropped { call: self.call });
+            self.over(Event::PutDropped { call: self.call }, Answer::Failed);
         }
     }
 }
@@ -139,7 +144,7 @@ impl StreamClient for Handle {
                     Puts::ids(entry, |id| puts.sent(id.unwrap_or(PutId::MAX), call, log));
                 }
             });
-            (call, state.fate(&options.faults))
+            (call, state.fate(options, self.kinesis.millis()))
         };
         let put = OnItsWay { kinesis: &self.kinesis, call, entries: entries.clone(), is_over: false };
         self.way().await;
@@ -157,23 +162,32 @@ impl StreamClient for Handle {
                 accepted.time += begun.elapsed();
                 return Ok(answers);
             }
+            Fate::Outage => {
+                put.fail(Strike::Outage, Answer::Failed);
+                return Err(unavailable("no route to the host", false));
+            }
             Fate::Unsent => {
-                put.fail(Strike::Unsent);
+                put.fail(Strike::Unsent, Answer::Failed);
                 return Err(unavailable("the connection was refused", false));
             }
             Fate::Throttled => {
                 self.way().await;
-                put.fail(Strike::ThrottledCall);
+                put.fail(Strike::ThrottledCall, Answer::Failed);
                 return Err(Error::Throttled { problem: "too many requests".into() });
+            }
+            Fate::Denied => {
+                self.way().await;
+                put.fail(Strike::Denied, Answer::FailedForGood);
+                return Err(Error::AccessDenied { problem: "a policy was changed".into() });
             }
             Fate::RequestLost => {
                 self.way().await;
-                put.fail(Strike::RequestLost);
+                put.fail(Strike::RequestLost, Answer::Failed);
             }
             Fate::ReplyLost => {
                 drop(apply(&self.kinesis, &entries));
                 self.way().await;
-                put.fail(Strike::ReplyLost);
+                put.fail(Strike::ReplyLost, Answer::Failed);
             }
             Fate::Late(after) => {
                 let (kinesis, entries) = (Arc::clone(&self.kinesis), entries);
@@ -183,7 +197,7 @@ impl StreamClient for Handle {
                     apply(&kinesis, &entries);
                     kinesis.state().late -= 1;
                 });
-                put.fail(Strike::Late);
+                put.fail(Strike::Late, Answer::Failed);
             }
         }
         Err(unavailable("no answer in time", true))

@@ -9,8 +9,10 @@ pub(crate) struct Faults {
     pub(crate) slow: f64,
     /// A request never leaves.
     pub(crate) unsent: f64,
-    /// A put is refused as a whole.
+    /// A put is throttled as a whole.
     pub(crate) throttled_call: f64,
+    /// A put is denied for good.
+    pub(crate) denied: f64,
     /// A put is lost on its way there.
     pub(crate) request_lost: f64,
     /// A put is applied and its reply lost.
@@ -65,6 +67,8 @@ strikes! {
     ThrottledByQuota: "entries throttled by their shard's quota",
     ThrottledEntry: "entries throttled for no reason",
     ThrottledCall: "puts throttled as a whole",
+    Denied: "puts denied for good",
+    Outage: "puts during an outage",
     Unsent: "puts that never left",
     RequestLost: "puts lost on their way",
     ReplyLost: "puts applied, reply lost",
