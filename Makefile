@@ -9,7 +9,7 @@ CARGO  ?= cargo
 VENV   = $(TARGET)/venv
 PYTHON = $(abspath $(VENV))/bin/python
 
-.PHONY: help dev build demo shell server test test-services lint bench sim quotas fuzz kill
+.PHONY: help dev build demo shell server test test-services lint bench sim mutants mutants-ci quotas fuzz kill
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,14 @@ SEEDS ?= 20000
 sim: ## A simulation of SEEDS=20000 runs over a model of Kinesis
 	$(CARGO) build --release -p triton-sim
 	$(TARGET)/release/triton-sim seeds --count $(SEEDS) $(if $(SIM_SECONDS),--seconds $(SIM_SECONDS))
+
+# Where there is no git, a constant chooses.
+SALT ?= $(shell git rev-parse HEAD 2>/dev/null || echo triton)
+mutants: ## Build every mutant of the core, and have the simulation find it
+	$(CARGO) run --quiet -p triton-sim -- mutants
+
+mutants-ci: ## Check that every mutant applies and compiles, and have three found that the commit's hash chooses
+	$(CARGO) run --quiet -p triton-sim -- mutants --check --sample 3 --salt $(SALT)
 
 quotas: ## How much of a shard's quota producer and reader reach, on the model of Kinesis
 	$(CARGO) build --release -p triton-sim

@@ -8,7 +8,7 @@ mod readings;
 
 use std::fmt;
 
-use triton_core::{Record, Shard};
+use triton_core::{Budget, Record, Shard};
 
 pub(crate) use self::puts::{Answer, Puts};
 pub(crate) use self::readings::{ReaderId, ReadingId, Readings, Root};
@@ -76,6 +76,14 @@ impl Log {
         if self.violations.len() < MOST_VIOLATIONS {
             self.violations.push(Violation { invariant, millis: self.now, what: what() });
         }
+    }
+}
+
+/// A producer has ended: its budget counted no more than it holds, or than the largest record takes, and counts nothing now.
+pub(crate) fn check_budget(budget: &Budget, largest: usize, log: &mut Log) {
+    let most = budget.bytes().max(largest);
+    if budget.peak() > most || budget.used() > 0 {
+        log.violated(10, || format!("{budget:?}, at most {} of {most}", budget.peak()));
     }
 }
 

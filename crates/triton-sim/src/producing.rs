@@ -7,8 +7,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use triton_core::{Budget, Error, KeyOrder, Producer, ProducerOptions, PutEntry};
 
+use crate::check::check_budget;
 use crate::model::fault::Strike;
 use crate::model::{Handle, Kinesis};
+use crate::run::Connect;
 use crate::scenario::{Producing, Scenario};
 
 /// What the budget counts a record beside its bytes.
@@ -25,11 +27,12 @@ fn options(producing: &Producing) -> ProducerOptions {
 }
 
 /// Puts one producer's part of the plan at its times, and tells how each put ended.
-pub(crate) async fn produce(kinesis: Arc<Kinesis>, scenario: Arc<Scenario>, producer: u32) {
+pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>, producer: u32) {
     let started = Instant::now();
-    let client = Arc::new(Handle::producer(&kinesis));
-    let budget = Budget::new(scenario.producing.budget);
-    let putting = Producer::builder(client).options(options(&scenario.producing)).budget(budget.clone()).build();
+    let client = (connect.0)(Handle::producer(&kinesis));
+    let options = options(&scenario.producing);
+    let budget = options.budget.clone();
+    let putting = Producer::new(client, options);
     let mut waiting = JoinSet::new();
     let (mut handed, mut largest) = (0, 0);
     for (id, put) in (0..).zip(scenario.plan.iter()).filter(|(_, put)| put.producer == producer) {
@@ -58,10 +61,7 @@ pub(crate) async fn produce(kinesis: Arc<Kinesis>, scenario: Arc<Scenario>, prod
         if !closed.as_ref().is_ok_and(|closed| closed.acknowledged + closed.failed + closed.unknown == handed) {
             watch.log.violated(1, || format!("{closed:?} of {handed} puts"));
         }
-        let most = budget.bytes().max(largest);
-        if budget.peak() > most || budget.used() > 0 {
-            watch.log.violated(10, || format!("{budget:?}, at most {} of {most}", budget.peak()));
-        }
+        check_budget(&budget, largest, &mut watch.log);
     });
 }
 

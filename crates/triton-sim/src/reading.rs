@@ -13,6 +13,7 @@ use triton_core::{Budget, Error, Reader, ReaderOptions, Record, Result, Start};
 use crate::check::{ReaderId, ReadingId, Root};
 use crate::model::fault::Strike;
 use crate::model::{Handle, Kinesis};
+use crate::run::Connect;
 use crate::scenario::ReadingPlan;
 
 /// How often it is looked whether everything was delivered.
@@ -24,17 +25,19 @@ const END_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 struct Generation {
     kinesis: Arc<Kinesis>,
+    connect: Connect,
     plan: Arc<ReadingPlan>,
     until_caught_up: bool,
 }
 
 /// Reads the stream once, from the plan's start to the end of what is put.
-pub(crate) async fn read(kinesis: Arc<Kinesis>, plan: ReadingPlan, is_written: CancellationToken) {
+pub(crate) async fn read(kinesis: Arc<Kinesis>, connect: Connect, plan: ReadingPlan, is_written: CancellationToken) {
     sleep(plan.begins_at).await;
     let mut random = StdRng::seed_from_u64(plan.seed);
     let reading = kinesis.watch(|watch, _| watch.readings.begin(plan.from_latest));
     let plan = Arc::new(plan);
-    let generation = Generation { kinesis: Arc::clone(&kinesis), plan: Arc::clone(&plan), until_caught_up: false };
+    let generation =
+        Generation { kinesis: Arc::clone(&kinesis), connect, plan: Arc::clone(&plan), until_caught_up: false };
     let mut is_first = true;
     for lives in &plan.stops_after {
         let until = Instant::now() + *lives;
@@ -133,7 +136,7 @@ impl Generation {
             .with_seed(seed);
         options.budget = Some(budget);
         options.shards = shards;
-        let client = Arc::new(Handle::reader(kinesis, id));
+        let client = (self.connect.0)(Handle::reader(kinesis, id));
         match Reader::start(client, start, options).await {
             Ok(mut reader) => {
                 let stop = reader.stop_handle();

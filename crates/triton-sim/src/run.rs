@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use triton_core::StreamClient;
 
 use crate::check::{Log, Puts, Readings, Violation, Watch};
-use crate::model::Kinesis;
-use crate::model::fault::InjectedFaults;
+use crate::model::fault::Strikes;
+use crate::model::{Handle, Kinesis};
 use crate::producing::produce;
 use crate::reading::read;
 use crate::scenario::{Reshard, Scenario};
@@ -38,21 +39,30 @@ const MOST_EVENTS: usize = 3_000_000;
 /// # Errors
 /// Where the run cannot even begin.
 pub(crate) fn run(seed: u64) -> Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    let scenario = Arc::new(Scenario::new(seed));
-    runtime.block_on(play(scenario))
+    run_with(seed, Connect(Arc::new(|handle| Arc::new(handle))))
 }
 
-async fn play(scenario: Arc<Scenario>) -> Result<Outcome> {
+/// Makes the client that a producer or a reader gets from its connection to the model.
+#[derive(Clone)]
+pub(crate) struct Connect(pub(crate) Arc<dyn Fn(Handle) -> Arc<dyn StreamClient> + Send + Sync>);
+
+/// Runs a seed over clients of another kind.
+fn run_with(seed: u64, connect: Connect) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    let scenario = Arc::new(Scenario::new(seed));
+    runtime.block_on(play(scenario, connect))
+}
+
+async fn play(scenario: Arc<Scenario>, connect: Connect) -> Result<Outcome> {
     let puts = Puts::new(Arc::clone(&scenario.plan), scenario.keys, &scenario.producing);
     let watch = Watch { log: Log::default(), puts, readings: Readings::default() };
     let kinesis = Kinesis::new(scenario.model.clone(), Some(watch))?;
     let mut tasks = JoinSet::new();
     let is_written = CancellationToken::new();
     for reading in &scenario.readings {
-        tasks.spawn(read(Arc::clone(&kinesis), reading.clone(), is_written.clone()));
+        tasks.spawn(read(Arc::clone(&kinesis), connect.clone(), reading.clone(), is_written.clone()));
     }
-    let writing = write(Arc::clone(&kinesis), Arc::clone(&scenario));
+    let writing = write(Arc::clone(&kinesis), connect.clone(), Arc::clone(&scenario));
     let all = async {
         writing.await;
         is_written.cancel();
@@ -90,10 +100,10 @@ async fn violation(kinesis: &Kinesis) {
 }
 
 /// Everything that is put, and every split and merge, to the last late write.
-async fn write(kinesis: Arc<Kinesis>, scenario: Arc<Scenario>) {
+async fn write(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>) {
     let mut tasks = JoinSet::new();
     for producer in 0..scenario.producing.producers {
-        tasks.spawn(produce(Arc::clone(&kinesis), Arc::clone(&scenario), producer));
+        tasks.spawn(produce(Arc::clone(&kinesis), connect.clone(), Arc::clone(&scenario), producer));
     }
     for reshard in scenario.reshards.clone() {
         tasks.spawn(change(Arc::clone(&kinesis), reshard));
@@ -114,6 +124,9 @@ async fn change(kinesis: Arc<Kinesis>, reshard: Reshard) {
     // A shard of a single hash key cannot be split; nobody gets that far with a few splits.
     drop(kinesis.reshard(reshard.is_split, reshard.which, reshard.cut));
 }
+
+#[cfg(test)]
+mod lie;
 
 #[cfg(test)]
 mod tests {

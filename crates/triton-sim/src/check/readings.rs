@@ -312,3 +312,86 @@ fn is_part(record: &Record, whole: &Record, part: u32) -> bool {
 fn number_of(shard: &triton_core::ShardId) -> usize {
     shard.number().map_or(usize::MAX, |number| number as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use triton_core::{PartitionKey, ShardMap, Timestamp};
+
+    use crate::wire::payload;
+
+    /// A reader of a stream of one shard with three records, of which the watch is told this and that.
+    struct Case {
+        readings: Readings,
+        log: Log,
+        map: ShardMap,
+        records: Vec<Vec<Record>>,
+        budget: Budget,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let map = ShardMap::uniform("clicks", 1, 1).unwrap();
+            let record = |id| {
+                let (shard, key) = (map.shards()[0].id.clone(), PartitionKey::new("k").unwrap());
+                Record::new(shard, (10 + u64::from(id)).into(), key, Timestamp::default(), payload(id, 10))
+            };
+            let records = vec![(0..3).map(record).collect()];
+            let mut case =
+                Self { readings: Readings::default(), log: Log::default(), map, records, budget: Budget::new(1_000) };
+            let reading = case.readings.begin(false);
+            let seen = Seen { shards: case.map.shards(), records: &case.records };
+            case.readings.reader(reading, None, &case.budget, seen, &mut case.log);
+            case
+        }
+
+        fn deliver(&mut self, record: usize) {
+            let seen = Seen { shards: self.map.shards(), records: &self.records };
+            self.readings.delivered(0, &self.records[0][record], seen, &mut self.log);
+        }
+
+        fn broken(&mut self) -> Vec<u8> {
+            self.readings.reader_ended(0, &mut self.log);
+            self.log.violations.iter().map(|violation| violation.invariant).collect()
+        }
+    }
+
+    #[test]
+    fn what_was_fetched_before_a_stop_and_delivered_after_it_breaks_nothing() {
+        let mut case = Case::new();
+        case.readings.fetched(0, 0, 2);
+        case.readings.stopped(0, &mut case.log);
+        case.deliver(0);
+        case.deliver(1);
+        assert_eq!(case.broken(), []);
+    }
+
+    #[test]
+    fn a_fetch_after_the_stop() {
+        let mut case = Case::new();
+        case.readings.stopped(0, &mut case.log);
+        case.readings.fetching(0, 0, &mut case.log);
+        // Nothing is reserved in this case, either.
+        assert_eq!(case.broken(), [6, 10]);
+    }
+
+    #[test]
+    fn what_was_fetched_and_not_delivered() {
+        let mut case = Case::new();
+        case.readings.fetched(0, 0, 2);
+        case.readings.stopped(0, &mut case.log);
+        case.deliver(0);
+        assert_eq!(case.broken(), [6]);
+    }
+
+    #[test]
+    fn records_that_are_missing_at_the_end_of_a_reading() {
+        let mut case = Case::new();
+        case.readings.fetched(0, 0, 1);
+        case.deliver(0);
+        let seen = Seen { shards: case.map.shards(), records: &case.records };
+        case.readings.finish_all(seen, &mut case.log);
+        assert_eq!(case.broken(), [4]);
+    }
+}

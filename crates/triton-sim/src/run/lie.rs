@@ -1,0 +1,186 @@
+//! Clients that lie to the producer or the reader: each breaks an invariant as seen from outside, and the check of that
+//! invariant has to find it. What proves the checks is not the code that they check.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use triton_core::{
+    Batch, Error, Limits, Position, PutEntry, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient,
+};
+
+use super::{Connect, run_with};
+use crate::model::Handle;
+
+/// What a client does wrong, as a rule once in a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    /// A put is never answered.
+    NeverAnswers,
+    /// A put is acknowledged and not stored.
+    StoresNothing,
+    /// A put is stored twice and answered once.
+    StoresTwice,
+    /// The results of a put are given to other entries.
+    SwapsReceipts,
+    /// A put is reported as throttled, and is stored.
+    ThrottlesAndStores,
+    /// Puts are said to keep the order of their entries, and are stored in any.
+    PromisesOrder,
+    /// A page lacks a record.
+    DropsRecord,
+    /// A page comes twice.
+    RepeatsPage,
+    /// Two records of a page change places.
+    SwapsRecords,
+    /// A shard is said to have ended before its end, so that its children are read.
+    EndsEarly,
+}
+
+/// A lie is told at every so many opportunities.
+const EVERY: u32 = 5;
+
+#[derive(Debug)]
+struct Liar {
+    inner: Handle,
+    lie: Lie,
+    opportunities: Arc<AtomicU32>,
+}
+
+fn is_time_for_it(opportunities: &AtomicU32) -> bool {
+    opportunities.fetch_add(1, Ordering::Relaxed) % EVERY == EVERY - 1
+}
+
+#[async_trait]
+impl StreamClient for Liar {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        self.inner.shards().await
+    }
+
+    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+        let is_about_puts = match self.lie {
+            Lie::SwapsReceipts => entries.len() > 1,
+            Lie::NeverAnswers | Lie::StoresNothing | Lie::StoresTwice | Lie::ThrottlesAndStores => true,
+            _ => false,
+        };
+        if !is_about_puts || !is_time_for_it(&self.opportunities) {
+            return self.inner.put_batch(entries).await;
+        }
+        match self.lie {
+            Lie::NeverAnswers => std::future::pending().await,
+            Lie::StoresNothing => {
+                let receipt = PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() };
+                Ok(vec![Ok(receipt); entries.len()])
+            }
+            Lie::StoresTwice => {
+                drop(self.inner.put_batch(entries).await);
+                self.inner.put_batch(entries).await
+            }
+            Lie::SwapsReceipts => {
+                let mut results = self.inner.put_batch(entries).await?;
+                results.rotate_left(1);
+                Ok(results)
+            }
+            _ => {
+                drop(self.inner.put_batch(entries).await);
+                Err(Error::Throttled { problem: "a lie".into() })
+            }
+        }
+    }
+
+    async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
+        let inner = self.inner.open_shard(shard, position).await?;
+        let is_closed = self.inner.shards().await?.iter().any(|listed| listed.id == *shard && !listed.is_open());
+        let opportunities = Arc::clone(&self.opportunities);
+        Ok(Box::new(LyingReader { inner, lie: self.lie, is_closed, opportunities, last: None }))
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        let mut limits = self.inner.limits().await?;
+        limits.keeps_order |= self.lie == Lie::PromisesOrder;
+        Ok(limits)
+    }
+}
+
+#[derive(Debug)]
+struct LyingReader {
+    inner: Box<dyn ShardReader>,
+    lie: Lie,
+    is_closed: bool,
+    opportunities: Arc<AtomicU32>,
+    /// The page before, to be repeated.
+    last: Option<Batch>,
+}
+
+#[async_trait]
+impl ShardReader for LyingReader {
+    async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
+        if let Some(last) = self.last.take() {
+            return Ok(Some(last));
+        }
+        let Some(mut batch) = self.inner.next_batch(max_records).await? else { return Ok(None) };
+        let records = batch.records.len();
+        let is_about_pages = match self.lie {
+            Lie::DropsRecord | Lie::RepeatsPage => records > 0,
+            Lie::SwapsRecords => records > 1,
+            Lie::EndsEarly => self.is_closed && records > 0,
+            _ => false,
+        };
+        if is_about_pages && is_time_for_it(&self.opportunities) {
+            match self.lie {
+                Lie::DropsRecord => drop(batch.records.remove(records / 2)),
+                Lie::RepeatsPage => self.last = Some(batch.clone()),
+                Lie::SwapsRecords => batch.records.swap(0, 1),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(batch))
+    }
+
+    fn position(&self) -> Position {
+        self.inner.position()
+    }
+}
+
+/// The first invariants that are broken, of as many seeds as it takes to see the expected one.
+fn first_broken(lie: Lie, expected: u8) -> Vec<u8> {
+    let mut broken = Vec::new();
+    for seed in 1..=MOST_SEEDS {
+        let opportunities = Arc::new(AtomicU32::new(0));
+        let lying = move |inner| -> Arc<dyn StreamClient> {
+            Arc::new(Liar { inner, lie, opportunities: Arc::clone(&opportunities) })
+        };
+        let outcome = run_with(seed, Connect(Arc::new(lying))).unwrap();
+        broken.extend(outcome.violations.first().map(|violation| violation.invariant));
+        if broken.contains(&expected) {
+            break;
+        }
+    }
+    broken
+}
+
+const MOST_SEEDS: u64 = 100;
+
+#[test]
+fn every_lie_is_found_by_the_check_of_its_invariant() {
+    let lies = [
+        (Lie::NeverAnswers, 1),
+        (Lie::StoresNothing, 2),
+        (Lie::StoresTwice, 2),
+        (Lie::SwapsReceipts, 2),
+        (Lie::ThrottlesAndStores, 2),
+        (Lie::PromisesOrder, 3),
+        (Lie::DropsRecord, 4),
+        (Lie::RepeatsPage, 4),
+        (Lie::SwapsRecords, 4),
+        (Lie::EndsEarly, 5),
+    ];
+    for (lie, invariant) in lies {
+        let broken = first_broken(lie, invariant);
+        assert!(broken.contains(&invariant), "{lie:?} is to break {invariant}, and breaks {broken:?}");
+    }
+}
