@@ -8,13 +8,13 @@ mod check;
 mod command;
 mod model;
 mod mutants;
-mod producing;
+mod payload;
+mod producer;
 mod quota;
-mod reading;
+mod reader;
 mod run;
 mod scenario;
 mod trace;
-mod wire;
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     command::run()

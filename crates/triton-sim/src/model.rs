@@ -22,8 +22,8 @@ pub(crate) use self::client::Handle;
 use self::fault::{Faults, InjectedFaults, Latency, Strike};
 use self::limiter::{Granted, Limit, Limiter};
 use crate::check::{Log, Puts, Seen, Watch};
+use crate::payload::each_inner;
 use crate::trace::Event;
-use crate::wire::each_inner;
 
 /// What a model is like.
 #[derive(Clone, Debug)]

@@ -12,8 +12,8 @@ use triton_core::StreamClient;
 use crate::check::{Log, Puts, Readings, Violation, Watch};
 use crate::model::fault::Strikes;
 use crate::model::{Handle, Kinesis};
-use crate::producing::produce;
-use crate::reading::read;
+use crate::producer::produce;
+use crate::reader::read;
 use crate::scenario::{Reshard, Scenario};
 use crate::trace::Trace;
 

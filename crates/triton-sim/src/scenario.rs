@@ -10,7 +10,7 @@ use triton_core::{HashKey, Limits, PartitionKey, PutEntry, Quota, ShardMap};
 use crate::model::ModelOptions;
 use crate::model::fault::{Faults, Latency};
 use crate::model::limiter::{Limit, Neighbours, Shape};
-use crate::wire::{PutId, payload};
+use crate::payload::{PutId, payload};
 
 /// A put that is to be made.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::model::fault::Strike;
-use crate::wire::PutId;
+use crate::payload::PutId;
 
 /// How a put ended for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

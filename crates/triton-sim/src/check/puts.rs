@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use triton_core::{Error, PutEntry, PutReceipt, Result};
 
+use crate::payload::{PutId, each_inner, id_of};
 use crate::scenario::{Planned, Producing};
 use crate::trace::{Ending, Event};
-use crate::wire::{PutId, each_inner, id_of};
 
 use super::{Log, Seen};
 
@@ -222,7 +222,7 @@ mod tests {
 
     use triton_core::{PartitionKey, Record, ShardId, ShardMap, Timestamp};
 
-    use crate::wire::payload;
+    use crate::payload::payload;
 
     const PRODUCING: Producing = Producing {
         seed: 1,

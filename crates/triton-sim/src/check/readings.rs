@@ -5,8 +5,8 @@
 
 use triton_core::{Budget, Record, Shard, Start};
 
+use crate::payload;
 use crate::trace::Event;
-use crate::wire;
 
 use super::{Log, Seen};
 
@@ -190,7 +190,7 @@ impl Readings {
             progress.next_part = 0;
             return;
         }
-        let parts = wire::count(&expected.data);
+        let parts = payload::count(&expected.data);
         let is_right = match record.sub_sequence_number {
             None => parts == 1 && record.data == expected.data && record.partition_key == expected.partition_key,
             Some(part) => part == progress.next_part && is_part(record, expected, part),
@@ -302,7 +302,7 @@ impl Reading {
 
 fn is_part(record: &Record, whole: &Record, part: u32) -> bool {
     let mut is_right = false;
-    wire::each_inner(&whole.partition_key, &whole.data, |inner, place| {
+    payload::each_inner(&whole.partition_key, &whole.data, |inner, place| {
         is_right |= place == Some(part) && inner.data == record.data && inner.key == record.partition_key.as_str();
     });
     is_right
@@ -319,7 +319,7 @@ mod tests {
 
     use triton_core::{PartitionKey, ShardMap, Timestamp};
 
-    use crate::wire::payload;
+    use crate::payload::payload;
 
     /// A reader of a stream of one shard with three records, of which the watch is told this and that.
     struct Case {

@@ -13,8 +13,8 @@ use triton_core::{
 use super::fault::Strike;
 use super::{AFTER_FULL_PAGE, Fate, ITERATOR_LIFE, Kinesis, NAME, number, timestamp, unavailable};
 use crate::check::{Answer, Puts, ReaderId};
+use crate::payload::PutId;
 use crate::trace::Event;
-use crate::wire::PutId;
 
 /// One user's connection to the stream.
 #[derive(Clone, Debug)]

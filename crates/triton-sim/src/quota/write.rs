@@ -12,7 +12,7 @@ use super::ideal::Ideal;
 use super::{Keys, LEAST_SHARE, MOST_REFUSED, MOST_REFUSED_WHILE_CHANGING, Variant, mark, model, named};
 use crate::model::Kinesis;
 use crate::model::limiter::{Neighbours, Shape};
-use crate::producing::{RECORD_OVERHEAD, Saturated, Saturating};
+use crate::producer::{RECORD_OVERHEAD, Saturated, Saturating};
 
 /// How records are put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
