@@ -19,7 +19,7 @@ use triton_core::{Error, HashKey, Limits, PutEntry, PutReceipt, Record, Result, 
 
 pub(crate) use self::client::Handle;
 
-use self::fault::{Faults, InjectedFaults, Latency, Strike};
+use self::fault::{FaultCounts, Faults, InjectedFault, Latency};
 use self::limiter::{Granted, Limit, Limiter};
 use crate::check::{Log, Puts, Seen, Watch};
 use crate::payload::each_inner;
@@ -69,7 +69,7 @@ struct State {
     next_sequence: u64,
     next_call: u32,
     random: StdRng,
-    strikes: InjectedFaults,
+    injected: FaultCounts,
     /// Puts that are applied though nobody waits for them any more.
     late: u32,
     accepted: Accepted,
@@ -115,7 +115,7 @@ impl Kinesis {
             next_sequence: 2,
             next_call: 0,
             random: StdRng::seed_from_u64(options.seed),
-            strikes: InjectedFaults::default(),
+            injected: FaultCounts::default(),
             late: 0,
             accepted: Accepted::default(),
             fetched: Fetched::default(),
@@ -147,13 +147,13 @@ impl Kinesis {
     }
 
     /// The watch itself, when the run is over.
-    pub(crate) fn take_watch(&self) -> Option<(Watch, InjectedFaults)> {
+    pub(crate) fn take_watch(&self) -> Option<(Watch, FaultCounts)> {
         let mut state = self.state();
-        Some((state.watch.take()?, state.strikes.clone()))
+        Some((state.watch.take()?, state.injected.clone()))
     }
 
-    pub(crate) fn struck(&self, strike: Strike) {
-        self.state().strikes.add(strike);
+    pub(crate) fn inject(&self, fault: InjectedFault) {
+        self.state().injected.add(fault);
     }
 
     /// Whether something that was given up may still be written.
@@ -174,14 +174,14 @@ impl Kinesis {
             let length = range.last.0 - range.first.0;
             let at = HashKey(range.first.0 + 1 + (length as f64 * at * 0.98) as u128);
             state.map.split(&id, at, &mut sequence)?;
-            state.strikes.add(Strike::Split);
+            state.injected.add(InjectedFault::Split);
             Event::Split { shard: number(&id) as u64 }
         } else {
             let beside = if index + 1 < open.len() { index + 1 } else { index - 1 };
             let adjacent = open[beside].id.clone();
             state.map.merge(&id, &adjacent, &mut sequence)?;
-            state.strikes.add(Strike::FairReceiver);
-            Event::FairReceiver { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
+            state.injected.add(InjectedFault::Merged);
+            Event::Merged { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
         };
         state.next_sequence = sequence;
         state.take_in(&self.options, now);
@@ -277,13 +277,13 @@ impl State {
         belongs
     }
 
-    /// Whether a fault strikes; without a chance nothing is drawn.
-    fn strikes(&mut self, probability: f64, strike: Strike) -> bool {
-        let has_struck = probability > 0.0 && self.random.random_bool(probability);
-        if has_struck {
-            self.strikes.add(strike);
+    /// Whether to inject a fault. Draws nothing for a probability of zero.
+    fn injects(&mut self, probability: f64, fault: InjectedFault) -> bool {
+        let is_injected = probability > 0.0 && self.random.random_bool(probability);
+        if is_injected {
+            self.injected.add(fault);
         }
-        has_struck
+        is_injected
     }
 
     /// How long one way takes.
@@ -292,7 +292,7 @@ impl State {
         if latency.tail > 0.0 && self.random.random_bool(latency.tail) {
             round_trip *= self.random.random_range(2..=5);
         }
-        if self.strikes(faults.slow, Strike::Slow) {
+        if self.injects(faults.slow, InjectedFault::Slow) {
             round_trip += Duration::from_millis(self.random.random_range(500..5_000));
         }
         round_trip / 2
@@ -301,19 +301,19 @@ impl State {
     fn fate(&mut self, options: &ModelOptions, now: u64) -> Fate {
         let faults = &options.faults;
         if options.outage.contains(&Duration::from_millis(now)) {
-            self.strikes.add(Strike::Outage);
+            self.injected.add(InjectedFault::Outage);
             Fate::Outage
-        } else if self.strikes(faults.denied, Strike::Denied) {
+        } else if self.injects(faults.denied, InjectedFault::Denied) {
             Fate::Denied
-        } else if self.strikes(faults.unsent, Strike::Unsent) {
+        } else if self.injects(faults.unsent, InjectedFault::Unsent) {
             Fate::Unsent
-        } else if self.strikes(faults.throttled_call, Strike::ThrottledCall) {
+        } else if self.injects(faults.throttled_call, InjectedFault::ThrottledCall) {
             Fate::Throttled
-        } else if self.strikes(faults.request_lost, Strike::RequestLost) {
+        } else if self.injects(faults.request_lost, InjectedFault::RequestLost) {
             Fate::RequestLost
-        } else if self.strikes(faults.reply_lost, Strike::ReplyLost) {
+        } else if self.injects(faults.reply_lost, InjectedFault::ReplyLost) {
             Fate::ReplyLost
-        } else if self.strikes(faults.late, Strike::Late) {
+        } else if self.injects(faults.late, InjectedFault::Late) {
             Fate::Late(Duration::from_millis(self.random.random_range(1..10_000)))
         } else {
             Fate::Served
@@ -330,7 +330,7 @@ impl State {
         let faults = &options.faults;
         let throttled = || Error::Throttled { problem: "the shard's write quota".into() };
         let mut answers: Vec<Result<PutReceipt>> = Vec::with_capacity(entries.len());
-        if entries.len() > 1 && self.strikes(faults.reordered, Strike::Reordered) {
+        if entries.len() > 1 && self.injects(faults.reordered, InjectedFault::Reordered) {
             let mut order: Vec<usize> = (0..entries.len()).collect();
             order.shuffle(&mut self.random);
             answers.resize_with(entries.len(), || Err(throttled()));
@@ -346,12 +346,12 @@ impl State {
     fn put(&mut self, call: u32, entry: &PutEntry, options: &ModelOptions, now: u64) -> Result<PutReceipt> {
         let faults = &options.faults;
         let shard = self.route(entry.hash_key());
-        let throttle = if self.strikes(faults.throttled_entry, Strike::ThrottledEntry) {
-            Some(Strike::ThrottledEntry)
+        let throttle = if self.injects(faults.throttled_entry, InjectedFault::ThrottledEntry) {
+            Some(InjectedFault::ThrottledEntry)
         } else if !self.quotas[shard].write.admit(now, entry.size(), &mut self.random) {
-            self.strikes.add(Strike::ThrottledByQuota);
+            self.injected.add(InjectedFault::ThrottledByQuota);
             self.accepted.throttled += 1;
-            Some(Strike::ThrottledByQuota)
+            Some(InjectedFault::ThrottledByQuota)
         } else {
             None
         };
@@ -361,8 +361,8 @@ impl State {
         }
         if faults.internal > 0.0 && self.random.random_bool(faults.internal) {
             let is_written = self.random.random();
-            let why = if is_written { Strike::InternalWritten } else { Strike::InternalUnwritten };
-            self.strikes.add(why);
+            let why = if is_written { InjectedFault::InternalWritten } else { InjectedFault::InternalUnwritten };
+            self.injected.add(why);
             if is_written {
                 self.store(call, entry, shard, options, now);
             }
@@ -372,7 +372,7 @@ impl State {
         Ok(self.store(call, entry, shard, options, now))
     }
 
-    fn refused(&mut self, call: u32, entry: &PutEntry, why: Strike) {
+    fn refused(&mut self, call: u32, entry: &PutEntry, why: InjectedFault) {
         self.watched(|_, log| {
             Puts::ids(entry, |id| log.add(Event::Refused { call, id: id.unwrap_or_default(), why }));
         });

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use triton_core::{Budget, Error, KeyOrder, Producer, ProducerOptions, PutEntry};
 
 use crate::check::check_budget;
-use crate::model::fault::Strike;
+use crate::model::fault::InjectedFault;
 use crate::model::{Handle, Kinesis};
 use crate::run::Connect;
 use crate::scenario::{Producing, Scenario};
@@ -49,8 +49,8 @@ pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: A
                 Err(error) => Err(error),
             };
             if let Err(error) = &outcome {
-                let is_withheld = matches!(error, Error::PredecessorFailed { .. });
-                kinesis.struck(if is_withheld { Strike::PredecessorFailed } else { Strike::GivenUp });
+                let is_withheld = matches!(error, Error::Withheld { .. });
+                kinesis.inject(if is_withheld { InjectedFault::Withheld } else { InjectedFault::GivenUp });
             }
             kinesis.watch(|watch, seen| watch.puts.ended(id, &outcome, seen, &mut watch.log));
         });

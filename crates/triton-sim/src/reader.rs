@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use triton_core::{Budget, Error, Reader, ReaderOptions, Record, Result, Start};
 
 use crate::check::{ReaderId, ReadingId, Root};
-use crate::model::fault::Strike;
+use crate::model::fault::InjectedFault;
 use crate::model::{Handle, Kinesis};
 use crate::run::Connect;
 use crate::scenario::ReadingPlan;
@@ -49,7 +49,7 @@ pub(crate) async fn read(kinesis: Arc<Kinesis>, connect: Connect, plan: ReadingP
             () = sleep_until(until) => {}
             () = ended(&mut readers) => {}
         }
-        kinesis.struck(Strike::Stopped);
+        kinesis.inject(InjectedFault::Stopped);
         stop.cancel();
         finish(&kinesis, &plan, &mut readers).await;
     }
@@ -158,7 +158,7 @@ impl Generation {
                         Some(Ok(records)) => self.delivered(id, &records),
                     }
                     if self.plan.pauses > 0.0 && random.random_bool(self.plan.pauses) {
-                        kinesis.struck(Strike::Paused);
+                        kinesis.inject(InjectedFault::Paused);
                         sleep(self.plan.pause.mul_f64(random.random())).await;
                     }
                 }

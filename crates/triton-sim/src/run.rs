@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use triton_core::StreamClient;
 
 use crate::check::{Log, Puts, Readings, Violation, Watch};
-use crate::model::fault::Strikes;
+use crate::model::fault::FaultCounts;
 use crate::model::{Handle, Kinesis};
 use crate::producer::produce;
 use crate::reader::read;
@@ -21,7 +21,7 @@ use crate::trace::Trace;
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<Violation>,
-    pub(crate) strikes: InjectedFaults,
+    pub(crate) injected: FaultCounts,
     pub(crate) trace: Trace,
     pub(crate) records: usize,
     /// How long it took by its own clock.
@@ -82,9 +82,9 @@ async fn play(scenario: Arc<Scenario>, connect: Connect) -> Result<Outcome> {
     }
     drop(tasks);
     let took = Duration::from_millis(kinesis.millis());
-    let (watch, strikes) = kinesis.take_watch().context("the watch is gone")?;
+    let (watch, injected) = kinesis.take_watch().context("the watch is gone")?;
     let Log { trace, violations, .. } = watch.log;
-    Ok(Outcome { violations, strikes, trace, records: scenario.plan.len(), took })
+    Ok(Outcome { violations, injected, trace, records: scenario.plan.len(), took })
 }
 
 /// Returns soon after the first violation.

@@ -84,7 +84,7 @@ impl Scenario {
         let producing = producing(random);
         let plan = plan(random, span, keys, &producing);
         let mut model = model(random);
-        // Late enough for some to strike what is read only.
+        // Late enough for some to fault what is read only.
         let reshards = (0..few(random, 4))
             .map(|_| Reshard {
                 at: span.mul_f64(random.random_range(0.0..1.5)),
@@ -176,7 +176,7 @@ fn edge(random: &mut StdRng) -> HashKey {
     if is_first { range.first } else { range.last }
 }
 
-/// Most faults are absent most of the time, so that each also strikes alone.
+/// Most faults are absent most of the time, so that each is also seen alone.
 fn faults(random: &mut StdRng) -> Faults {
     let intensity = if random.random_bool(0.1) { 0.0 } else { random.random_range(0.2..1.0) };
     let mut rate = |most: f64| match random.random_bool(0.45 * intensity) {

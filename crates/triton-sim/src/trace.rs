@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use crate::model::fault::Strike;
+use crate::model::fault::InjectedFault;
 use crate::payload::PutId;
 
 /// How a put ended for its caller.
@@ -22,9 +22,9 @@ pub(crate) enum Event {
     Put { call: u32, entries: u32, bytes: u64 },
     Sent { call: u32, id: PutId },
     Stored { call: u32, id: PutId, shard: u64, sequence: u64 },
-    Refused { call: u32, id: PutId, why: Strike },
+    Refused { call: u32, id: PutId, why: InjectedFault },
     PutEnded { call: u32, failed: u32 },
-    PutFailed { call: u32, why: Strike },
+    PutFailed { call: u32, why: InjectedFault },
     PutDropped { call: u32 },
     Ended { id: PutId, ending: Ending },
     ListingFailed,
@@ -32,7 +32,7 @@ pub(crate) enum Event {
     Opened { reader: u32, shard: u64, next: u64 },
     Fetched { reader: u32, shard: u64, records: u32, behind: Option<Duration> },
     Drained { reader: u32, shard: u64 },
-    FetchFailed { reader: u32, shard: u64, why: Strike },
+    FetchFailed { reader: u32, shard: u64, why: InjectedFault },
     Delivered { reader: u32, shard: u64, sequence: u64, sub_sequence: u32 },
     ReaderFailed { reader: u32 },
     ReaderStopped { reader: u32 },

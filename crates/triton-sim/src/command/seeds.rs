@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::check::Violation;
-use crate::model::fault::{Strike, Strikes};
+use crate::model::fault::{FaultCounts, InjectedFault};
 use crate::run::{Outcome, run as run_seed};
 
 #[derive(Debug, clap::Args)]
@@ -39,14 +39,14 @@ pub(super) struct Summary {
     records: u64,
     virtual_time: Duration,
     events: u64,
-    strikes: InjectedFaults,
+    injected: FaultCounts,
     /// Made of every trace, in whatever order they came.
     digest: u64,
     /// The first violation of each seed that has one.
     pub(super) violations: Vec<(u64, Violation)>,
 }
 
-/// From so many seeds on every fault has to have struck.
+/// Number of seeds from which on every fault must have been injected.
 const ENOUGH_SEEDS: u64 = 1_000;
 const MOST_TOLD: usize = 10;
 
@@ -74,14 +74,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     )?;
     writeln!(io::stdout())?;
     let mut is_good = true;
-    for &strike in Strike::ALL {
-        let count = summary.strikes.of(strike);
+    for &fault in InjectedFault::ALL {
+        let count = summary.injected.of(fault);
         let is_missing = count == 0 && summary.seeds >= ENOUGH_SEEDS;
         is_good &= !is_missing;
         writeln!(
             io::stdout(),
             "{count:>12} {}{}",
-            strike.name(),
+            fault.name(),
             if is_missing { ": never, so nothing was tested" } else { "" }
         )?;
     }
@@ -137,7 +137,7 @@ impl Summary {
         self.records += outcome.records as u64;
         self.virtual_time += outcome.took;
         self.events += outcome.trace.len() as u64;
-        self.strikes.merge(&outcome.strikes);
+        self.injected.merge(&outcome.injected);
         self.digest ^= digest;
         if let Some(violation) = outcome.violations.into_iter().next() {
             self.violations.push((seed, violation));

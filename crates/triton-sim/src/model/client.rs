@@ -10,7 +10,7 @@ use triton_core::{
     StreamClient, Timestamp,
 };
 
-use super::fault::Strike;
+use super::fault::InjectedFault;
 use super::{AFTER_FULL_PAGE, Fate, ITERATOR_LIFE, Kinesis, NAME, number, timestamp, unavailable};
 use crate::check::{Answer, Puts, ReaderId};
 use crate::payload::PutId;
@@ -45,7 +45,7 @@ impl Handle {
     async fn listing(&self) -> Result<()> {
         self.way().await;
         let mut state = self.kinesis.state();
-        if state.strikes(self.kinesis.options.faults.listing, Strike::Listing) {
+        if state.injects(self.kinesis.options.faults.listing, InjectedFault::Listing) {
             state.event(Event::ListingFailed);
             state.watched(|puts, _| puts.listing_failed());
             return Err(unavailable("the connection was reset", false));
@@ -87,7 +87,7 @@ impl OnItsWay<'_> {
     }
 
     /// The caller is told that nobody knows, or that it was nothing.
-    fn fail(mut self, why: Strike, answer: Answer) {
+    fn fail(mut self, why: InjectedFault, answer: Answer) {
         self.is_over = true;
         self.over(Event::PutFailed { call: self.call, why }, answer);
     }
@@ -163,31 +163,31 @@ impl StreamClient for Handle {
                 return Ok(answers);
             }
             Fate::Outage => {
-                put.fail(Strike::Outage, Answer::Failed);
+                put.fail(InjectedFault::Outage, Answer::Failed);
                 return Err(unavailable("no route to the host", false));
             }
             Fate::Unsent => {
-                put.fail(Strike::Unsent, Answer::Failed);
+                put.fail(InjectedFault::Unsent, Answer::Failed);
                 return Err(unavailable("the connection was refused", false));
             }
             Fate::Throttled => {
                 self.way().await;
-                put.fail(Strike::ThrottledCall, Answer::Failed);
+                put.fail(InjectedFault::ThrottledCall, Answer::Failed);
                 return Err(Error::Throttled { problem: "too many requests".into() });
             }
             Fate::Denied => {
                 self.way().await;
-                put.fail(Strike::Denied, Answer::FailedForGood);
+                put.fail(InjectedFault::Denied, Answer::FailedForGood);
                 return Err(Error::AccessDenied { problem: "a policy was changed".into() });
             }
             Fate::RequestLost => {
                 self.way().await;
-                put.fail(Strike::RequestLost, Answer::Failed);
+                put.fail(InjectedFault::RequestLost, Answer::Failed);
             }
             Fate::ReplyLost => {
                 drop(apply(&self.kinesis, &entries));
                 self.way().await;
-                put.fail(Strike::ReplyLost, Answer::Failed);
+                put.fail(InjectedFault::ReplyLost, Answer::Failed);
             }
             Fate::Late(after) => {
                 let (kinesis, entries) = (Arc::clone(&self.kinesis), entries);
@@ -197,7 +197,7 @@ impl StreamClient for Handle {
                     apply(&kinesis, &entries);
                     kinesis.state().late -= 1;
                 });
-                put.fail(Strike::Late, Answer::Failed);
+                put.fail(InjectedFault::Late, Answer::Failed);
             }
         }
         Err(unavailable("no answer in time", true))
@@ -209,8 +209,8 @@ impl StreamClient for Handle {
         let mut state = self.kinesis.state();
         state.map.get(shard)?;
         let (reader, shard) = (self.reader.unwrap_or(ReaderId::MAX), number(shard));
-        if state.strikes(self.kinesis.options.faults.unread, Strike::Unread) {
-            state.event(Event::FetchFailed { reader, shard: shard as u64, why: Strike::Unread });
+        if state.injects(self.kinesis.options.faults.unread, InjectedFault::Unread) {
+            state.event(Event::FetchFailed { reader, shard: shard as u64, why: InjectedFault::Unread });
             return Err(unavailable("the connection was reset", false));
         }
         let records = &state.records[shard];
@@ -254,21 +254,21 @@ impl ShardIterator {
         let mut state = kinesis.state();
         let state = &mut *state;
         if now.saturating_sub(self.issued_at) > ITERATOR_LIFE {
-            state.strikes.add(Strike::Aged);
-            return self.expired(state, Strike::Aged);
+            state.injected.add(InjectedFault::Aged);
+            return self.expired(state, InjectedFault::Aged);
         }
-        if state.strikes(faults.expired, Strike::Expired) {
-            return self.expired(state, Strike::Expired);
+        if state.injects(faults.expired, InjectedFault::Expired) {
+            return self.expired(state, InjectedFault::Expired);
         }
         let quota = &mut state.quotas[self.shard];
         let is_refused = now < quota.refused_until || !quota.read.admit(now, 0, &mut state.random);
-        let why = if is_refused { Strike::FetchThrottledByQuota } else { Strike::ThrottledFetch };
+        let why = if is_refused { InjectedFault::FetchThrottledByQuota } else { InjectedFault::ThrottledFetch };
         state.fetched.calls += 1;
         if is_refused {
-            state.strikes.add(why);
+            state.injected.add(why);
             state.fetched.throttled += 1;
         }
-        if is_refused || state.strikes(faults.throttled_fetch, why) {
+        if is_refused || state.injects(faults.throttled_fetch, why) {
             self.failed(state, why);
             return Err(Error::Throttled { problem: "the shard's read quota".into() });
         }
@@ -293,10 +293,10 @@ impl ShardIterator {
         state.fetched.bytes += bytes as u64;
         if is_full {
             quota.refused_until = now + AFTER_FULL_PAGE;
-            state.strikes.add(Strike::FullPage);
+            state.injected.add(InjectedFault::FullPage);
         }
         if is_empty {
-            state.strikes.add(Strike::EmptyPage);
+            state.injected.add(InjectedFault::EmptyPage);
         }
         let next = self.next + page.len();
         let is_open = state.map.shards()[self.shard].is_open();
@@ -309,12 +309,12 @@ impl ShardIterator {
         Ok(Some(Batch::new(page, Some(behind))))
     }
 
-    fn expired(&self, state: &mut super::State, why: Strike) -> Result<Option<Batch>> {
+    fn expired(&self, state: &mut super::State, why: InjectedFault) -> Result<Option<Batch>> {
         self.failed(state, why);
         Err(Error::IteratorExpired { shard: state.map.shards()[self.shard].id.clone() })
     }
 
-    fn failed(&self, state: &mut super::State, why: Strike) {
+    fn failed(&self, state: &mut super::State, why: InjectedFault) {
         let (reader, shard) = (self.client.reader.unwrap_or(ReaderId::MAX), self.shard as u64);
         state.event(Event::FetchFailed { reader, shard, why });
     }
@@ -334,8 +334,8 @@ impl ShardReader for ShardIterator {
         let batch = page?;
         // What the caller is told now is what it has.
         let mut state = self.client.kinesis.state();
-        if state.strikes(self.client.kinesis.options.faults.unread, Strike::Unread) {
-            self.failed(&mut state, Strike::Unread);
+        if state.injects(self.client.kinesis.options.faults.unread, InjectedFault::Unread) {
+            self.failed(&mut state, InjectedFault::Unread);
             return Err(unavailable("no answer in time", false));
         }
         let (who, shard) = (reader.unwrap_or(ReaderId::MAX), self.shard as u64);

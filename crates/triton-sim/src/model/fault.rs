@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How often each fault strikes: probabilities from 0 to 1 a call, or an entry where it says so.
+/// How often each fault is injected: the probability per call, or per entry where it says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Faults {
     /// A put, fetch or listing takes seconds.
@@ -47,13 +47,13 @@ pub(crate) struct Latency {
     pub(crate) tail: f64,
 }
 
-macro_rules! strikes {
+macro_rules! injected_faults {
     ($($name:ident: $text:literal,)*) => {
         /// What happened to the producer and the reader in a run.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub(crate) enum Strike { $($name,)* }
+        pub(crate) enum InjectedFault { $($name,)* }
 
-        impl Strike {
+        impl InjectedFault {
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
             pub(crate) fn name(self) -> &'static str {
@@ -63,7 +63,7 @@ macro_rules! strikes {
     };
 }
 
-strikes! {
+injected_faults! {
     ThrottledByQuota: "entries throttled by their shard's quota",
     ThrottledEntry: "entries throttled for no reason",
     ThrottledCall: "puts throttled as a whole",
@@ -93,23 +93,23 @@ strikes! {
     Paused: "consumers that paused",
 }
 
-/// How often each has struck.
+/// How often each fault was injected.
 #[derive(Clone, Debug)]
-pub(crate) struct InjectedFaults([u64; Strike::ALL.len()]);
+pub(crate) struct FaultCounts([u64; InjectedFault::ALL.len()]);
 
-impl Default for InjectedFaults {
+impl Default for FaultCounts {
     fn default() -> Self {
-        Self([0; Strike::ALL.len()])
+        Self([0; InjectedFault::ALL.len()])
     }
 }
 
-impl InjectedFaults {
-    pub(crate) fn add(&mut self, strike: Strike) {
-        self.0[strike as usize] += 1;
+impl FaultCounts {
+    pub(crate) fn add(&mut self, fault: InjectedFault) {
+        self.0[fault as usize] += 1;
     }
 
-    pub(crate) fn of(&self, strike: Strike) -> u64 {
-        self.0[strike as usize]
+    pub(crate) fn of(&self, fault: InjectedFault) -> u64 {
+        self.0[fault as usize]
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
