@@ -1,7 +1,7 @@
-//! Watches a run and tells which invariants it breaks, numbered as in `docs/architecture.md`.
+//! Watches a run and reports the invariants that it breaks, numbered as in `docs/architecture.md`.
 //!
-//! The model tells what reaches it and what it does, the scenario what is handed to the producer and what comes out of
-//! the readers. Nothing here changes what happens.
+//! The model reports the calls that reach it and their effects; the drivers report what they hand to a producer and what a
+//! reader delivers. Nothing here influences the run.
 
 mod puts;
 mod readings;
@@ -63,7 +63,7 @@ pub(crate) struct Log {
     pub(crate) violations: Vec<Violation>,
 }
 
-/// More would say nothing new.
+/// Further violations are not recorded: they tend to follow from the first.
 const MOST_VIOLATIONS: usize = 20;
 
 impl Log {

@@ -1,6 +1,6 @@
-//! What a record of a run says of itself: payloads carry the number of their put, alone or packed into an aggregate.
+//! Payloads of a run: each carries the number of its put, in a record of its own or in an aggregate.
 //!
-//! Aggregates are taken apart here by other code than the one that is tested.
+//! Aggregates are decoded here independently of the code under test.
 
 use bytes::Bytes;
 use triton_core::PartitionKey;
@@ -10,14 +10,14 @@ pub(crate) type PutId = u32;
 
 const ID_BYTES: usize = size_of::<PutId>();
 
-/// A payload of at least four bytes, by which its put can be told.
+/// A payload of at least four bytes that identifies its put.
 pub(crate) fn payload(id: PutId, size: usize) -> Bytes {
     let mut payload = vec![id.wrapping_mul(31) as u8; size.max(ID_BYTES)];
     payload[..ID_BYTES].copy_from_slice(&id.to_le_bytes());
     payload.into()
 }
 
-/// The put that a payload came from.
+/// The put that a payload identifies.
 pub(crate) fn id_of(payload: &[u8]) -> Option<PutId> {
     payload.first_chunk().map(|bytes| PutId::from_le_bytes(*bytes))
 }

@@ -1,4 +1,4 @@
-//! The producer's side of a run: the one place that knows the producer's interface.
+//! Drives the producers of a run. The only file that uses the producer's interface.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn options(producing: &Producing) -> ProducerOptions {
         .with_aggregation(producing.is_aggregated)
 }
 
-/// Puts one producer's part of the plan at its times, and tells how each put ended.
+/// Puts one producer's part of the plan on schedule, and reports how each put ended.
 pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>, producer: u32) {
     let started = Instant::now();
     let client = (connect.0)(Handle::producer(&kinesis));
@@ -73,7 +73,7 @@ pub(crate) struct Saturating {
     pub(crate) budget: usize,
 }
 
-/// A producer that is given more whenever it has room.
+/// A producer that is always given as much as its budget holds.
 #[derive(Debug)]
 pub(crate) struct Saturated {
     producer: Producer,
@@ -82,7 +82,7 @@ pub(crate) struct Saturated {
     times: JoinSet<Duration>,
 }
 
-/// One put in so many is timed.
+/// One put in this many is timed.
 const SAMPLED: usize = 37;
 
 impl Saturated {
@@ -112,7 +112,7 @@ impl Saturated {
         }
     }
 
-    /// What was put before is not measured.
+    /// Discards the times of earlier puts.
     pub(crate) fn forget_times(&mut self) {
         self.times.detach_all();
     }

@@ -1,4 +1,4 @@
-//! The readers' side of a run: readers that start, pause, are stopped, and are followed by others.
+//! Drives the readers of a run: they start, pause, are stopped, and are succeeded by others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::model::{Handle, Kinesis};
 use crate::run::Connect;
 use crate::scenario::ReadingPlan;
 
-/// How often it is looked whether everything was delivered.
+/// Interval of checking whether everything was delivered.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long a reader that was stopped may take to end, its consumer's pauses apart.
+/// How long a stopped reader may take to end, without the pauses of its consumer.
 const END_WITHIN: Duration = Duration::from_secs(60);
 
-/// One generation of readers: what they have in common.
+/// What the readers of one generation have in common.
 #[derive(Clone)]
 struct Generation {
     kinesis: Arc<Kinesis>,
@@ -179,7 +179,7 @@ impl Generation {
     fn failed(&self, reader: ReaderId, error: &Error) {
         self.kinesis.watch(|watch, _| {
             watch.log.add(crate::trace::Event::ReaderFailed { reader });
-            // What may pass is told and tried on; nothing here is for good.
+            // A retryable error is reported and reading goes on. No other error is injected into readers.
             if !error.is_retryable() {
                 let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
                 watch.log.violated(4, || format!("reader {reader} fails: {error}: {source}"));

@@ -1,4 +1,4 @@
-//! One run: a seed's scenario, played to its end on a clock of its own.
+//! One run: the scenario of a seed, played to its end on a clock of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::reader::read;
 use crate::scenario::{Reshard, Scenario};
 use crate::trace::Trace;
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<Violation>,
@@ -28,10 +28,10 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
 }
 
-/// What has not ended by then never will.
+/// Virtual time after which a run is given up.
 const LONGEST: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// A run that has so many events goes round in a circle: a hundred times as many as the longest that is right.
+/// Events after which a run is given up: it loops. The longest correct runs have a hundredth of that.
 const MOST_EVENTS: usize = 3_000_000;
 
 /// Runs a seed.
@@ -73,7 +73,7 @@ async fn play(scenario: Arc<Scenario>, connect: Connect) -> Result<Outcome> {
     };
     tokio::select! {
         biased;
-        // What comes after a violation says nothing more, and may have no end.
+        // After a violation the run says nothing more, and might not end.
         () = violation(&kinesis) => {}
         played = timeout(LONGEST, all) => match played {
             Ok(ended) => ended?,
@@ -99,7 +99,7 @@ async fn violation(kinesis: &Kinesis) {
     }
 }
 
-/// Everything that is put, and every split and merge, to the last late write.
+/// Runs all producers and reshards, and waits for the last late write.
 async fn write(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>) {
     let mut tasks = JoinSet::new();
     for producer in 0..scenario.producing.producers {

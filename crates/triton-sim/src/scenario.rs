@@ -1,4 +1,4 @@
-//! What a seed stands for: a stream and what goes wrong with it, what is put, and who reads.
+//! The scenario of a seed: a stream, the faults injected into it, the puts, the reshards and the readers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) struct Planned {
     pub(crate) entry: PutEntry,
 }
 
-/// How producers work.
+/// The options of the run's producers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Producing {
     pub(crate) seed: u64,
@@ -34,7 +34,7 @@ pub(crate) struct Producing {
     pub(crate) deadline: Duration,
 }
 
-/// A split or a merge, of shards and at a hash key that these numbers between 0 and 1 choose.
+/// A split or a merge. `which` chooses the shard and `cut` the hash key, both between 0 and 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reshard {
     pub(crate) at: Duration,
@@ -49,18 +49,18 @@ pub(crate) struct ReadingPlan {
     pub(crate) seed: u64,
     pub(crate) begins_at: Duration,
     pub(crate) from_latest: bool,
-    /// Among how many readers the shards are dealt out.
+    /// Number of readers that share the shards.
     pub(crate) readers: usize,
     pub(crate) max_records: usize,
-    /// Bytes that each reader may keep.
+    /// Bytes of the budget of each reader.
     pub(crate) budget: usize,
     pub(crate) by_batch: bool,
-    /// How long each generation of readers lives before it is stopped and others take over.
+    /// How long each generation of readers runs before it is stopped and the next one takes over.
     pub(crate) stops_after: Vec<Duration>,
-    /// How often, and how long at most, a consumer pauses after what it has taken.
+    /// The probability that a consumer pauses after an item, and the longest pause.
     pub(crate) pauses: f64,
     pub(crate) pause: Duration,
-    /// Whether the last generation ends by itself when it has caught up.
+    /// Whether the last generation ends by itself once it has caught up.
     pub(crate) until_caught_up: bool,
 }
 
@@ -84,7 +84,7 @@ impl Scenario {
         let producing = producing(random);
         let plan = plan(random, span, keys, &producing);
         let mut model = model(random);
-        // Late enough for some to fault what is read only.
+        // Late enough for some to come when the stream is only read.
         let reshards = (0..few(random, 4))
             .map(|_| Reshard {
                 at: span.mul_f64(random.random_range(0.0..1.5)),
@@ -105,13 +105,13 @@ impl Scenario {
     }
 }
 
-/// Many small numbers and some large ones.
+/// A number between both bounds, whose logarithm is drawn uniformly: many small ones and some large ones.
 fn log_uniform(random: &mut StdRng, least: u64, most: u64) -> u64 {
     let (low, high) = ((least as f64).ln(), (most as f64 + 1.0).ln());
     (random.random_range(low..high).exp() as u64).clamp(least, most)
 }
 
-/// None half of the time.
+/// A number up to `most`; zero half of the time.
 fn few(random: &mut StdRng, most: usize) -> usize {
     random.random_range(0..=2 * most).saturating_sub(most)
 }

@@ -1,4 +1,4 @@
-//! What happened in a run, call by call, with the time of its clock: the same seed gives the same trace, byte for byte.
+//! The events of a run with their times on its clock. The same seed gives the same trace, byte for byte.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +15,7 @@ pub(crate) enum Ending {
     PredecessorFailed,
 }
 
-/// One thing that happened. Shards go by their numbers.
+/// One event. Shards are given by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     Handed { id: PutId },

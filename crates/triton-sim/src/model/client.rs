@@ -1,4 +1,4 @@
-//! How the model is reached: the two traits of the core, with the way there and back.
+//! The model's implementation of the core's traits, with the latency of each call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::check::{Answer, Puts, ReaderId};
 use crate::payload::PutId;
 use crate::trace::Event;
 
-/// One user's connection to the stream.
+/// A connection of one producer or reader to the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     kinesis: Arc<Kinesis>,
-    /// Whose fetches they are; nobody's for a producer.
+    /// The reader that fetches through it; `None` for a producer.
     reader: Option<ReaderId>,
 }
 
@@ -33,7 +33,7 @@ impl Handle {
         Self { kinesis: Arc::clone(kinesis), reader: Some(reader) }
     }
 
-    /// One way of a call, there or back.
+    /// Waits for the latency of one direction of a call.
     async fn way(&self) {
         let way = {
             let options = &self.kinesis.options;
@@ -54,7 +54,7 @@ impl Handle {
     }
 }
 
-/// A put that is on its way. Dropped, it is over for its caller, who knows nothing of it.
+/// A put in flight. Dropping it means that its caller no longer waits for the result.
 struct OnItsWay<'a> {
     kinesis: &'a Arc<Kinesis>,
     call: u32,
@@ -63,7 +63,7 @@ struct OnItsWay<'a> {
 }
 
 impl OnItsWay<'_> {
-    /// The caller is told.
+    /// Returns the results to the caller.
     fn end(mut self, answers: &[Result<PutReceipt>]) {
         self.is_over = true;
         let mut state = self.kinesis.state();
@@ -86,7 +86,7 @@ impl OnItsWay<'_> {
         });
     }
 
-    /// The caller is told that nobody knows, or that it was nothing.
+    /// Fails the call as a whole.
     fn fail(mut self, why: InjectedFault, answer: Answer) {
         self.is_over = true;
         self.over(Event::PutFailed { call: self.call, why }, answer);
@@ -235,7 +235,7 @@ impl StreamClient for Handle {
     }
 }
 
-/// A place in one shard.
+/// A position in one shard.
 #[derive(Debug)]
 struct ShardIterator {
     client: Handle,
@@ -246,7 +246,7 @@ struct ShardIterator {
 }
 
 impl ShardIterator {
-    /// Answers a fetch that has arrived. Nothing is kept from it unless the caller is told.
+    /// The result of a fetch that has arrived. The position moves only when the result has reached the caller.
     fn page(&mut self, max_records: usize) -> Result<Option<Batch>> {
         let kinesis = Arc::clone(&self.client.kinesis);
         let now = kinesis.millis();
@@ -332,7 +332,7 @@ impl ShardReader for ShardIterator {
         let page = self.page(max_records);
         self.client.way().await;
         let batch = page?;
-        // What the caller is told now is what it has.
+        // The result reaches the caller now, or never.
         let mut state = self.client.kinesis.state();
         if state.injects(self.client.kinesis.options.faults.unread, InjectedFault::Unread) {
             self.failed(&mut state, InjectedFault::Unread);

@@ -1,4 +1,4 @@
-//! What goes wrong on the way, how often it is to, and how often it did.
+//! Faults to inject into calls: how often each is, and how often each was.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(crate) struct Faults {
     pub(crate) throttled_fetch: f64,
     /// An iterator expires before its time.
     pub(crate) expired: f64,
-    /// A fetch from someone behind brings nothing.
+    /// A fetch returns no records although there are some.
     pub(crate) empty_page: f64,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Latency {
 
 macro_rules! injected_faults {
     ($($name:ident: $text:literal,)*) => {
-        /// What happened to the producer and the reader in a run.
+        /// A fault that was injected, or another event of a run that is counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum InjectedFault { $($name,)* }
 
