@@ -96,7 +96,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The run does not end: tells what is missing.
+    /// Reports what is missing from a run that does not end.
     pub(crate) fn give_up(&mut self, seen: Seen<'_>) {
         self.puts.finish(&mut self.log);
         self.readings.finish_all(seen, &mut self.log);

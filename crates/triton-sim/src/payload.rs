@@ -94,8 +94,8 @@ enum Value<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The next field and its number. The outer `None` is for what is no message.
-    #[expect(clippy::option_option, reason = "an error of which nothing is to be told, and an end")]
+    /// The next field and its number. The outer `None` means that this is not a message.
+    #[expect(clippy::option_option, reason = "an error without details, and an end")]
     fn next(&mut self) -> Option<Option<(u64, Value<'a>)>> {
         if self.0.is_empty() {
             return Some(None);

@@ -1,4 +1,4 @@
-//! What becomes of the puts: each ends once, is stored in order, and is sent again only while it may be missing.
+//! Checks of the puts: each ends once, is stored in order, and is sent again only while it may be missing.
 
 use std::sync::Arc;
 
@@ -32,13 +32,13 @@ struct State {
     failed_first_at: Option<u64>,
     /// Whether it has failed after its deadline.
     is_late: bool,
-    /// What the producer was told last.
+    /// The last result that the producer received.
     answer: Option<Answer>,
     copies: u32,
     end: Option<(u64, Ending)>,
 }
 
-/// What a call that held a record has told the producer of it.
+/// The result of a call for one of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Stored,
@@ -158,7 +158,7 @@ impl Puts {
         }
     }
 
-    /// The producer has told how a put ended.
+    /// The producer has reported how a put ended.
     pub(crate) fn ended(&mut self, id: PutId, result: &Result<PutReceipt>, seen: Seen<'_>, log: &mut Log) {
         let ending = match result {
             Ok(receipt) => Ending::Stored {

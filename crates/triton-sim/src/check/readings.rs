@@ -1,4 +1,4 @@
-//! What readers deliver, against what the stream holds.
+//! Checks of the records that readers deliver against those that the stream holds.
 //!
 //! A reading is one pass over the stream. It may be shared by readers of different shards, and taken over from them by
 //! others, which start where those have stopped: together they deliver every record once.
@@ -69,7 +69,7 @@ impl Readings {
         // A shard that a reader is still to come by, be it empty.
         let mut is_due: Vec<bool> = Vec::with_capacity(seen.shards.len());
         let root = |(number, shard): (usize, &Shard)| {
-            // A child is read by who holds its first parent.
+            // A child is read by the reader that holds its first parent.
             let is_followed = shard.parents().next().is_some_and(|parent| is_due[number_of(parent)]);
             let is_over = reading.is_over(number, seen);
             is_due.push(is_followed || !is_over);
@@ -184,7 +184,7 @@ impl Readings {
         if expected.sequence_number != record.sequence_number {
             let due = expected.sequence_number;
             log.violated(4, || format!("reader {reader} delivers {sequence} of shard {shard}, {due} is due"));
-            // From there on, so that one slip is told once.
+            // Continue from there, so that one mistake is reported once.
             let place = seen.records[shard].binary_search_by(|kept| kept.sequence_number.cmp(&record.sequence_number));
             progress.next = place.map_or(progress.next, |place| place + 1);
             progress.next_part = 0;
@@ -208,10 +208,6 @@ impl Readings {
     /// The reader has ended: what it was handed has to be delivered.
     pub(crate) fn reader_ended(&mut self, reader: ReaderId, log: &mut Log) {
         log.add(Event::ReaderEnded { reader });
-        let budget = &self.readers[reader as usize].budget;
-        if budget.used() > 0 {
-            log.violated(10, || format!("reader {reader} has ended, and its budget still counts: {budget:?}"));
-        }
         let reading = &mut self.readings[self.readers[reader as usize].reading];
         for (shard, progress) in reading.shards.iter_mut().enumerate() {
             if progress.holder == Some(reader) {
@@ -222,9 +218,13 @@ impl Readings {
                     });
                 }
                 progress.holder = None;
-                // Who goes on begins after what was delivered.
+                // The next reader begins after the last record that was delivered.
                 progress.fetched = progress.next;
             }
+        }
+        let budget = &self.readers[reader as usize].budget;
+        if budget.used() > 0 {
+            log.violated(10, || format!("reader {reader} has ended, and its budget still counts: {budget:?}"));
         }
     }
 
@@ -276,7 +276,7 @@ impl Reading {
         !seen.shards[shard].is_open() && next >= seen.records[shard].len()
     }
 
-    /// Who delivers a shard: a reader that began with it, else who holds its first parent.
+    /// The reader that delivers a shard: one that began with it, else the one that holds its first parent.
     fn holder(&self, shard: usize, seen: Seen<'_>) -> Option<ReaderId> {
         let holder = self.shards.get(shard).and_then(|progress| progress.holder);
         holder.or_else(|| self.holder(number_of(seen.shards[shard].parents().next()?), seen))
@@ -321,7 +321,7 @@ mod tests {
 
     use crate::payload::payload;
 
-    /// A reader of a stream of one shard with three records, of which the watch is told this and that.
+    /// A reader of a stream of one shard with three records, and a made-up trace.
     struct Case {
         readings: Readings,
         log: Log,

@@ -40,6 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
         writeln!(io::stdout(), "{} mutants apply and compile ({seconds:.0} s)\n", mutants.len())?;
     }
     let chosen = choose(mutants, arguments)?;
+    copy.prepare()?;
     writeln!(io::stdout(), "{:<34} {:>9} {:>6} {:>8}  found by", "mutant", "invariant", "seed", "seconds")?;
     let mut are_found = true;
     for mutant in &chosen {

@@ -63,7 +63,7 @@ pub(crate) struct Limiter {
     granted: Granted,
 }
 
-/// What came into a limiter, used or not: what someone who always wants more can get.
+/// What a limiter has granted, used or not: the most that a saturated caller could have got.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Granted {
     pub(crate) bytes: f64,
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    /// What is admitted in 60 s to someone who asks every 7 ms for so many bytes.
+    /// What is admitted in 60 s to a caller that asks for this many bytes every 7 ms.
     fn admitted(shape: Shape, neighbours: Neighbours, bytes: usize) -> (f64, f64) {
         let mut random = StdRng::seed_from_u64(1);
         let limit = Limit { shape, bytes: 1e6, count: 1e3, neighbours };

@@ -66,6 +66,11 @@ impl Copy {
         Ok(())
     }
 
+    /// Builds the copy as it is, so that what does not compile by itself is not blamed on a mutant.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        self.build().context("the workspace without a mutant")
+    }
+
     /// Works while the copy has a mutant's mistake in it.
     pub(super) fn with<T>(&self, mutant: &Mutant, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let file = self.folder.join(&mutant.file);
