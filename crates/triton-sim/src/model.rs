@@ -180,8 +180,8 @@ impl Kinesis {
             let beside = if index + 1 < open.len() { index + 1 } else { index - 1 };
             let adjacent = open[beside].id.clone();
             state.map.merge(&id, &adjacent, &mut sequence)?;
-            state.injected.add(InjectedFault::Merged);
-            Event::Merged { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
+            state.injected.add(InjectedFault::FairReceiver);
+            Event::FairReceiver { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
         };
         state.next_sequence = sequence;
         state.take_in(&self.options, now);

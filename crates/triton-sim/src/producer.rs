@@ -13,9 +13,6 @@ use crate::model::{Handle, Kinesis};
 use crate::run::Connect;
 use crate::scenario::{Producing, Scenario};
 
-/// What the budget counts a record beside its bytes.
-pub(crate) const RECORD_OVERHEAD: usize = 200;
-
 fn options(producing: &Producing) -> ProducerOptions {
     let options = ProducerOptions::default().with_seed(producing.seed);
     let retry = options.retry.with_deadline(producing.deadline);
@@ -31,15 +28,15 @@ pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: A
     let started = Instant::now();
     let client = (connect.0)(Handle::producer(&kinesis));
     let options = options(&scenario.producing);
-    let budget = options.budget.clone();
-    let putting = Producer::new(client, options);
+    let budget = Budget::new(scenario.producing.budget);
+    let putting = Producer::builder(client).options(options).budget(budget.clone()).build();
     let mut waiting = JoinSet::new();
     let (mut handed, mut largest) = (0, 0);
     for (id, put) in (0..).zip(scenario.plan.iter()).filter(|(_, put)| put.producer == producer) {
         sleep_until(started + put.at).await;
         kinesis.watch(|watch, _| watch.puts.handed(id, &mut watch.log));
         handed += 1;
-        largest = largest.max(put.entry.size() + RECORD_OVERHEAD);
+        largest = largest.max(put.entry.size() + Budget::RECORD_OVERHEAD);
         let accepted = putting.submit(put.entry.clone()).await;
         kinesis.watch(|watch, _| watch.puts.accepted(id, &watch.log));
         let kinesis = Arc::clone(&kinesis);
@@ -49,8 +46,8 @@ pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: A
                 Err(error) => Err(error),
             };
             if let Err(error) = &outcome {
-                let is_withheld = matches!(error, Error::Withheld { .. });
-                kinesis.inject(if is_withheld { InjectedFault::Withheld } else { InjectedFault::GivenUp });
+                let is_withheld = matches!(error, Error::PredecessorFailed { .. });
+                kinesis.inject(if is_withheld { InjectedFault::PredecessorFailed } else { InjectedFault::GivenUp });
             }
             kinesis.watch(|watch, seen| watch.puts.ended(id, &outcome, seen, &mut watch.log));
         });

@@ -139,8 +139,8 @@ impl Lineage {
         !matches!(self.states.get(shard), None | Some(State::NotOwned))
     }
 
-    fn is_out_of_the_way(&self, parent: &ShardId) -> bool {
-        matches!(self.known.get(parent), None | Some(State::NotHeld | State::Done))
+    fn is_drained(&self, parent: &ShardId) -> bool {
+        matches!(self.states.get(parent), None | Some(State::NotOwned | State::Drained))
     }
 }
 

@@ -96,7 +96,7 @@ impl OnItsWay<'_> {
         let mut state = self.kinesis.state();
         state.event(event);
         state.watched(|puts, log| {
-            for entry in self.entries {
+            for entry in &self.entries {
                 Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), answer, log));
             }
         });

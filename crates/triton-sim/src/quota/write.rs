@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
-use triton_core::{HashKey, PartitionKey, PutEntry, Size};
+use triton_core::{Budget, HashKey, PartitionKey, PutEntry, Size};
 
 use super::ideal::Ideal;
 use super::{Keys, LEAST_SHARE, MOST_REFUSED, MOST_REFUSED_WHILE_CHANGING, Variant, mark, model, named};
 use crate::model::Kinesis;
 use crate::model::limiter::{Neighbours, Shape};
-use crate::producer::{RECORD_OVERHEAD, Saturated, Saturating};
+use crate::producer::{Saturated, Saturating};
 
 /// How records are put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ impl Row {
         let possible = Ideal::new(
             self.keys(),
             &offered.shard_of,
-            self.budget() / (offered.entries[0].size() + RECORD_OVERHEAD),
+            self.budget() / (offered.entries[0].size() + Budget::RECORD_OVERHEAD),
             rates,
             (accepted.time - accepted_before.time) / u32::try_from(accepted.calls - accepted_before.calls)?.max(1),
             self.mode == Mode::Ordered,

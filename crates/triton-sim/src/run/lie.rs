@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use triton_core::{
-    Batch, Error, Limits, Position, PutEntry, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient,
+    Batch, Entries, Error, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
 };
 
 use super::{Connect, run_with};
@@ -57,11 +57,15 @@ impl StreamClient for Liar {
         self.inner.name()
     }
 
+    async fn created_at(&self) -> Result<Timestamp> {
+        self.inner.created_at().await
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>> {
         self.inner.shards().await
     }
 
-    async fn put_batch(&self, entries: &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> {
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         let is_about_puts = match self.lie {
             Lie::SwapsReceipts => entries.len() > 1,
             Lie::NeverAnswers | Lie::StoresNothing | Lie::StoresTwice | Lie::ThrottlesAndStores => true,
@@ -77,7 +81,7 @@ impl StreamClient for Liar {
                 Ok(vec![Ok(receipt); entries.len()])
             }
             Lie::StoresTwice => {
-                drop(self.inner.put_batch(entries).await);
+                drop(self.inner.put_batch(entries.clone()).await);
                 self.inner.put_batch(entries).await
             }
             Lie::SwapsReceipts => {
@@ -101,7 +105,7 @@ impl StreamClient for Liar {
 
     async fn limits(&self) -> Result<Limits> {
         let mut limits = self.inner.limits().await?;
-        limits.keeps_order |= self.lie == Lie::PromisesOrder;
+        limits.ordered_batches |= self.lie == Lie::PromisesOrder;
         Ok(limits)
     }
 }
