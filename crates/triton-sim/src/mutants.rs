@@ -155,6 +155,15 @@ mod tests {
     }
 
     #[test]
+    fn every_mutant_of_the_list_applies() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for mutant in Mutant::load(&workspace).unwrap() {
+            let text = std::fs::read_to_string(workspace.join(&mutant.file)).unwrap();
+            mutant.apply(&text).unwrap();
+        }
+    }
+
+    #[test]
     fn a_violation_is_parsed_as_it_is_printed() {
         let violation = Violation { invariant: 10, millis: 1_500, what: "a breaks 2 (b)".into() };
         let line = format!("seed 17 {violation}");

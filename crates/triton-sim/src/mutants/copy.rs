@@ -31,10 +31,7 @@ impl Copy {
         }
         let manifest = manifest(&fs::read_to_string(source.join("Cargo.toml"))?)?;
         write(&copy.folder.join("Cargo.toml"), manifest.as_bytes())?;
-        let lock = copy.folder.join("Cargo.lock");
-        if !lock.exists() {
-            fs::copy(source.join("Cargo.lock"), lock)?;
-        }
+        fs::copy(source.join("Cargo.lock"), copy.folder.join("Cargo.lock"))?;
         Ok(copy)
     }
 
