@@ -23,7 +23,8 @@ use tokio::sync::Semaphore;
 /// let clicks = Producer::builder(std::sync::Arc::new(memory.stream("clicks", 4)?)).budget(budget.clone()).build();
 /// let views = Producer::builder(std::sync::Arc::new(memory.stream("views", 4)?)).budget(budget.clone()).build();
 /// assert_eq!((budget.bytes(), budget.used()), (16 << 20, 0));
-/// # Ok::<(), triton_core::Error>(())
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Budget(Arc<Account>);
