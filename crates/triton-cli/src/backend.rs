@@ -9,7 +9,7 @@ use triton_core::{Backend, Config, CreateOptions, Error, Stream, StreamAdmin, St
 use triton_kinesis::{ConnectOptions, Kinesis, KinesisStream};
 use triton_local::LocalStreams;
 
-use crate::args::Global;
+use crate::command::Global;
 use crate::exit::{self, Code, Failure};
 
 /// A config that was named or found, or none.

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 use triton_core::{Limits, PutEntry};
 
-use crate::args::PutArgs;
+use crate::command::put::PutArgs;
 use crate::exit;
 
 use super::encode::LineEncoder;

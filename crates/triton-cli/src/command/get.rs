@@ -1,21 +1,57 @@
 //! `triton get`: follows a stream and prints its records.
 
+mod from;
+
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use anyhow::Result;
+use clap::Args;
 use triton_core::DecodeError;
 use triton_core::record::msgpack;
 use triton_core::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp};
 
-use crate::args::{From, GetArgs, Global};
 use crate::backend;
+use crate::command::{Global, StreamArg};
 use crate::exit::{self, Code, Failure, Told};
 use crate::output::Output;
 use crate::printer::{Printed, Printer};
 use crate::signals::{self, Signals};
+
+use self::from::From;
+
+/// Follow a stream
+///
+/// Reads every shard, through splits and merges, until Ctrl-C; what was fetched by then is still printed.
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) stream: StreamArg,
+    /// Only the shards of these numbers (as 'triton shards' lists them), and those that come from them
+    #[arg(short = 'd', long = "shard", value_name = "NUMBER", num_args = 1..)]
+    pub(crate) shards: Option<Vec<usize>>,
+    /// Where to start: latest, all, at:SEQ, after:SEQ, a time ago (-10m) or a time (RFC 3339)
+    #[arg(long, value_name = "WHERE", default_value = "latest", allow_hyphen_values = true)]
+    pub(crate) from: From,
+    /// End after so many records
+    #[arg(short = 'n', long = "count", value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// End when every shard was read up to its newest record
+    #[arg(short = 'e', long = "exit")]
+    pub(crate) until_caught_up: bool,
+    /// pretty, json, raw, or a format: %t stream, %p shard, %o sequence number, %k key, %s payload as JSON, %S its size,
+    /// %T arrival in ms
+    #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
+    pub(crate) output: Output,
+    /// End with exit code 7 if any payload was no record
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Have Kinesis push the records (enhanced fan-out) to the consumer of this name, which is registered if it is not
+    #[arg(long, value_name = "NAME")]
+    pub(crate) fan_out: Option<String>,
+}
 
 pub(crate) async fn run(global: &Global, args: GetArgs) -> Result<()> {
     let signals = Signals::listen()?;

@@ -1,15 +1,84 @@
 //! `triton streams`: makes, lists and changes streams.
 
-use anyhow::Result;
-use serde_json::json;
-use triton_core::{Backend, CreateOptions, Error, StreamConfig};
-use triton_kinesis::Consumer;
+mod consumers;
 
-use crate::args::{ConsumersCommand, Global, StreamsCommand, TableOutput};
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Subcommand;
+use serde_json::json;
+use triton_core::{Backend, CreateOptions, Error, HashKey, StreamConfig};
+
 use crate::backend;
+use crate::command::duration::duration;
+use crate::command::shards::{plain_table, render};
+use crate::command::{Global, StreamArg, TableOutput};
 use crate::exit::{self, Code, Failure};
 use crate::printer;
-use crate::shards::{plain_table, render};
+
+use self::consumers::ConsumersCommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StreamsCommand {
+    /// Make a stream
+    Create {
+        #[command(flatten)]
+        stream: StreamArg,
+        /// How many shards (default: what the config says, or 1)
+        #[arg(long, value_name = "N")]
+        shards: Option<usize>,
+        /// Let Kinesis decide how many shards
+        #[arg(long, conflicts_with = "shards")]
+        on_demand: bool,
+        /// How long records are kept, such as 24h or 7d
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+        retention: Duration,
+    },
+    /// Remove a stream with everything in it
+    Delete {
+        #[command(flatten)]
+        stream: StreamArg,
+        /// Yes, remove it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List the streams of the config, or of this machine
+    List {
+        /// How to print them
+        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+        output: TableOutput,
+    },
+    /// Split a shard in two
+    Split {
+        #[command(flatten)]
+        stream: StreamArg,
+        /// The shard's number
+        #[arg(short = 'd', long = "shard", value_name = "NUMBER")]
+        shard: usize,
+        /// The first hash key of the second half (default: the middle)
+        #[arg(long, value_name = "HASH_KEY")]
+        at: Option<HashKey>,
+    },
+    /// Merge two shards whose hash keys are adjacent
+    Merge {
+        #[command(flatten)]
+        stream: StreamArg,
+        /// The numbers of the two shards
+        #[arg(short = 'd', long = "shard", value_name = "NUMBER", num_args = 2, required = true)]
+        shards: Vec<usize>,
+    },
+    /// Split and merge until there are so many shards of equal size
+    Reshard {
+        #[command(flatten)]
+        stream: StreamArg,
+        /// How many shards
+        #[arg(long, value_name = "N")]
+        shards: usize,
+    },
+    /// List and remove consumers with enhanced fan-out
+    #[command(subcommand)]
+    Consumers(ConsumersCommand),
+}
 
 pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> {
     match command {
@@ -55,60 +124,9 @@ pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> 
             let config = backend::configure(global, &stream.stream)?;
             backend::admin(global, &config).await?.reshard(&config.name, shards).await?;
         }
-        StreamsCommand::Consumers(command) => consumers(global, command).await?,
+        StreamsCommand::Consumers(command) => consumers::run(global, command).await?,
     }
     Ok(())
-}
-
-async fn consumers(global: &Global, command: ConsumersCommand) -> Result<()> {
-    match command {
-        ConsumersCommand::List { stream, output } => {
-            let config = backend::configure(global, &stream.stream)?;
-            let consumers = backend::on_kinesis(global, &config).await?.consumers().await?;
-            printer::print_all(&match output {
-                TableOutput::Table => consumers_table(&consumers),
-                TableOutput::Json => {
-                    consumers.iter().map(|consumer| format!("{}\n", consumer_line(consumer))).collect()
-                }
-            })
-        }
-        ConsumersCommand::Delete { stream, name, yes } => {
-            let config = backend::configure(global, &stream.stream)?;
-            if !yes {
-                let message = format!("consumer '{name}' of '{}' would be removed", config.name);
-                return Err(Failure::new(Code::Usage, message).with_help("add --yes to remove it").into());
-            }
-            if backend::on_kinesis(global, &config).await?.remove_consumer(&name).await? {
-                return Ok(());
-            }
-            Err(Failure::new(Code::NotFound, format!("'{}' has no consumer '{name}'", config.name))
-                .with_help("'triton streams consumers list' shows those that exist")
-                .into())
-        }
-    }
-}
-
-fn consumers_table(consumers: &[Consumer]) -> String {
-    let mut table = plain_table();
-    table.set_header(["CONSUMER", "STATUS", "REGISTERED"]);
-    for consumer in consumers {
-        table.add_row([&exit::printable(&consumer.name), &consumer.status, &registered_at(consumer)]);
-    }
-    render(&table)
-}
-
-fn consumer_line(consumer: &Consumer) -> serde_json::Value {
-    json!({
-        "consumer": consumer.name,
-        "status": consumer.status,
-        "registered": registered_at(consumer),
-        "arn": consumer.arn,
-    })
-}
-
-fn registered_at(consumer: &Consumer) -> String {
-    let time = jiff::Timestamp::from_millisecond(consumer.registered_at.as_millis());
-    time.map(|time| time.to_string()).unwrap_or_default()
 }
 
 /// What is listed of a stream.

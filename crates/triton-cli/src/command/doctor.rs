@@ -4,13 +4,24 @@ use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
+use clap::Args;
 use triton_core::{Backend, Config, Error, ErrorKind, StreamConfig};
 use triton_kinesis::{Kinesis, Summary};
 
-use crate::args::{DoctorArgs, Global};
 use crate::backend;
+use crate::command::Global;
 use crate::exit::{self, Code, Told};
 use crate::printer;
+
+/// Check config, credentials, streams and clocks
+///
+/// Prints one line a check. Ends with the exit code of the first that failed.
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Only this stream, by its logical name, instead of every one in the config
+    #[arg(short, long, value_name = "STREAM")]
+    pub(crate) stream: Option<String>,
+}
 
 /// Past this many milliseconds AWS refuses signed requests; half of it is worth a word.
 const SKEW_REFUSED: i64 = 5 * 60 * 1000;

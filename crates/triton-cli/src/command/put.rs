@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use triton_core::memory::Memory;
 use triton_core::{Budget, Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket};
 
-use crate::args::{Global, PutArgs};
 use crate::backend;
+use crate::command::{Global, StreamArg};
 use crate::exit::{self, ClosedPipe, Failure};
 use crate::printer::{Printed, Printer};
 use crate::signals::{self, Signals};
@@ -28,6 +29,60 @@ use crate::signals::{self, Signals};
 use self::encode::LineEncoder;
 use self::input::{Input, Stop};
 use self::progress::Progress;
+
+/// Put lines from files or stdin into a stream
+///
+/// Each line becomes a record {msg, ts}: the line with its newline, and the time in unix seconds. A line counts as put
+/// when it is durable. Ctrl-C ends after what was read is put; a second one ends at once.
+#[derive(Args, Debug)]
+pub(crate) struct PutArgs {
+    #[command(flatten)]
+    pub(crate) stream: StreamArg,
+    /// Files to read; '-' is stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Each line is a JSON object: the record itself
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) json: bool,
+    /// Each line is the payload as it is, without its newline
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// The partition key of every record
+    #[arg(short, long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// The field that holds the partition key, instead of the config's
+    #[arg(long, value_name = "FIELD", conflicts_with = "key")]
+    pub(crate) key_field: Option<String>,
+    /// What ends a record, instead of a newline, and is no part of it (\n \r \t \0 \xNN stand for bytes)
+    #[arg(short = 'D', long, value_name = "DELIM", value_parser = delimiter)]
+    pub(crate) delimiter: Option<Delimiter>,
+    /// Print SHARD and SEQUENCE NUMBER of each record once it is durable
+    #[arg(long)]
+    pub(crate) ack: bool,
+    /// Read and check everything, put nothing
+    #[arg(long, conflicts_with_all = ["ack", "failed"])]
+    pub(crate) dry_run: bool,
+    /// Append the payloads of what could not be put to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) failed: Option<PathBuf>,
+    /// Go on after a line that is no record, with a warning
+    #[arg(long)]
+    pub(crate) skip_bad: bool,
+    /// Pack records of one shard together, as the Kinesis Producer Library does: cheaper, and for readers that know it
+    #[arg(long)]
+    pub(crate) aggregate: bool,
+}
+
+/// What ends a record in the input of `put`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Delimiter(pub(crate) Vec<u8>);
+
+fn delimiter(text: &str) -> Result<Delimiter, String> {
+    match crate::output::unescape(text).map_err(|error| error.to_string())? {
+        bytes if bytes.is_empty() => Err("an empty delimiter ends nothing".into()),
+        bytes => Ok(Delimiter(bytes)),
+    }
+}
 
 /// The bytes of records without an outcome: as many as 300 shards take in a round trip.
 const BUDGET: usize = 16 << 20;
@@ -342,5 +397,18 @@ fn render_receipts(receipts: Vec<PutReceipt>, out: &mut Vec<u8>) {
     for receipt in receipts {
         // Writing to memory cannot fail.
         drop(writeln!(out, "{} {}", receipt.shard_id, receipt.sequence_number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delimiters_are_bytes() {
+        assert_eq!(delimiter(r"\0"), Ok(Delimiter(vec![0])));
+        assert_eq!(delimiter(r"\r\n"), Ok(Delimiter(b"\r\n".to_vec())));
+        assert_eq!(delimiter(r"\x1e"), Ok(Delimiter(vec![0x1e])));
+        assert!(delimiter("").is_err() && delimiter(r"\q").is_err());
     }
 }

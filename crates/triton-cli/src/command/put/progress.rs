@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use triton_core::{PutEntry, Size};
 
-use crate::args::Global;
+use crate::command::Global;
 
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 

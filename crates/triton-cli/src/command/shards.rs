@@ -4,13 +4,30 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 use triton_core::{HashKeyRange, Shard, ShardId, StreamConfig};
 
-use crate::args::{Global, ShardsArgs, TableOutput};
 use crate::backend;
+use crate::command::{Global, StreamArg, TableOutput};
 use crate::printer;
+
+/// List a stream's shards
+#[derive(Args, Debug)]
+pub(crate) struct ShardsArgs {
+    #[command(flatten)]
+    pub(crate) stream: StreamArg,
+    /// Draw which shard came from which, with their hash keys
+    #[arg(long)]
+    pub(crate) tree: bool,
+    /// Only shards that take records
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// How to print them
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", conflicts_with = "tree")]
+    pub(crate) output: TableOutput,
+}
 
 /// How wide a drawing of all hash keys is.
 const BAR_WIDTH: u128 = 32;

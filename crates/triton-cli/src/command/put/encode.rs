@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use triton_core::record::{Encoder, KeySource};
 use triton_core::{Error, Limits, PartitionKey, PutEntry, StreamConfig};
 
-use crate::args::PutArgs;
+use crate::command::put::PutArgs;
 use crate::exit::{Code, Failure};
 use crate::json_value;
 
