@@ -5,7 +5,6 @@
 mod backend;
 mod command;
 mod exit;
-mod json_value;
 mod logging;
 mod output;
 mod printer;

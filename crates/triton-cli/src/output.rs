@@ -1,11 +1,10 @@
 //! How a record is shown: for people, as JSON, raw, or in a format of the user's own.
 //!
 //! Records are appended to a buffer. Writing it out, and warning of a payload that is not MessagePack, is the caller's;
-//! reading JSON back is [`json_value`](crate::json_value)'s.
+//! the JSON form is the core's.
 
 pub(crate) mod escape;
 mod format;
-mod json;
 mod pretty;
 
 use std::fmt;
@@ -16,11 +15,10 @@ use anyhow::bail;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
 use serde::Serialize;
-use triton_core::DecodeError;
-use triton_core::Record;
+use triton_core::record::json::{self, Escape};
+use triton_core::{DecodeError, Record};
 
 pub(crate) use self::format::{Format, unescape};
-pub(crate) use self::json::is_form_key;
 
 /// What `-o` chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +48,7 @@ impl Output {
     ) -> Result<(), DecodeError> {
         match self {
             Output::Pretty => pretty::write(out, record, terminal),
-            Output::Json => json::write(out, stream, record, terminal),
+            Output::Json => json::write_record(out, stream, record, escape_for(terminal)),
             Output::Raw => {
                 escape::push(out, &record.data, terminal);
                 out.push(b'\n');
@@ -77,52 +75,10 @@ impl FromStr for Output {
     }
 }
 
-/// The time in a MessagePack timestamp, the extension of type -1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ExtensionTime {
-    /// Since 1970-01-01 00:00 UTC.
-    pub(crate) seconds: i64,
-    /// After those seconds; below 1,000,000,000.
-    pub(crate) nanoseconds: u32,
+/// Which characters of JSON strings are escaped.
+fn escape_for(terminal: bool) -> Escape {
+    if terminal { Escape::Terminal } else { Escape::Json }
 }
-
-impl ExtensionTime {
-    /// The extension type of timestamps.
-    pub(crate) const KIND: i8 = -1;
-
-    /// The time in an extension; `None` where it is of another type, or no timestamp that MessagePack knows.
-    fn decode(kind: i8, data: &[u8]) -> Option<Self> {
-        if kind != Self::KIND {
-            return None;
-        }
-        let (seconds, nanoseconds) = match data.len() {
-            4 => (u32::from_be_bytes(data.try_into().ok()?).into(), 0),
-            8 => {
-                let both = u64::from_be_bytes(data.try_into().ok()?);
-                ((both & SECONDS_IN_8) as i64, (both >> 34) as u32)
-            }
-            12 => {
-                let (nanoseconds, seconds) = data.split_at(4);
-                (i64::from_be_bytes(seconds.try_into().ok()?), u32::from_be_bytes(nanoseconds.try_into().ok()?))
-            }
-            _ => return None,
-        };
-        (nanoseconds < 1_000_000_000).then_some(Self { seconds, nanoseconds })
-    }
-
-    /// Its bytes in the shortest of MessagePack's three forms.
-    pub(crate) fn encode(self) -> Vec<u8> {
-        let Self { seconds, nanoseconds } = self;
-        match u64::try_from(seconds) {
-            Ok(seconds) if nanoseconds == 0 && seconds <= u32::MAX.into() => (seconds as u32).to_be_bytes().into(),
-            Ok(seconds) if seconds <= SECONDS_IN_8 => (u64::from(nanoseconds) << 34 | seconds).to_be_bytes().into(),
-            _ => [&nanoseconds.to_be_bytes()[..], &seconds.to_be_bytes()[..]].concat(),
-        }
-    }
-}
-
-/// The form of 8 bytes has 34 bits for the seconds.
-const SECONDS_IN_8: u64 = (1 << 34) - 1;
 
 /// Bytes in the base64 that every output uses.
 fn base64(bytes: &[u8]) -> Base64Display<'_, 'static, GeneralPurpose> {
@@ -317,14 +273,6 @@ pub(crate) mod tests {
                         || ('\u{2066}'..='\u{2069}').contains(&character)
                 };
                 prop_assert!(!text.contains(smuggled), "{:?}", text);
-            }
-        }
-
-        #[test]
-        fn extension_times_come_back(seconds in any::<i64>(), shift in 0..64, nanoseconds in 0u32..1_000_000_000) {
-            for nanoseconds in [nanoseconds, 0] {
-                let time = ExtensionTime { seconds: seconds >> shift, nanoseconds };
-                prop_assert_eq!(ExtensionTime::decode(-1, &time.encode()), Some(time));
             }
         }
     }

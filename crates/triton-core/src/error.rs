@@ -7,6 +7,7 @@
 mod config;
 mod decode;
 mod submit;
+mod json;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::model::shard::ShardId;
 pub use self::config::ConfigError;
 pub use self::decode::{DecodeError, DecodeErrorKind};
 pub use self::submit::TrySubmitError;
+pub use self::json::JsonError;
 
 /// A result with Triton's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -90,6 +92,10 @@ pub enum Error {
     /// A payload is not a MessagePack record.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+
+    /// A line of JSON is no record.
+    #[error(transparent)]
+    Json(#[from] JsonError),
 
     /// A record is larger than its stream takes.
     #[error("record of {} is over the stream's limit of {}", Size(*bytes), Size(*limit))]
@@ -313,6 +319,7 @@ impl Error {
             | Error::PartitionKeyType { .. }
             | Error::PartitionKeyLength { .. }
             | Error::Decode(_)
+            | Error::Json(_)
             | Error::RecordTooLarge { .. } => ErrorKind::BadData,
             Error::StreamNotFound { .. } | Error::ShardNotFound { .. } | Error::ShardOutOfRange { .. } => {
                 ErrorKind::NotFound

@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 mod entries;
+pub mod json;
 mod key;
 pub mod msgpack;
 

@@ -4,13 +4,9 @@
 //! that are not UTF-8 as `\xff`. This is for reading, not for reading back: a backslash in the data stays one
 //! backslash. A pipe gets every byte as it is.
 
-use super::append;
+use triton_core::record::json::is_terminal_control;
 
-/// Whether a terminal could act on the character instead of showing it: the controls (C0, DEL, C1), and those that
-/// reorder the text around them.
-pub(super) fn is_unsafe(character: char) -> bool {
-    matches!(character, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
+use super::append;
 
 /// Appends data: as it is, or on a `terminal` with all that it could act on escaped.
 pub(crate) fn push(out: &mut Vec<u8>, data: &[u8], terminal: bool) {
@@ -21,7 +17,7 @@ pub(crate) fn push(out: &mut Vec<u8>, data: &[u8], terminal: bool) {
     for chunk in data.utf8_chunks() {
         let text = chunk.valid();
         let mut done = 0;
-        for (at, matched) in text.match_indices(is_unsafe) {
+        for (at, matched) in text.match_indices(is_terminal_control) {
             out.extend_from_slice(&text.as_bytes()[done..at]);
             done = at + matched.len();
             for character in matched.chars() {

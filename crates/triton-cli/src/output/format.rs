@@ -8,10 +8,10 @@
 use std::str::{Chars, FromStr};
 
 use anyhow::{Context as _, bail};
-use triton_core::DecodeError;
-use triton_core::Record;
+use triton_core::record::json;
+use triton_core::{DecodeError, Record};
 
-use super::{append, append_place, escape, json};
+use super::{append, append_place, escape, escape_for};
 
 /// A format, parsed once for all records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Format {
                 Segment::Shard => escape::push(out, record.shard_id.as_str().as_bytes(), terminal),
                 Segment::Sequence => append_place(out, record),
                 Segment::Key => escape::push(out, record.partition_key.as_str().as_bytes(), terminal),
-                Segment::Payload => outcome = json::payload(out, &record.data, terminal),
+                Segment::Payload => outcome = json::write_payload(out, &record.data, escape_for(terminal)),
                 Segment::Size => append(out, record.data.len()),
                 Segment::Arrival => append(out, record.arrival.as_millis()),
             }

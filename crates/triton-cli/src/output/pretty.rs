@@ -4,12 +4,11 @@
 //! code point, bytes, extensions, and last arrays and maps as they come. Keys that are the same are all shown, in the
 //! payload's order. Bytes, and text that is not UTF-8, are shown as `b'..'`.
 
-use triton_core::DecodeError;
-use triton_core::Record;
-use triton_core::record::msgpack::{Scanner, Token, check};
+use triton_core::record::msgpack::{ExtensionTime, Scanner, Token, check};
+use triton_core::{DecodeError, Record};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-use super::{ExtensionTime, append, append_float, append_place, base64, escape};
+use super::{append, append_float, append_place, base64, escape};
 
 /// Appends a record, its payload on one line, and an empty line.
 pub(super) fn write(out: &mut Vec<u8>, record: &Record, terminal: bool) -> Result<(), DecodeError> {

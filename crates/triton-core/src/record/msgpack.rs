@@ -7,9 +7,11 @@ use crate::error::{DecodeError, DecodeErrorKind};
 
 mod decode;
 mod encode;
+mod timestamp;
 
 pub use self::decode::{decode, decode_value};
 pub use self::encode::{Encoder, KeySource};
+pub use self::timestamp::ExtensionTime;
 
 /// How deep arrays and maps may be nested in a record.
 pub const MAX_DEPTH: usize = 128;

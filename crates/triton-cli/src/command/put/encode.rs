@@ -5,12 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
-use triton_core::record::{Encoder, KeySource};
+use triton_core::record::{Encoder, KeySource, json};
 use triton_core::{Error, Limits, PartitionKey, PutEntry, StreamConfig};
 
 use crate::command::put::PutArgs;
 use crate::exit::{Code, Failure};
-use crate::json_value;
 
 use super::lines::Line;
 
@@ -77,7 +76,7 @@ impl LineEncoder {
         let entry = match self.form {
             Form::Json if text.trim_ascii().is_empty() => return Ok(None),
             Form::Json => {
-                let record = json_value::parse(text).map_err(|error| Failure::new(Code::BadData, error.to_string()))?;
+                let record = json::parse(text).map_err(Error::from)?;
                 self.record(&record)?
             }
             Form::Message => self.record(&Message { msg: Text(text), ts: unix_seconds() })?,

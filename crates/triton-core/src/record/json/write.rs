@@ -1,39 +1,28 @@
-//! Records as JSON: one object a line, straight from MessagePack's tokens.
-//!
-//! What JSON has no word for is written in one of four forms, each an object with one key:
-//!
-//! | MessagePack | JSON |
-//! | --- | --- |
-//! | bytes (or text) that are not UTF-8 | `{"$bytes":"BASE64"}`; bytes that are UTF-8 become plain text |
-//! | extension | `{"$ext":{"type":5,"data":"BASE64"}}` |
-//! | timestamp, years -9999 to 9999 | `{"$timestamp":"2015-06-10T20:47:56.172019Z"}` |
-//! | float that is no number | `{"$float":"nan"}`, `"inf"`, `"-inf"` |
-//!
-//! A map that has such a name as its only key gets one more dollar sign there (`{"$$bytes":1}`), which reading takes
-//! away. Keys that are not text become text: numbers, booleans and null as JSON writes them, the rest as the JSON form
-//! in a string. Inside a key, an array or map that is itself a key is shown as `$bytes`, for quotes in quotes in quotes
-//! double at each level.
+//! From MessagePack's tokens straight to JSON.
 
-use triton_core::DecodeError;
-use triton_core::Record;
-use triton_core::record::msgpack::{Scanner, Token, check};
+use std::fmt;
+use std::io::Write as _;
 
-use super::{ExtensionTime, append, append_float, base64, escape};
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 
-/// The names of the forms, without their dollar sign.
-const FORMS: [&str; 4] = ["bytes", "ext", "timestamp", "float"];
+use crate::error::DecodeError;
+use crate::record::Record;
+use crate::record::msgpack::{ExtensionTime, Scanner, Token, check};
 
-/// Whether the only key of a map would be taken for a form's, or for such a key with more dollar signs.
-pub(crate) fn is_form_key(key: &str) -> bool {
-    key.starts_with('$') && FORMS.contains(&key.trim_start_matches('$'))
-}
+use super::form::is_form_key;
+use super::string::{Escape, write_string};
 
 /// Appends a record as one line; one that came in an aggregate also with its index there, as `sub`.
-pub(super) fn write(out: &mut Vec<u8>, stream: &str, record: &Record, terminal: bool) -> Result<(), DecodeError> {
+///
+/// # Errors
+/// Where the payload is not MessagePack. The record is appended nevertheless, with its payload as `$bytes`.
+pub fn write_record(out: &mut Vec<u8>, stream: &str, record: &Record, escape: Escape) -> Result<(), DecodeError> {
     out.extend_from_slice(b"{\"stream\":");
-    string(out, stream, terminal);
+    write_string(out, stream, escape);
     out.extend_from_slice(b",\"shard\":");
-    string(out, record.shard_id.as_str(), terminal);
+    write_string(out, record.shard_id.as_str(), escape);
     // As text, since most readers of JSON would round a number of 56 digits.
     out.extend_from_slice(b",\"seq\":\"");
     append(out, record.sequence_number);
@@ -43,19 +32,22 @@ pub(super) fn write(out: &mut Vec<u8>, stream: &str, record: &Record, terminal: 
         integer(out, sub);
     }
     out.extend_from_slice(b",\"key\":");
-    string(out, record.partition_key.as_str(), terminal);
+    write_string(out, record.partition_key.as_str(), escape);
     out.extend_from_slice(b",\"arrival\":");
     integer(out, record.arrival.as_millis());
     out.extend_from_slice(b",\"data\":");
-    let outcome = payload(out, &record.data, terminal);
+    let outcome = write_payload(out, &record.data, escape);
     out.extend_from_slice(b"}\n");
     outcome
 }
 
-/// Appends a payload; one that is not MessagePack as `$bytes`.
-pub(super) fn payload(out: &mut Vec<u8>, payload: &[u8], terminal: bool) -> Result<(), DecodeError> {
+/// Appends a payload, without a newline.
+///
+/// # Errors
+/// Where it is not MessagePack. It is appended nevertheless, as `$bytes`.
+pub fn write_payload(out: &mut Vec<u8>, payload: &[u8], escape: Escape) -> Result<(), DecodeError> {
     match check(payload) {
-        Ok(()) => Transcoder { scanner: Scanner::new(payload), payload, out, terminal, in_key: false }.value(),
+        Ok(()) => Transcoder { scanner: Scanner::new(payload), payload, out, escape, in_key: false }.value(),
         Err(error) => {
             bytes(out, payload);
             Err(error)
@@ -68,7 +60,7 @@ struct Transcoder<'a, 'o> {
     scanner: Scanner<'a>,
     payload: &'a [u8],
     out: &'o mut Vec<u8>,
-    terminal: bool,
+    escape: Escape,
     in_key: bool,
 }
 
@@ -110,7 +102,7 @@ impl Transcoder<'_, '_> {
             Token::Float32(value) => single(self.out, value),
             Token::Float64(value) => double(self.out, value),
             Token::Text(data) | Token::Binary(data) => match str::from_utf8(data) {
-                Ok(text) => string(self.out, text, self.terminal),
+                Ok(text) => write_string(self.out, text, self.escape),
                 Err(_) => bytes(self.out, data),
             },
             Token::Extension(kind, data) => extension(self.out, kind, data),
@@ -126,7 +118,7 @@ impl Transcoder<'_, '_> {
         {
             match only && is_form_key(text) {
                 true => append(self.out, format_args!("\"${text}\"")),
-                false => string(self.out, text, self.terminal),
+                false => write_string(self.out, text, self.escape),
             }
             return Ok(());
         }
@@ -188,6 +180,25 @@ fn extension(out: &mut Vec<u8>, kind: i8, data: &[u8]) {
     }
 }
 
+/// Appends a finite `f32` or `f64` with as few digits as tell it from others of its precision.
+///
+/// Where two such texts are equally near, serde_json takes the even one, as Python does and Rust's own printing does
+/// not.
+fn append_float(out: &mut Vec<u8>, value: impl Serialize) {
+    // Writing to memory does not fail.
+    let _ = serde_json::to_writer(out, &value);
+}
+
+fn base64(bytes: &[u8]) -> impl fmt::Display {
+    Base64Display::new(bytes, &STANDARD)
+}
+
+/// Appends what a value prints.
+fn append(out: &mut Vec<u8>, value: impl fmt::Display) {
+    // Writing to memory does not fail.
+    let _ = write!(out, "{value}");
+}
+
 /// Makes a JSON string of the JSON from `start` on; its only characters that need escaping are quotes and backslashes.
 fn quote(out: &mut Vec<u8>, start: usize) {
     let end = out.len();
@@ -203,68 +214,16 @@ fn quote(out: &mut Vec<u8>, start: usize) {
     out.drain(start..end);
 }
 
-/// The bytes that a string cannot hold as they are.
-const ESCAPED: [bool; 256] = {
-    let mut escaped = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        escaped[byte] = true;
-        byte += 1;
-    }
-    escaped[b'"' as usize] = true;
-    escaped[b'\\' as usize] = true;
-    escaped
-};
-
-/// Also those that begin a character which a terminal could act on.
-const ESCAPED_ON_TERMINAL: [bool; 256] = {
-    let mut escaped = ESCAPED;
-    escaped[0x7f] = true;
-    escaped[0xc2] = true;
-    escaped[0xe2] = true;
-    escaped
-};
-
-fn string(out: &mut Vec<u8>, text: &str, terminal: bool) {
-    let escaped = if terminal { &ESCAPED_ON_TERMINAL } else { &ESCAPED };
-    out.push(b'"');
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| escaped[usize::from(byte)]) {
-        let (plain, from) = rest.split_at(at);
-        out.extend_from_slice(plain.as_bytes());
-        let mut characters = from.chars();
-        if let Some(character) = characters.next() {
-            escape_character(out, character);
-        }
-        rest = characters.as_str();
-    }
-    out.extend_from_slice(rest.as_bytes());
-    out.push(b'"');
-}
-
-fn escape_character(out: &mut Vec<u8>, character: char) {
-    match character {
-        '"' => out.extend_from_slice(b"\\\""),
-        '\\' => out.extend_from_slice(b"\\\\"),
-        '\n' => out.extend_from_slice(b"\\n"),
-        '\r' => out.extend_from_slice(b"\\r"),
-        '\t' => out.extend_from_slice(b"\\t"),
-        // None of these is past U+FFFF, where JSON would need two escapes.
-        unsafe_one if escape::is_unsafe(unsafe_one) => append(out, format_args!("\\u{:04x}", u32::from(unsafe_one))),
-        harmless => out.extend_from_slice(harmless.encode_utf8(&mut [0; 4]).as_bytes()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::tests::{payload as any_payload, record};
+    use crate::record::json::tests::{payload as any_payload, record};
+    use crate::record::msgpack::MAX_DEPTH;
     use proptest::prelude::*;
-    use triton_core::record::msgpack::MAX_DEPTH;
 
     fn json(data: &[u8]) -> String {
         let mut out = Vec::new();
-        payload(&mut out, data, false).unwrap();
+        write_payload(&mut out, data, Escape::Json).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -337,21 +296,6 @@ mod tests {
         assert!(text.len() < 500, "{} bytes", text.len());
     }
 
-    #[test]
-    fn a_terminal_gets_escapes_that_are_still_json() {
-        let text = "\u{1b}\u{7f}\u{85}\u{202e}\u{2069} \u{a0}\u{2028}ñ\"\\\n\r\t\u{8}";
-        let (mut terminal, mut pipe) = (Vec::new(), Vec::new());
-        string(&mut terminal, text, true);
-        string(&mut pipe, text, false);
-        assert_eq!(
-            str::from_utf8(&terminal).unwrap(),
-            "\"\\u001b\\u007f\\u0085\\u202e\\u2069 \u{a0}\u{2028}ñ\\\"\\\\\\n\\r\\t\\u0008\""
-        );
-        for json in [terminal, pipe] {
-            assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);
-        }
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -362,24 +306,13 @@ mod tests {
             terminal in any::<bool>(),
         ) {
             let mut out = Vec::new();
-            write(&mut out, &stream, &record(data), terminal).unwrap();
+            let escape = if terminal { Escape::Terminal } else { Escape::Json };
+            write_record(&mut out, &stream, &record(data), escape).unwrap();
             prop_assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
             let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(line["stream"].as_str(), Some(&*stream));
             let names: Vec<_> = line.as_object().unwrap().keys().collect();
             prop_assert_eq!(names, ["stream", "shard", "seq", "key", "arrival", "data"]);
-        }
-
-        #[test]
-        fn a_string_is_what_serde_writes(text in any::<String>()) {
-            let mut out = Vec::new();
-            string(&mut out, &text, false);
-            // Of the short escapes, serde alone has these two.
-            let serde = serde_json::to_string(&text).unwrap();
-            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text.clone());
-            if !text.contains(['\u{8}', '\u{c}']) {
-                prop_assert_eq!(String::from_utf8(out).unwrap(), serde);
-            }
         }
     }
 }

@@ -1,39 +1,35 @@
-//! JSON lines on their way into a stream: what `put --json` reads becomes the MessagePack that `get -o json` shows so.
-//!
-//! The forms that [`output`](crate::output) writes for what JSON has no word for (`$bytes`, `$ext`, `$timestamp`,
-//! `$float`) are read back as bytes, extensions, timestamps and floats; an object that only resembles one of them stays
-//! an object. Keys are always text, so a key that was a number before `get` is text after `put`. The order of keys
-//! stays, and so do duplicates. An integer past 64 bits is read as a float, as JSON's other readers do. Line numbers
-//! are the caller's.
+//! From JSON to the MessagePack that it stands for.
 
 use std::fmt;
 
-use anyhow::{anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::output::{ExtensionTime, is_form_key};
+use crate::error::JsonError;
+use crate::record::msgpack::ExtensionTime;
+
+use super::form::is_form_key;
 
 /// One record, which serializes as the MessagePack map that its JSON stands for.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct JsonRecord(Vec<(String, Value)>);
+pub struct JsonRecord(Vec<(String, Value)>);
 
 /// Reads a line, with or without its newline, as one record.
 ///
 /// # Errors
 /// Where it is not JSON, with the column; where a form's content is none; where it is no object, or one that stands for
 /// something other than a map.
-pub(crate) fn parse(line: &[u8]) -> anyhow::Result<JsonRecord> {
+pub fn parse(line: &[u8]) -> Result<JsonRecord, JsonError> {
     match serde_json::from_slice(line).map_err(describe)? {
         Value::Map(pairs) => Ok(JsonRecord(pairs)),
-        other => bail!("it is {}, not a map", other.describe()),
+        other => Err(JsonError { problem: format!("it is {}, not a map", other.describe()) }),
     }
 }
 
 /// What serde_json says, without a line number that would count from the record's start.
-fn describe(error: serde_json::Error) -> anyhow::Error {
+fn describe(error: serde_json::Error) -> JsonError {
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();
     let problem = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
@@ -41,10 +37,8 @@ fn describe(error: serde_json::Error) -> anyhow::Error {
         0 | 1 => format!("at column {column}"),
         _ => format!("at column {column} of its line {line}"),
     };
-    match error.is_data() {
-        true => anyhow!("{problem} {place}"),
-        false => anyhow!("not JSON ({problem} {place})"),
-    }
+    let problem = if error.is_data() { format!("{problem} {place}") } else { format!("not JSON ({problem} {place})") };
+    JsonError { problem }
 }
 
 /// A value as MessagePack knows it. Unlike `serde_json::Value` it has bytes and extensions, and loses no duplicate key.
@@ -239,8 +233,8 @@ impl Serialize for Bytes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Output;
-    use crate::output::tests::{payload, record};
+    use crate::record::json::tests::payload;
+    use crate::record::json::{Escape, write_payload};
     use proptest::prelude::*;
 
     fn messagepack(line: &str) -> Vec<u8> {
@@ -249,7 +243,7 @@ mod tests {
 
     fn json(data: Vec<u8>) -> String {
         let mut out = Vec::new();
-        "%s".parse::<Output>().unwrap().write(&mut out, "clicks", &record(data), false).unwrap();
+        write_payload(&mut out, &data, Escape::Json).unwrap();
         String::from_utf8(out).unwrap()
     }
 
