@@ -23,7 +23,8 @@ dev: ## Check the toolchain, build, and say what to do next
 build:
 	$(CARGO) build
 
-demo: build ## Put records into a local stream and get them back
+demo: ## Put records into a local stream and get them back
+	$(CARGO) build -p triton-cli --no-default-features --features local
 	@sh docs/demo.sh $(TRITON)
 
 shell: build ## A shell with the built command, a scratch config and a local stream
@@ -47,6 +48,7 @@ server: ## A Kinesis server on this machine, to try the command against
 lint: ## Formatting, clippy and documentation, without a warning
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy -p triton-cli --all-targets --no-default-features --features local -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --all-features
 
 bench: $(VENV)/installed ## Benchmarks, as ratios to a peer in the same run

@@ -13,8 +13,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::backend::Connections;
-
 use self::doctor::DoctorArgs;
 use self::get::GetArgs;
 use self::put::PutArgs;
@@ -52,9 +50,6 @@ pub(crate) struct Global {
     /// Talk plain HTTP to an endpoint on another machine
     #[arg(long, global = true)]
     pub(crate) insecure_endpoint: bool,
-    /// Connections to Kinesis that this run has made.
-    #[arg(skip)]
-    pub(crate) connections: Connections,
     /// Use a local stream (a SQLite file), whatever the config says
     #[arg(long, global = true)]
     pub(crate) local: bool,

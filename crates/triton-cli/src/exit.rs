@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use triton_core::{Error, ErrorKind};
+use triton_stream::{ConfigError, Error, ErrorKind};
 
 use crate::output::escape;
 
@@ -161,6 +161,9 @@ fn help(error: &anyhow::Error) -> Option<String> {
         Error::UnknownStream { stream, .. } => {
             Some(format!("add '{stream}' to the file, or use --local for a stream on this machine"))
         }
+        Error::Config(ConfigError { similar: Some(similar), .. }) => Some(format!("did you mean '{similar}'?")),
+        Error::Setting { help, .. } => help.clone(),
+        Error::InsecureEndpoint { .. } => Some("use https, or --insecure-endpoint if that is what you want".into()),
         Error::NoPartitionKey { .. } => Some("use --json with that field, or --key".into()),
         Error::PartitionKeyType { .. } | Error::PartitionKeyLength { .. } => {
             Some("use --key or --key-field, or partition_key: null in the config for random keys".into())

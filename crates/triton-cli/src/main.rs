@@ -2,12 +2,12 @@
 //!
 //! A subcommand is a file of its own name under `command`. Data goes to stdout and everything else to stderr.
 
-mod backend;
 mod command;
 mod exit;
 mod logging;
 mod output;
 mod printer;
+mod session;
 mod signals;
 
 use std::process::ExitCode;

@@ -15,8 +15,8 @@ use anyhow::bail;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
 use serde::Serialize;
-use triton_core::record::json::{self, Escape};
-use triton_core::{DecodeError, Record};
+use triton_stream::record::json::{self, Escape};
+use triton_stream::{DecodeError, Record};
 
 pub(crate) use self::format::{Format, unescape};
 
@@ -112,8 +112,8 @@ fn append(out: &mut Vec<u8>, value: impl fmt::Display) {
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
-    use triton_core::record::PartitionKey;
-    use triton_core::{SequenceNumber, ShardId, Timestamp};
+    use triton_stream::record::PartitionKey;
+    use triton_stream::{SequenceNumber, ShardId, Timestamp};
 
     pub(crate) fn record(data: impl Into<bytes::Bytes>) -> Record {
         Record::new(

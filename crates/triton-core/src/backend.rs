@@ -6,7 +6,9 @@
 //! against this contract.
 
 mod admin;
+mod check;
 mod limits;
+mod registry;
 
 use std::fmt;
 use std::time::Duration;
@@ -22,7 +24,9 @@ use crate::model::timestamp::Timestamp;
 use crate::record::{Entries, PutReceipt, Record};
 
 pub use self::admin::{CreateOptions, StreamAdmin};
+pub use self::check::{Check, CheckOutcome};
 pub use self::limits::{Limits, Quota};
+pub use self::registry::{Backend, Registry};
 
 /// One real stream.
 ///

@@ -48,6 +48,22 @@ pub enum Error {
         similar: Option<String>,
     },
 
+    /// A setting cannot be used, whether the config, the environment or the program gives it.
+    #[error("{problem}")]
+    Setting {
+        /// What is wrong with it.
+        problem: String,
+        /// The next step, where there is one to name.
+        help: Option<String>,
+    },
+
+    /// Records would go over plain HTTP to another machine.
+    #[error("endpoint {url} is plain HTTP to another machine, where anybody on the way reads along")]
+    InsecureEndpoint {
+        /// The endpoint.
+        url: String,
+    },
+
     /// The value cannot become a MessagePack map.
     #[error("the record cannot be encoded: {problem}")]
     Encode {
@@ -313,7 +329,9 @@ impl Error {
     /// What the error is about.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Config(_) | Error::UnknownStream { .. } => ErrorKind::Config,
+            Error::Config(_) | Error::UnknownStream { .. } | Error::Setting { .. } | Error::InsecureEndpoint { .. } => {
+                ErrorKind::Config
+            }
             Error::Encode { .. }
             | Error::NoPartitionKey { .. }
             | Error::PartitionKeyType { .. }

@@ -51,8 +51,14 @@ pub mod record;
 mod stream;
 pub mod testing;
 
-pub use self::backend::{Batch, CreateOptions, Limits, Quota, ShardReader, StreamAdmin, StreamClient};
-pub use self::config::{Backend, Config, StreamConfig};
+// Implementing a backend, or naming a payload, takes these versions of the two crates.
+pub use async_trait::async_trait;
+pub use bytes;
+
+pub use self::backend::{
+    Backend, Batch, Check, CheckOutcome, CreateOptions, Limits, Quota, Registry, ShardReader, StreamAdmin, StreamClient,
+};
+pub use self::config::{Config, StreamConfig};
 pub use self::consumer::reader::{Reader, StopHandle, Typed, TypedReader};
 pub use self::consumer::{ReaderOptions, Start};
 pub use self::error::{

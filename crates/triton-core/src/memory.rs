@@ -2,6 +2,8 @@
 //!
 //! Its clock is tokio's, counted from a fixed date, so that what it does follows from the calls alone.
 
+mod backend;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,8 @@ use crate::model::shard_map::ShardMap;
 use crate::model::shard_router::ShardRouter;
 use crate::model::timestamp::Timestamp;
 use crate::record::{Entries, PutEntry, PutReceipt, Record};
+
+pub use self::backend::MemoryBackend;
 
 /// What memory streams take: calls like Kinesis', but in order and polled every 5 ms.
 const LIMITS: Limits = Limits::KINESIS

@@ -330,7 +330,7 @@ impl Stream {
     /// # use triton_core::{Config, ReaderOptions, Start, Stream, StreamConfig, memory::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> triton_core::Result<()> {
-    /// # let stream = Stream::new(&StreamConfig::local("clicks"), std::sync::Arc::new(Memory::new().stream("clicks", 4)?));
+    /// # let stream = Stream::new(&StreamConfig::new("clicks"), std::sync::Arc::new(Memory::new().stream("clicks", 4)?));
     /// // The first of two programs that share a stream of four shards.
     /// let records = stream.reader(Start::Latest, ReaderOptions::default().with_shards([0, 1])).await?;
     /// // Elsewhere, to end it: what was fetched is still delivered.

@@ -13,6 +13,7 @@ use aws_sdk_kinesis::config::SharedHttpClient;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
 use aws_types::service_config::ServiceConfigKey;
+use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use triton_core::{Error, Result, ShardId, StreamConfig};
 
@@ -62,15 +63,23 @@ impl Default for ConnectOptions {
     }
 }
 
+/// What a stream's config says of its place.
+#[derive(Deserialize)]
+struct Keys {
+    region: Option<String>,
+    endpoint_url: Option<String>,
+}
+
 impl ConnectOptions {
     /// What a stream's config says: its region and endpoint. An ARN as its name says the region too, and wins.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that starts as an ARN and is none.
+    /// [`Error::Invalid`] for a name that starts as an ARN and is none; [`Error::Config`] for settings of a wrong type.
     pub fn of_stream(config: &StreamConfig) -> Result<Self> {
         let target = Target::parse(&config.name)?;
-        let region = target.region().map(str::to_owned).or_else(|| config.region.clone());
-        Ok(Self { region, endpoint_url: config.endpoint_url.clone(), ..Self::default() })
+        let Keys { region, endpoint_url } = config.settings.read()?;
+        let region = target.region().map(str::to_owned).or(region);
+        Ok(Self { region, endpoint_url, ..Self::default() })
     }
 
     /// With another AWS profile.
@@ -146,7 +155,7 @@ impl Kinesis {
     /// call. A profile in the options goes before credentials in the environment.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is no region, for what is no URL, and for plain HTTP to another machine.
+    /// [`Error::Invalid`] for what is no region and for what is no URL; [`Error::InsecureEndpoint`].
     pub async fn connect(options: ConnectOptions) -> Result<Self> {
         Self::over(load(&options).await, options)
     }
@@ -408,9 +417,7 @@ fn check_endpoint(url: &str, allow_insecure: bool) -> Result<()> {
     match parsed.scheme_str() {
         Some("https") => Ok(()),
         Some("http") if allow_insecure || is_loopback(host) => Ok(()),
-        Some("http") => Err(Error::Invalid {
-            problem: format!("endpoint {url} is plain HTTP to another machine, where anybody on the way reads along"),
-        }),
+        Some("http") => Err(Error::InsecureEndpoint { url: url.to_owned() }),
         _ => Err(no_url()),
     }
 }
@@ -431,7 +438,7 @@ mod tests {
         }
         for insecure in ["http://kinesis.example", "http://10.0.0.1:4567", "http://localhost.example"] {
             let error = check_endpoint(insecure, false).unwrap_err();
-            assert!(error.to_string().contains("plain HTTP"), "{error}");
+            assert!(matches!(error, Error::InsecureEndpoint { .. }), "{error}");
             assert!(check_endpoint(insecure, true).is_ok(), "{insecure}");
         }
         for wrong in ["", "localhost:4567", "ftp://localhost", "http://", "/tmp"] {

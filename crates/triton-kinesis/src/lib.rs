@@ -36,6 +36,7 @@
 //! ten seconds back.
 
 mod admin;
+mod backend;
 mod clock;
 mod connect;
 mod consumer;
@@ -52,6 +53,7 @@ mod subscription;
 mod summary;
 mod target;
 
+pub use self::backend::KinesisBackend;
 pub use self::connect::{ConnectOptions, Kinesis};
 pub use self::consumer::Consumer;
 pub use self::stream::KinesisStream;

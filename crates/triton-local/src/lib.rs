@@ -13,7 +13,7 @@
 //! # let folder = tempfile::tempdir()?;
 //! let streams = LocalStreams::new(folder.path());
 //! let client = streams.open_or_create("clicks", CreateOptions::default().with_shards(2)).await?;
-//! let stream = Stream::new(&StreamConfig::local("clicks"), client);
+//! let stream = Stream::new(&StreamConfig::new("clicks"), client);
 //! stream.put(&serde_json::json!({"msg": "hi"})).await?;
 //!
 //! let to_the_end = ReaderOptions::default().with_until_caught_up(true);
@@ -27,6 +27,7 @@
 //! A put is acknowledged when its transaction is on disk (WAL, `synchronous = FULL`): it outlasts a killed process and a
 //! power cut. Puts that come close together share a transaction.
 
+mod backend;
 mod error;
 mod fetcher;
 mod file;
@@ -35,4 +36,5 @@ mod layout;
 mod stream;
 mod writer;
 
+pub use self::backend::LocalBackend;
 pub use self::folder::LocalStreams;

@@ -9,15 +9,15 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::Args;
-use triton_core::DecodeError;
-use triton_core::record::msgpack;
-use triton_core::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp};
+use triton_stream::DecodeError;
+use triton_stream::record::msgpack;
+use triton_stream::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp};
 
-use crate::backend;
 use crate::command::{Global, StreamArg};
 use crate::exit::{self, Code, Failure, Told};
 use crate::output::Output;
 use crate::printer::{Printed, Printer};
+use crate::session::Session;
 use crate::signals::{self, Signals};
 
 use self::from::From;
@@ -62,11 +62,12 @@ pub(crate) async fn run(global: &Global, args: GetArgs) -> Result<()> {
 }
 
 async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()> {
+    let session = Session::new(global)?;
     let stream = tokio::select! {
         biased;
         // Nothing was fetched yet.
         () = signals.first() => return Ok(()),
-        stream = open(global, &args) => stream?,
+        stream = open(&session, &args) => stream?,
     };
     let mut options = ReaderOptions::default().with_until_caught_up(args.until_caught_up);
     options.shards.clone_from(&args.shards);
@@ -99,10 +100,10 @@ async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()>
     }
 }
 
-async fn open(global: &Global, args: &GetArgs) -> Result<Stream> {
+async fn open(session: &Session<'_>, args: &GetArgs) -> Result<Stream> {
     match &args.fan_out {
-        Some(consumer) => backend::fan_out(global, &args.stream.stream, consumer).await,
-        None => backend::stream(global, &args.stream.stream).await,
+        Some(consumer) => session.kinesis.fan_out(&session.configure(&args.stream.stream)?, consumer).await,
+        None => session.stream(&args.stream.stream).await,
     }
 }
 

@@ -17,13 +17,13 @@ use clap::Args;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use triton_core::memory::Memory;
-use triton_core::{Budget, Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket};
+use triton_stream::memory::Memory;
+use triton_stream::{Budget, Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket};
 
-use crate::backend;
 use crate::command::{Global, StreamArg};
 use crate::exit::{self, ClosedPipe, Failure};
 use crate::printer::{Printed, Printer};
+use crate::session::Session;
 use crate::signals::{self, Signals};
 
 use self::encode::LineEncoder;
@@ -95,8 +95,9 @@ const LAST_CHUNKS: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
     let mut signals = Signals::listen()?;
-    let config = with_flags(backend::configure(global, &args.stream.stream)?, &args);
-    let opening = open(global, &config, args.dry_run);
+    let session = Session::new(global)?;
+    let config = with_flags(session.configure(&args.stream.stream)?, &args);
+    let opening = open(&session, &config, args.dry_run);
     let (stream, limits) = tokio::select! {
         biased;
         // Nothing was read yet.
@@ -144,11 +145,11 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
     }
 }
 
-async fn open(global: &Global, config: &StreamConfig, is_dry_run: bool) -> Result<(Stream, Limits)> {
+async fn open(session: &Session<'_>, config: &StreamConfig, is_dry_run: bool) -> Result<(Stream, Limits)> {
     let client: Arc<dyn StreamClient> = match is_dry_run {
         // Checked against the limits of a stream that holds nothing and is nowhere.
         true => Arc::new(Memory::new().stream(&config.name, 1)?),
-        false => backend::open(global, config).await?,
+        false => session.open(config).await?,
     };
     let stream = Stream::builder(config, client).budget(Budget::new(BUDGET)).build();
     let limits = stream.producer().limits().await?;
@@ -159,7 +160,7 @@ async fn open(global: &Global, config: &StreamConfig, is_dry_run: bool) -> Resul
 fn with_flags(config: StreamConfig, args: &PutArgs) -> StreamConfig {
     let mut config = config;
     if let Some(field) = &args.key_field {
-        config.partition_key = triton_core::record::KeySource::Field(field.clone());
+        config.partition_key = triton_stream::record::KeySource::Field(field.clone());
     }
     config.aggregate |= args.aggregate;
     config

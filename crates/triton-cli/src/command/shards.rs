@@ -7,11 +7,11 @@ use anyhow::Result;
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
-use triton_core::{HashKeyRange, Shard, ShardId, StreamConfig};
+use triton_stream::{HashKeyRange, Shard, ShardId, StreamConfig};
 
-use crate::backend;
 use crate::command::{Global, StreamArg, TableOutput};
 use crate::printer;
+use crate::session::Session;
 
 /// List a stream's shards
 #[derive(Args, Debug)]
@@ -33,8 +33,9 @@ pub(crate) struct ShardsArgs {
 const BAR_WIDTH: u128 = 32;
 
 pub(crate) async fn run(global: &Global, args: ShardsArgs) -> Result<()> {
-    let config = backend::configure(global, &args.stream.stream)?;
-    let shards = backend::open(global, &config).await?.shards().await?;
+    let session = Session::new(global)?;
+    let config = session.configure(&args.stream.stream)?;
+    let shards = session.open(&config).await?.shards().await?;
     let is_shown = |shard: &Shard| shard.is_open() || !args.open;
     let text = match (args.tree, args.output) {
         (true, _) => tree(&shards, is_shown),
@@ -157,7 +158,7 @@ fn bar(range: HashKeyRange) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use triton_core::ShardMap;
+    use triton_stream::ShardMap;
 
     fn shards() -> Vec<Shard> {
         let mut map = ShardMap::uniform("clicks", 2, 1).unwrap();

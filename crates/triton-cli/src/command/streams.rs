@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
-use triton_core::{Backend, CreateOptions, Error, HashKey, StreamConfig};
+use triton_stream::{Error, HashKey, StreamConfig};
 
-use crate::backend;
 use crate::command::duration::duration;
 use crate::command::shards::{plain_table, render};
 use crate::command::{Global, StreamArg, TableOutput};
 use crate::exit::{self, Code, Failure};
 use crate::printer;
+use crate::session::{Session, shard_id};
 
 use self::consumers::ConsumersCommand;
 
@@ -81,50 +81,52 @@ pub(crate) enum StreamsCommand {
 }
 
 pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> {
+    let session = Session::new(global)?;
     match command {
         StreamsCommand::Create { stream, shards, on_demand, retention } => {
-            let config = backend::configure(global, &stream.stream)?;
-            let options = CreateOptions::default()
-                .with_shards(shards.unwrap_or(config.shards))
+            let config = session.configure(&stream.stream)?;
+            let configured = session.create_options(&config)?;
+            let options = configured
+                .with_shards(shards.unwrap_or(configured.shards))
                 .with_on_demand(on_demand)
                 .with_retention(retention);
-            backend::admin(global, &config).await?.create(&config.name, options).await?;
+            session.admin(&config).await?.create(&config.name, options).await?;
         }
         StreamsCommand::Delete { stream, yes } => {
-            let config = backend::configure(global, &stream.stream)?;
+            let config = session.configure(&stream.stream)?;
             if !yes {
                 let message = format!("'{}' would be removed with every record in it", config.name);
                 return Err(Failure::new(Code::Usage, message).with_help("add --yes to remove it").into());
             }
-            backend::admin(global, &config).await?.delete(&config.name).await?;
+            session.admin(&config).await?.delete(&config.name).await?;
         }
-        StreamsCommand::List { output } => list(global, output).await?,
+        StreamsCommand::List { output } => list(&session, output).await?,
         StreamsCommand::Split { stream, shard, at } => {
-            let config = backend::configure(global, &stream.stream)?;
-            let admin = backend::admin(global, &config).await?;
+            let config = session.configure(&stream.stream)?;
+            let admin = session.admin(&config).await?;
             let client = admin.open(&config.name).await?;
             let shards = client.shards().await?;
-            let id = backend::shard_id(&*client, shard).await?;
+            let id = shard_id(&*client, shard).await?;
             let range = shards.iter().find(|shard| shard.id == id).map(|shard| shard.hash_key_range);
             let one_key = || Error::Invalid { problem: format!("{id} holds a single hash key and cannot be split") };
             let at = at.or(range.and_then(|range| range.middle())).ok_or_else(one_key)?;
             admin.split(&config.name, &id, at).await?;
         }
         StreamsCommand::Merge { stream, shards } => {
-            let config = backend::configure(global, &stream.stream)?;
-            let admin = backend::admin(global, &config).await?;
+            let config = session.configure(&stream.stream)?;
+            let admin = session.admin(&config).await?;
             let client = admin.open(&config.name).await?;
             let [first, second] = shards[..] else {
                 return Err(Failure::new(Code::Usage, "a merge takes two shards").into());
             };
-            let ids = (backend::shard_id(&*client, first).await?, backend::shard_id(&*client, second).await?);
+            let ids = (shard_id(&*client, first).await?, shard_id(&*client, second).await?);
             admin.merge(&config.name, &ids.0, &ids.1).await?;
         }
         StreamsCommand::Reshard { stream, shards } => {
-            let config = backend::configure(global, &stream.stream)?;
-            backend::admin(global, &config).await?.reshard(&config.name, shards).await?;
+            let config = session.configure(&stream.stream)?;
+            session.admin(&config).await?.reshard(&config.name, shards).await?;
         }
-        StreamsCommand::Consumers(command) => consumers::run(global, command).await?,
+        StreamsCommand::Consumers(command) => consumers::run(&session, command).await?,
     }
     Ok(())
 }
@@ -136,10 +138,10 @@ struct Row {
     shards: Option<usize>,
 }
 
-async fn list(global: &Global, output: TableOutput) -> Result<()> {
+async fn list(session: &Session<'_>, output: TableOutput) -> Result<()> {
     let mut rows = Vec::new();
-    for config in streams(global).await? {
-        let shards = open_shards(global, &config).await.unwrap_or_else(|error| {
+    for config in streams(session).await? {
+        let shards = open_shards(session, &config).await.unwrap_or_else(|error| {
             exit::warn(&format!("'{}': {error:#}", config.logical_name));
             None
         });
@@ -153,37 +155,20 @@ async fn list(global: &Global, output: TableOutput) -> Result<()> {
 }
 
 /// The streams of the config; without one, those of the AWS account that the user points to, or of this machine.
-async fn streams(global: &Global) -> Result<Vec<StreamConfig>> {
-    if !global.local
-        && let Some(config) = backend::find_config(global)?
-    {
+async fn streams(session: &Session<'_>) -> Result<Vec<StreamConfig>> {
+    if let Some(config) = session.config().filter(|_| !session.global.local) {
         return Ok(config.streams().cloned().collect());
     }
-    let mut place = StreamConfig::local("");
-    if !global.local && backend::points_to_aws(global).is_some() {
-        place.backend = Backend::Kinesis;
-    }
-    let names = backend::admin(global, &place).await?.list().await?;
-    let stream = |name: &String| {
-        let mut stream = StreamConfig::local(name);
-        stream.backend = place.backend;
-        stream
-    };
-    Ok(names.iter().map(stream).collect())
+    let place = session.unconfigured_place();
+    let names = session.admin(&place).await?.list().await?;
+    Ok(names.into_iter().map(|name| StreamConfig::new(name).with_backend(&place.backend)).collect())
 }
 
-async fn open_shards(global: &Global, config: &StreamConfig) -> Result<Option<usize>> {
-    match backend::admin(global, config).await?.open(&config.name).await {
+async fn open_shards(session: &Session<'_>, config: &StreamConfig) -> Result<Option<usize>> {
+    match session.admin(config).await?.open(&config.name).await {
         Ok(client) => Ok(Some(client.shards().await?.iter().filter(|shard| shard.is_open()).count())),
         Err(Error::StreamNotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn backend_name(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Local => "local",
-        _ => "kinesis",
     }
 }
 
@@ -193,7 +178,7 @@ fn table(rows: &[Row]) -> String {
     for Row { config, shards } in rows {
         let shards = shards.map_or("-".to_owned(), |count| count.to_string());
         let names = [&config.logical_name, &config.name].map(|name| exit::printable(name));
-        table.add_row([&names[0], &names[1], backend_name(config.backend), &shards]);
+        table.add_row([&names[0], &names[1], &config.backend, &shards]);
     }
     render(&table)
 }
@@ -202,7 +187,7 @@ fn json_line(Row { config, shards }: &Row) -> serde_json::Value {
     json!({
         "stream": config.logical_name,
         "name": config.name,
-        "backend": backend_name(config.backend),
+        "backend": config.backend,
         "open_shards": shards,
     })
 }

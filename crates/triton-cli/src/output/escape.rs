@@ -4,7 +4,7 @@
 //! that are not UTF-8 as `\xff`. This is for reading, not for reading back: a backslash in the data stays one
 //! backslash. A pipe gets every byte as it is.
 
-use triton_core::record::json::is_terminal_control;
+use triton_stream::record::json::is_terminal_control;
 
 use super::append;
 

@@ -8,8 +8,8 @@
 use std::str::{Chars, FromStr};
 
 use anyhow::{Context as _, bail};
-use triton_core::record::json;
-use triton_core::{DecodeError, Record};
+use triton_stream::record::json;
+use triton_stream::{DecodeError, Record};
 
 use super::{append, append_place, escape, escape_for};
 

@@ -4,8 +4,8 @@
 //! code point, bytes, extensions, and last arrays and maps as they come. Keys that are the same are all shown, in the
 //! payload's order. Bytes, and text that is not UTF-8, are shown as `b'..'`.
 
-use triton_core::record::msgpack::{ExtensionTime, Scanner, Token, check};
-use triton_core::{DecodeError, Record};
+use triton_stream::record::msgpack::{ExtensionTime, Scanner, Token, check};
+use triton_stream::{DecodeError, Record};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
 use super::{append, append_float, append_place, base64, escape};
@@ -269,7 +269,7 @@ mod tests {
     use crate::output::tests::record;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
-    use triton_core::record::msgpack::MAX_DEPTH;
+    use triton_stream::record::msgpack::MAX_DEPTH;
 
     fn repr(payload: Vec<u8>) -> String {
         let mut out = b"above\n".to_vec();

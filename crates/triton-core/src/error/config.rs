@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// What is wrong with a config file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
@@ -12,6 +13,15 @@ pub struct ConfigError {
     pub place: Option<(usize, usize)>,
     /// What is wrong.
     pub problem: String,
+    /// Where a name is not known: one that is, and is spelled much the same.
+    pub similar: Option<String>,
+}
+
+impl ConfigError {
+    /// What is wrong with the file, without a place in it.
+    pub fn new(file: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self { file: file.into(), place: None, problem: problem.into(), similar: None }
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -23,7 +23,7 @@
 //!     let refused = || Error::Invalid { problem: "refused".into() };
 //!     Ok((0..entries.len()).map(|n| if n == 0 { Ok(stored(n)) } else { Err(refused()) }).collect())
 //! });
-//! let stream = Stream::new(&StreamConfig::local("orders"), Arc::new(client));
+//! let stream = Stream::new(&StreamConfig::new("orders"), Arc::new(client));
 //! assert_eq!(publish(&stream, &[1, 2, 3]).await, 1);
 //! # }
 //! ```

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use triton_core::{SequenceNumber, Timestamp};
+use triton_stream::{SequenceNumber, Timestamp};
 
 use crate::command::duration::duration;
 

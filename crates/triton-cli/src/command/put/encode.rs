@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
-use triton_core::record::{Encoder, KeySource, json};
-use triton_core::{Error, Limits, PartitionKey, PutEntry, StreamConfig};
+use triton_stream::record::{Encoder, KeySource, json};
+use triton_stream::{Error, Limits, PartitionKey, PutEntry, StreamConfig};
 
 use crate::command::put::PutArgs;
 use crate::exit::{Code, Failure};

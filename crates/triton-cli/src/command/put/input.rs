@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
-use triton_core::{Limits, PutEntry};
+use triton_stream::{Limits, PutEntry};
 
 use crate::command::put::PutArgs;
 use crate::exit;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use triton_core::{PutEntry, Size};
+use triton_stream::{PutEntry, Size};
 
 use crate::command::Global;
 

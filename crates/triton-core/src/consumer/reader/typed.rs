@@ -28,7 +28,7 @@ use super::{Reader, StopHandle};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> triton_core::Result<()> {
 /// # let client = Memory::new().stream("clicks", 1)?;
-/// # let stream = Stream::new(&StreamConfig::local("clicks"), std::sync::Arc::new(client));
+/// # let stream = Stream::new(&StreamConfig::new("clicks"), std::sync::Arc::new(client));
 /// stream.put(&Click { user: 7, page: "/".into() }).await?;
 /// stream.put(&serde_json::json!({"user": "who?"})).await?;
 ///

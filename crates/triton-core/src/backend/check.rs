@@ -1,0 +1,51 @@
+//! What a backend finds out about itself when it is asked to check.
+
+use crate::error::Error;
+
+/// One check of `triton doctor`, and what came of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Check {
+    /// What was checked, in a word: `region`, `stream`.
+    pub subject: &'static str,
+    /// What came of it.
+    pub outcome: CheckOutcome,
+}
+
+/// What came of a check.
+#[derive(Clone, Debug)]
+pub enum CheckOutcome {
+    /// It is as it should be: how it is.
+    Passed(String),
+    /// It works, and is worth a word.
+    Warning(String),
+    /// It does not work.
+    Failed {
+        /// The thing that fails, where the error does not name it.
+        about: Option<String>,
+        /// Why.
+        error: Error,
+    },
+}
+
+impl Check {
+    /// A check that passed.
+    pub fn passed(subject: &'static str, words: impl Into<String>) -> Self {
+        Self { subject, outcome: CheckOutcome::Passed(words.into()) }
+    }
+
+    /// A check that passed, with something worth a word.
+    pub fn warning(subject: &'static str, words: impl Into<String>) -> Self {
+        Self { subject, outcome: CheckOutcome::Warning(words.into()) }
+    }
+
+    /// A check that failed.
+    pub fn failed(subject: &'static str, error: Error) -> Self {
+        Self { subject, outcome: CheckOutcome::Failed { about: None, error } }
+    }
+
+    /// A check of something that failed, which the error does not name.
+    pub fn failed_for(subject: &'static str, about: impl Into<String>, error: Error) -> Self {
+        Self { subject, outcome: CheckOutcome::Failed { about: Some(about.into()), error } }
+    }
+}

@@ -1,0 +1,98 @@
+//! Backends under the names that the config file uses.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::backend::{Check, CreateOptions, StreamAdmin, StreamClient};
+use crate::config::{Config, KnownKeys, StreamConfig};
+use crate::error::{Error, Result};
+
+/// A place where streams are: the Kinesis of a region, a folder of local streams.
+///
+/// A backend is registered under its [name](Self::name), which a stream's `backend:` in the config file gives. It reads
+/// its own keys of the stream's [settings](StreamConfig::settings), and shares connections and files among the streams
+/// that it opens.
+#[async_trait]
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// The name that the config file uses.
+    fn name(&self) -> &str;
+
+    /// The keys of a stream's section that this backend reads.
+    fn keys(&self) -> &[&str];
+
+    /// Checks the stream's settings, without reaching for the stream.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Setting`].
+    fn check(&self, stream: &StreamConfig) -> Result<()>;
+
+    /// A client for the stream. A backend may create the stream on first use.
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`], or what keeps the backend from being reached.
+    async fn open(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamClient>>;
+
+    /// What creates, changes and removes streams in the place where this one is, or would be.
+    ///
+    /// # Errors
+    /// What keeps the backend from being reached.
+    async fn admin(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamAdmin>>;
+
+    /// How the stream is created, by its settings.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    fn create_options(&self, stream: &StreamConfig) -> Result<CreateOptions>;
+
+    /// What `triton doctor` prints of these streams and the places where they are. Without any stream: of the place that
+    /// the environment leads to, if there is one.
+    async fn diagnose(&self, streams: &[StreamConfig]) -> Vec<Check>;
+}
+
+/// The backends that a program knows.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    backends: BTreeMap<String, Arc<dyn Backend>>,
+}
+
+impl Registry {
+    /// Without any backend.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a backend under its name, in the place of one that had the name before.
+    pub fn register(&mut self, backend: Arc<dyn Backend>) {
+        self.backends.insert(backend.name().to_owned(), backend);
+    }
+
+    /// The backend that a stream's config names.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], which lists the backends that are known.
+    pub fn backend(&self, stream: &StreamConfig) -> Result<&Arc<dyn Backend>> {
+        self.backends.get(&stream.backend).ok_or_else(|| {
+            let known = self.backends.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let problem = format!(
+                "stream '{}' has the unknown backend '{}' (known: {known})",
+                stream.logical_name, stream.backend
+            );
+            Error::Setting { problem, help: None }
+        })
+    }
+
+    /// Checks every section of a config: no unknown key, no unknown backend, and values that the backend takes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Setting`] for the first thing that is wrong.
+    pub fn check(&self, config: &Config) -> Result<()> {
+        config.check_keys(&KnownKeys {
+            backends: self.backends.keys().map(String::as_str).collect(),
+            keys: self.backends.values().flat_map(|backend| backend.keys()).copied().collect(),
+        })?;
+        config.streams().try_for_each(|stream| self.backend(stream)?.check(stream))
+    }
+}

@@ -1,0 +1,64 @@
+//! The file as it is written: sections, and in each the keys that every stream has.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use super::yaml::duplicate;
+
+/// The keys that every stream has, as the file writes them.
+#[derive(Deserialize)]
+#[serde(expecting = "a stream: its name, partition_key and so on")]
+pub(super) struct Section {
+    pub(super) name: String,
+    // Without this, serde would take a missing key for a null, and the one is an error and the other a choice.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub(super) partition_key: Option<String>,
+    pub(super) backend: Option<String>,
+    #[serde(default)]
+    pub(super) aggregate: bool,
+}
+
+impl Section {
+    /// The keys that this reads.
+    pub(super) const KEYS: [&str; 4] = ["name", "partition_key", "backend", "aggregate"];
+
+    /// What is wrong with the values.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        match &self.partition_key {
+            _ if self.name.is_empty() => Some("name is empty"),
+            Some(field) if field.is_empty() => Some("partition_key is empty (null: keys chosen at random)"),
+            _ => None,
+        }
+    }
+}
+
+/// The file's map; unlike serde's own, it refuses a name that comes twice.
+pub(super) struct Streams(pub(super) BTreeMap<String, Section>);
+
+impl<'de> Deserialize<'de> for Streams {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct StreamsVisitor;
+        impl<'de> Visitor<'de> for StreamsVisitor {
+            type Value = Streams;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of stream names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Streams, A::Error> {
+                let mut streams = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if streams.contains_key(&name) {
+                        return Err(serde::de::Error::custom(duplicate(&name)));
+                    }
+                    streams.insert(name, map.next_value()?);
+                }
+                Ok(Streams(streams))
+            }
+        }
+        deserializer.deserialize_map(StreamsVisitor)
+    }
+}

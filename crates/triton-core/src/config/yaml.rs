@@ -1,0 +1,44 @@
+//! The text of a config file, and what is wrong with it in its own places.
+
+use std::path::PathBuf;
+
+use serde_yaml::Error;
+
+use crate::error::ConfigError;
+
+/// A config file's name and text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) file: PathBuf,
+    pub(super) text: String,
+}
+
+const DUPLICATE: &str = "duplicate stream name '";
+
+/// The problem of a name that comes twice.
+pub(super) fn duplicate(name: &str) -> String {
+    format!("{DUPLICATE}{name}'")
+}
+
+impl Source {
+    /// serde_yaml's words with its place taken out of them.
+    pub(super) fn error(&self, error: &Error) -> ConfigError {
+        let message = error.to_string();
+        let words = message.rsplit_once(" at line ").map_or(message.as_str(), |(words, _)| words);
+        let place = match words.strip_prefix(DUPLICATE).and_then(|rest| rest.strip_suffix('\'')) {
+            // The map is known to the parser as a whole, so its own place would be the file's first line.
+            Some(name) => self.place_of_section(name, 2),
+            None => error.location().map(|location| (location.line(), location.column())),
+        };
+        ConfigError { place, ..ConfigError::new(&self.file, words.replace(" in this context", " here")) }
+    }
+
+    /// Line and column of the `nth` line that starts with a top-level key, for faults that the parser has no place for.
+    pub(super) fn place_of_section(&self, key: &str, nth: usize) -> Option<(usize, usize)> {
+        let is_key = |line: &str| {
+            let rest = line.strip_prefix(key).or_else(|| line.get(1..)?.strip_prefix(key)?.strip_prefix(['"', '\'']));
+            rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
+        };
+        self.text.lines().enumerate().filter(|(_, line)| is_key(line)).nth(nth - 1).map(|(index, _)| (index + 1, 1))
+    }
+}

@@ -1,0 +1,232 @@
+//! Kinesis under the name `kinesis`, as the config file chooses it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use triton_core::{Backend, Check, CreateOptions, Error, ErrorKind, Result, StreamAdmin, StreamClient, StreamConfig};
+
+use crate::connect::{ConnectOptions, Kinesis};
+use crate::summary::Summary;
+
+/// AWS refuses signed requests when the clock is wrong by more than this many milliseconds; half of it is worth a word.
+const SKEW_REFUSED: i64 = 5 * 60 * 1000;
+
+/// The backend `kinesis`: streams of the regions and servers that their config gives, or else the environment or the AWS
+/// profile. Streams of one place share its connections.
+///
+/// Its keys: `region`; `endpoint_url`, another Kinesis-compatible server; `shards`, how many a stream is created with
+/// (default: 1).
+#[derive(Debug, Default)]
+pub struct KinesisBackend {
+    options: ConnectOptions,
+    /// Connections, by the options that they were made from.
+    connections: Mutex<Vec<(ConnectOptions, Kinesis)>>,
+}
+
+/// What the backend reads of a stream's section, beside what [`ConnectOptions::of_stream`] does.
+#[derive(Deserialize)]
+struct Keys {
+    shards: Option<NonZeroUsize>,
+}
+
+impl KinesisBackend {
+    /// The name that the config file uses.
+    pub const NAME: &str = "kinesis";
+
+    /// The keys of a stream's section that it reads.
+    pub const KEYS: [&str; 3] = ["endpoint_url", "region", "shards"];
+
+    /// With settings of the program's own, such as a profile. A region and an endpoint in them go before those of a
+    /// stream's config.
+    pub fn new(options: ConnectOptions) -> Self {
+        Self { options, connections: Mutex::default() }
+    }
+
+    /// The connection to the place where a stream is, or would be; made on first use.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the stream's settings are wrong; [`Error::Setting`] for what is no region or URL;
+    /// [`Error::InsecureEndpoint`].
+    pub async fn connection(&self, stream: &StreamConfig) -> Result<Kinesis> {
+        let of_stream = ConnectOptions::of_stream(stream).map_err(as_setting)?;
+        let options = ConnectOptions {
+            region: self.options.region.clone().or(of_stream.region),
+            endpoint_url: self.options.endpoint_url.clone().or(of_stream.endpoint_url),
+            ..self.options.clone()
+        };
+        let mut connections = self.connections.lock().await;
+        if let Some((_, kinesis)) = connections.iter().find(|(known, _)| *known == options) {
+            return Ok(kinesis.clone());
+        }
+        let kinesis = Kinesis::connect(options.clone()).await.map_err(as_setting)?;
+        connections.push((options, kinesis.clone()));
+        Ok(kinesis)
+    }
+}
+
+/// Whatever is wrong with a region, an endpoint or an ARN is wrong in a setting.
+fn as_setting(error: Error) -> Error {
+    match error {
+        Error::Invalid { problem } => Error::Setting { problem, help: None },
+        error => error,
+    }
+}
+
+#[async_trait]
+impl Backend for KinesisBackend {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn keys(&self) -> &[&str] {
+        &Self::KEYS
+    }
+
+    fn check(&self, stream: &StreamConfig) -> Result<()> {
+        ConnectOptions::of_stream(stream).map_err(as_setting)?;
+        self.create_options(stream).map(drop)
+    }
+
+    async fn open(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamClient>> {
+        self.admin(stream).await?.open(&stream.name).await
+    }
+
+    async fn admin(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamAdmin>> {
+        Ok(Arc::new(self.connection(stream).await?))
+    }
+
+    fn create_options(&self, stream: &StreamConfig) -> Result<CreateOptions> {
+        let Keys { shards } = stream.settings.read()?;
+        Ok(CreateOptions::default().with_shards(shards.map_or(1, NonZeroUsize::get)))
+    }
+
+    async fn diagnose(&self, streams: &[StreamConfig]) -> Vec<Check> {
+        let mut diagnosis = Diagnosis::default();
+        if streams.is_empty() {
+            // The place that the environment leads to.
+            diagnosis.place(self.connection(&StreamConfig::new("")).await).await;
+        }
+        for stream in streams {
+            if let Some(kinesis) = diagnosis.place(self.connection(stream).await).await {
+                diagnosis.checks.push(check_stream(&kinesis, stream).await);
+            }
+        }
+        let clocks = diagnosis.places.values().filter_map(|(kinesis, _)| check_clock(kinesis));
+        diagnosis.checks.extend(clocks);
+        diagnosis.checks
+    }
+}
+
+/// The checks so far, and the places that were looked at: what keeps every stream of a place from being reached is
+/// reported once.
+#[derive(Default)]
+struct Diagnosis {
+    checks: Vec<Check>,
+    /// By name; whether streams there can be asked for.
+    places: BTreeMap<String, (Kinesis, bool)>,
+}
+
+impl Diagnosis {
+    /// Checks region and credentials of a place on first sight. Returns it if streams there can be asked for.
+    async fn place(&mut self, connected: Result<Kinesis>) -> Option<Kinesis> {
+        let kinesis = match connected {
+            Ok(kinesis) => kinesis,
+            Err(error) => {
+                self.checks.push(Check::failed("region", error));
+                return None;
+            }
+        };
+        let place = kinesis.place();
+        if let Some((_, is_usable)) = self.places.get(place) {
+            return is_usable.then_some(kinesis);
+        }
+        self.checks.push(if kinesis.has_default_region() {
+            Check::warning("region", format!("none is set: {place} is taken"))
+        } else {
+            Check::passed("region", place)
+        });
+        let answer = kinesis.check_credentials().await;
+        let is_usable = matches!(answer, Ok(()) | Err(Error::AccessDenied { .. }));
+        self.checks.push(match answer {
+            Ok(()) => Check::passed("credentials", format!("taken by Kinesis in {place}")),
+            Err(Error::AccessDenied { .. }) => {
+                Check::passed("credentials", format!("taken by Kinesis in {place}; they may not list streams"))
+            }
+            Err(error) if error.kind() == ErrorKind::Credentials => Check::failed("credentials", error),
+            Err(error) => Check::failed("server", error),
+        });
+        self.places.insert(place.to_owned(), (kinesis.clone(), is_usable));
+        is_usable.then_some(kinesis)
+    }
+}
+
+async fn check_stream(kinesis: &Kinesis, stream: &StreamConfig) -> Check {
+    let name = &stream.logical_name;
+    let summary = match kinesis.stream(&stream.name) {
+        Ok(client) => client.summary().await,
+        Err(error) => Err(error),
+    };
+    match summary {
+        Ok(summary) if summary.is_active() => Check::passed("stream", describe(stream, &summary)),
+        Ok(summary) => Check::warning("stream", describe(stream, &summary)),
+        Err(error @ Error::AccessDenied { .. }) => {
+            Check::warning("stream", format!("'{name}' may not be described: {error}"))
+        }
+        Err(error) => Check::failed_for("stream", format!("'{name}'"), error),
+    }
+}
+
+fn describe(stream: &StreamConfig, summary: &Summary) -> String {
+    let mode = if summary.is_on_demand { "on demand" } else { "provisioned" };
+    let keys = if summary.distributes_records { ", distributes records itself (no order per key)" } else { "" };
+    format!(
+        "'{}' is {}: {}, {} open shards, {mode}, keeps records {} h{keys}",
+        stream.logical_name,
+        stream.name,
+        summary.status,
+        summary.open_shards,
+        summary.retention.as_secs() / 3600
+    )
+}
+
+/// Compares the clocks; without an answer of the server there is none to compare with.
+fn check_clock(kinesis: &Kinesis) -> Option<Check> {
+    let place = kinesis.place();
+    let ahead = kinesis.clock_ahead_millis()?;
+    let words = match ahead {
+        -1_000..=2_000 => format!("as that of {place}, to a second"),
+        ahead if ahead > 0 => format!("{} s ahead of that of {place}", ahead / 1000),
+        ahead => format!("{} s behind that of {place}", -ahead / 1000),
+    };
+    Some(if ahead.abs() < SKEW_REFUSED / 2 {
+        Check::passed("clock", words)
+    } else {
+        Check::warning("clock", format!("{words}; AWS refuses requests past 5 minutes"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn streams_of_one_place_share_a_connection() {
+        let backend = KinesisBackend::new(ConnectOptions::default().with_region("eu-west-1"));
+        for name in ["a", "b"] {
+            let kinesis = backend.connection(&StreamConfig::new(name)).await.unwrap();
+            assert_eq!(kinesis.region(), "eu-west-1");
+        }
+        assert_eq!(backend.connections.lock().await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_region_that_is_none_is_a_wrong_setting() {
+        let backend = KinesisBackend::new(ConnectOptions::default().with_region("eu west"));
+        let error = backend.connection(&StreamConfig::new("a")).await.unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, "'eu west' is no AWS region".into()));
+    }
+}
