@@ -6,8 +6,8 @@
 
 mod config;
 mod decode;
-mod submit;
 mod json;
+mod submit;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::model::shard::ShardId;
 
 pub use self::config::ConfigError;
 pub use self::decode::{DecodeError, DecodeErrorKind};
-pub use self::submit::TrySubmitError;
 pub use self::json::JsonError;
+pub use self::submit::TrySubmitError;
 
 /// A result with Triton's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

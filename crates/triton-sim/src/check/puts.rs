@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_is_right_breaks_nothing() {
-        assert_eq!(good().broken(), []);
+        assert_eq!(good().broken(), Vec::<u8>::new());
     }
 
     #[test]
@@ -371,7 +371,7 @@ mod tests {
             }
             case.broken()
         };
-        assert_eq!(run(true), []);
+        assert_eq!(run(true), Vec::<u8>::new());
         assert_eq!(run(false), [3]);
     }
 }

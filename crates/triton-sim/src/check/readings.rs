@@ -364,7 +364,7 @@ mod tests {
         case.readings.stopped(0, &mut case.log);
         case.deliver(0);
         case.deliver(1);
-        assert_eq!(case.broken(), []);
+        assert_eq!(case.broken(), Vec::<u8>::new());
     }
 
     #[test]
