@@ -9,9 +9,10 @@ use aws_sdk_kinesis::types::{ScalingType, StreamMode, StreamModeDetails};
 use tokio::time::{Instant, sleep};
 use triton_core::{CreateOptions, Error, HashKey, Result, ShardId, StreamAdmin, StreamClient};
 
-use crate::connect::Kinesis;
+use crate::connection::Kinesis;
+use crate::description::Summary;
+use crate::error::over_quota;
 use crate::stream::KinesisStream;
-use crate::summary::Summary;
 
 /// The waits between looks at a stream that is being changed: from the first, doubling, to the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
@@ -195,7 +196,7 @@ impl StreamAdmin for Kinesis {
     async fn merge(&self, stream: &str, shard: &ShardId, adjacent: &ShardId) -> Result<()> {
         let stream = self.stream(stream)?;
         self.ready(&stream).await?;
-        let shards = stream.shards().await?;
+        let shards = stream.list_shards().await?;
         let first_key =
             |id: &ShardId| shards.iter().find(|shard| shard.id == *id).map(|shard| shard.hash_key_range.first);
         // Kinesis wants the one with the lower hash keys first.
@@ -229,7 +230,7 @@ fn next_step(open: usize, wanted: usize) -> usize {
 }
 
 async fn is_uniform(stream: &KinesisStream) -> Result<bool> {
-    let shards = stream.shards().await?;
+    let shards = stream.list_shards().await?;
     let sizes = shards.iter().filter(|shard| shard.is_open()).map(|shard| {
         let keys = shard.hash_key_range;
         keys.last.0 - keys.first.0
@@ -249,11 +250,6 @@ fn retention_hours(retention: Duration) -> Result<u64> {
 
 fn to_count(shards: usize) -> Result<i32> {
     i32::try_from(shards).map_err(|_| Error::Invalid { problem: format!("{shards} shards are too many") })
-}
-
-/// The account's quota of shards or changes, which no waiting helps.
-pub(crate) fn over_quota(error: &impl aws_sdk_kinesis::error::ProvideErrorMetadata) -> Error {
-    Error::Invalid { problem: error.message().unwrap_or("the account's quota does not allow this").to_owned() }
 }
 
 fn still(stream: &KinesisStream, status: &str) -> Error {

@@ -90,6 +90,12 @@ impl Intercept for DateWatch {
     }
 }
 
+/// Kinesis writes times as seconds with a fraction, which as a binary one may lie a little below the millisecond meant.
+pub(crate) fn to_timestamp(time: DateTime) -> Timestamp {
+    let fraction = i64::from(time.subsec_nanos()).saturating_add(500_000) / 1_000_000;
+    Timestamp::from_millis(time.secs().saturating_mul(1000).saturating_add(fraction))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +126,14 @@ mod tests {
         tokio::time::advance(OLDEST_ANCHOR + Duration::from_millis(1)).await;
         clock.saw(Timestamp::from_millis(69_000));
         assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(69_000));
+    }
+
+    #[test]
+    fn a_time_keeps_its_millisecond_through_seconds_with_a_fraction() {
+        for millis in 1_795_443_162_000..1_795_443_163_000 {
+            let read = DateTime::from_secs_f64(millis as f64 / 1000.0);
+            assert_eq!(to_timestamp(read).as_millis(), millis);
+        }
+        assert_eq!(to_timestamp(DateTime::from_millis(-1)).as_millis(), -1);
     }
 }

@@ -7,9 +7,9 @@ use aws_sdk_kinesis::types::{ConsumerDescription, ConsumerStatus};
 use tokio::time::{Instant, sleep};
 use triton_core::{Error, Result, Timestamp};
 
-use crate::admin::over_quota;
-use crate::page::to_timestamp;
-use crate::stream::{KinesisStream, broken};
+use crate::clock::to_timestamp;
+use crate::error::{broken, over_quota};
+use crate::stream::{KinesisStream, Registered};
 
 /// The waits between looks at a consumer that is being registered: from the first, doubling, to the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
@@ -31,13 +31,6 @@ pub struct Consumer {
     pub status: String,
     /// When it was registered.
     pub registered_at: Timestamp,
-}
-
-/// The consumer that a client reads by.
-#[derive(Clone, Debug)]
-pub(crate) struct Registered {
-    pub(crate) arn: String,
-    is_new: bool,
 }
 
 impl KinesisStream {

@@ -177,6 +177,15 @@ impl Context<'_> {
     }
 }
 
+pub(crate) fn broken(problem: &str) -> Error {
+    Error::Contract { backend: "Kinesis".into(), problem: problem.to_owned() }
+}
+
+/// The account's quota of shards or changes, which no waiting helps.
+pub(crate) fn over_quota(error: &impl ProvideErrorMetadata) -> Error {
+    Error::Invalid { problem: error.message().unwrap_or("the account's quota does not allow this").to_owned() }
+}
+
 /// Why, in the words of whoever noticed first. The layers above only say that it happened.
 #[derive(Debug)]
 struct Reason(String);

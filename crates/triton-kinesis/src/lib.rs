@@ -37,24 +37,22 @@
 
 mod admin;
 mod backend;
+mod client;
 mod clock;
-mod connect;
+mod connection;
 mod consumer;
+mod description;
 mod error;
-#[cfg(test)]
-mod mocked;
-mod page;
-mod polling;
 mod put;
 mod reader;
-mod shard;
+mod shard_list;
 mod stream;
-mod subscription;
-mod summary;
-mod target;
+mod stream_ref;
+#[cfg(test)]
+mod tests;
 
 pub use self::backend::KinesisBackend;
-pub use self::connect::{ConnectOptions, Kinesis};
+pub use self::connection::{ConnectOptions, Kinesis};
 pub use self::consumer::Consumer;
+pub use self::description::Summary;
 pub use self::stream::KinesisStream;
-pub use self::summary::Summary;

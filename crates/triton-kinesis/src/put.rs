@@ -16,7 +16,7 @@ use base64_simd::STANDARD;
 use bytes::Bytes;
 use triton_core::PutEntry;
 
-use crate::target::Target;
+use crate::stream_ref::Target;
 
 /// What surrounds an entry's key and payload, and is room enough for a hash key of 39 digits.
 const AROUND_ENTRY: usize = 96;

@@ -1,14 +1,29 @@
 //! Where a shard is read and where it goes on, whether its records are polled or pushed.
 
+pub(crate) mod polling;
+mod position;
+mod record;
+mod shard;
+mod source;
+pub(crate) mod subscription;
+
 use std::time::Duration;
-use std::{fmt, vec};
+use std::vec;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 use triton_core::{Batch, Error, Position, Record, Result, SequenceNumber, ShardId, ShardReader, Timestamp};
 
-use crate::shard::KinesisShard;
+use self::polling::Polling;
+use self::shard::KinesisShard;
+use self::source::{Next, Page, Source};
+use self::subscription::Subscription;
 use crate::stream::KinesisStream;
+
+/// Reads a shard by asking for pages.
+pub(crate) type PollingReader = KinesisReader<Polling>;
+/// Reads a shard by taking what is pushed.
+pub(crate) type SubscribingReader = KinesisReader<Subscription>;
 
 /// Where a page does not say how far behind it is, so many empty ones are taken for the end.
 const SILENT_PAGES: usize = 3;
@@ -18,45 +33,6 @@ const PATIENT_PAGES: usize = 5;
 const MARGIN: Duration = Duration::from_secs(10);
 /// A batch may be waited for so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// Where a shard's pages come from. Every method is cancel safe, and none goes on past `until` for longer than a request
-/// takes.
-#[async_trait]
-pub(crate) trait Source: Send + fmt::Debug {
-    /// Will start at a position. Nothing is sent yet.
-    fn start(&mut self, position: Position);
-
-    /// Will go on right after the last page; whether it can, without records lost unnoticed.
-    fn resume(&mut self, shard: &KinesisShard) -> bool;
-
-    /// Starts where it was told to, unless it has. `false`: not until now, and it may be asked again.
-    async fn is_ready(&mut self, shard: &KinesisShard, until: Instant) -> Result<bool>;
-
-    /// The next page, once it is ready. A page counts as taken when this returns it.
-    async fn next(&mut self, shard: &KinesisShard, max_records: usize, until: Instant) -> Result<Next>;
-}
-
-/// What comes next.
-#[derive(Debug)]
-pub(crate) enum Next {
-    Page(Page),
-    /// Nothing was pushed until now.
-    Nothing,
-    /// What it read by is over, as an iterator that has expired; it has to be told where to start again.
-    Over(Error),
-}
-
-/// Records, and what was said with them.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) records: Vec<Record>,
-    /// How far behind the newest record it is, where it says so.
-    pub(crate) millis_behind: Option<u64>,
-    /// Whether the shard ends with it.
-    pub(crate) is_last: bool,
-    /// The server made it at this time or later.
-    pub(crate) since: Instant,
-}
 
 /// A place in a shard: what has been returned of it, and where it goes on.
 ///

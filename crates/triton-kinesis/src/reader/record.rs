@@ -1,12 +1,12 @@
 //! A page of GetRecords as records.
 
-use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::Record as SdkRecord;
 use bytes::Bytes;
 use bytestring::ByteString;
 use triton_core::{PartitionKey, Record, Result, ShardId, Timestamp};
 
-use crate::stream::broken;
+use crate::clock::to_timestamp;
+use crate::error::broken;
 
 /// Payloads up to this size share a buffer; larger ones stay where the SDK has put them. The SDK allocates each key and
 /// payload by itself, and freeing those one by one on the thread that uses the records costs more than to copy them.
@@ -47,12 +47,6 @@ pub(crate) fn records_of(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Re
     page.into_iter().map(record).collect()
 }
 
-/// Kinesis writes times as seconds with a fraction, which as a binary one may lie a little below the millisecond meant.
-pub(crate) fn to_timestamp(time: DateTime) -> Timestamp {
-    let fraction = i64::from(time.subsec_nanos()).saturating_add(500_000) / 1_000_000;
-    Timestamp::from_millis(time.secs().saturating_mul(1000).saturating_add(fraction))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,13 +66,5 @@ mod tests {
             assert_eq!((record.partition_key.as_str(), &record.data[..]), (key.as_str(), text.as_bytes()));
             assert_eq!(record.sequence_number, (number as u64).into());
         }
-    }
-    #[test]
-    fn a_time_keeps_its_millisecond_through_seconds_with_a_fraction() {
-        for millis in 1_795_443_162_000..1_795_443_163_000 {
-            let read = DateTime::from_secs_f64(millis as f64 / 1000.0);
-            assert_eq!(to_timestamp(read).as_millis(), millis);
-        }
-        assert_eq!(to_timestamp(DateTime::from_millis(-1)).as_millis(), -1);
     }
 }

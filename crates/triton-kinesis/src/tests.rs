@@ -20,7 +20,7 @@ use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use aws_smithy_types::body::SdkBody;
 use triton_core::{Error, ErrorKind, PartitionKey, Position, PutEntry, ShardId, StreamClient as _};
 
-use crate::connect::Kinesis;
+use crate::connection::Kinesis;
 use crate::stream::KinesisStream;
 
 fn summary() -> StreamDescriptionSummaryBuilder {

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
-use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::ShardIteratorType;
 use tokio::time::{Instant, sleep};
-use triton_core::{Error, Position, Result, SequenceNumber, ShardId, StreamClient as _, Timestamp};
+use triton_core::{Error, Position, Result, SequenceNumber, ShardId, Timestamp};
 
-use crate::connect::Kinesis;
-use crate::error::Context;
-use crate::stream::{KinesisStream, broken};
+use super::position::Start;
+use crate::connection::Kinesis;
+use crate::error::{Context, broken};
+use crate::stream::KinesisStream;
 
 /// GetRecords gives no more at once.
 const MAX_RECORDS: usize = 10_000;
@@ -43,7 +42,7 @@ impl KinesisShard {
 
     /// For the errors of calls about this shard.
     pub(crate) fn context(&self) -> Context<'_> {
-        self.kinesis().reading(self.stream.name(), Some(&self.id))
+        self.kinesis().reading(self.stream.target().name(), Some(&self.id))
     }
 
     /// The server's time, never later than it was.
@@ -104,7 +103,7 @@ impl KinesisShard {
 
     /// Kinesis says of a missing stream, too, that its shard does not exist.
     pub(crate) async fn told_apart(&self, error: Error) -> Error {
-        let not_found = || Error::ShardNotFound { shard: self.id.clone(), stream: self.stream.name().into() };
+        let not_found = || Error::ShardNotFound { shard: self.id.clone(), stream: self.stream.target().name().into() };
         match error {
             Error::ShardNotFound { .. } => match self.stream.summary().await {
                 Err(missing @ Error::StreamNotFound { .. }) => missing,
@@ -118,7 +117,7 @@ impl KinesisShard {
 
     /// Whether no record is to come any more but those that are there.
     pub(crate) async fn is_closed(&self) -> Result<bool> {
-        Ok(self.stream.shards().await?.iter().any(|shard| shard.id == self.id && !shard.is_open()))
+        Ok(self.stream.list_shards().await?.iter().any(|shard| shard.id == self.id && !shard.is_open()))
     }
 
     /// Whether retention has passed a sequence number: no record of it or before it is kept, and the shard did not start
@@ -136,7 +135,7 @@ impl KinesisShard {
                 return Ok(false);
             }
         }
-        let shards = self.stream.shards().await?;
+        let shards = self.stream.list_shards().await?;
         let is_inside = |shard: &triton_core::Shard| {
             let ends_before = shard.last_sequence_number.is_some_and(|last| position > last);
             shard.id == self.id && position > shard.first_sequence_number && !ends_before
@@ -161,32 +160,6 @@ impl KinesisShard {
             sleep(BETWEEN_FETCHES).await;
         }
         Ok(Oldest::Unknown)
-    }
-}
-
-/// Where Kinesis starts reading a shard.
-#[derive(Clone, Debug)]
-pub(crate) enum Start {
-    /// At a position; it reads the record that the position names, too.
-    At(Position),
-    /// After a sequence number, which need not be a record's.
-    After(String),
-}
-
-impl Start {
-    /// As requests say it.
-    pub(crate) fn in_words(&self) -> (ShardIteratorType, Option<String>, Option<DateTime>) {
-        match self {
-            Self::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number.clone()), None),
-            Self::At(Position::Latest) => (ShardIteratorType::Latest, None, None),
-            Self::At(Position::TrimHorizon) => (ShardIteratorType::TrimHorizon, None, None),
-            Self::At(Position::At(number) | Position::After(number)) => {
-                (ShardIteratorType::AtSequenceNumber, Some(number.to_string()), None)
-            }
-            Self::At(Position::AtTime(time)) => {
-                (ShardIteratorType::AtTimestamp, None, Some(DateTime::from_millis(time.as_millis())))
-            }
-        }
     }
 }
 

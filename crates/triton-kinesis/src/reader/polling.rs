@@ -4,12 +4,9 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use triton_core::{Error, Position, Result};
 
-use crate::page::records_of;
-use crate::reader::{KinesisReader, Next, Page, Source};
-use crate::shard::KinesisShard;
-
-/// Reads a shard by asking for pages.
-pub(crate) type PollingReader = KinesisReader<Polling>;
+use super::record::records_of;
+use super::shard::KinesisShard;
+use super::source::{Next, Page, Source};
 
 /// An iterator, or where to get one at.
 #[derive(Debug)]

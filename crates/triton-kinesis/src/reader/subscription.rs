@@ -20,10 +20,11 @@ use aws_sdk_kinesis::types::{StartingPosition, SubscribeToShardEvent, SubscribeT
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use triton_core::{Error, Position, Result, Timestamp};
 
-use crate::connect::Kinesis;
-use crate::page::records_of;
-use crate::reader::{KinesisReader, Next, Page, Source};
-use crate::shard::{KinesisShard, Start};
+use super::position::Start;
+use super::record::records_of;
+use super::shard::KinesisShard;
+use super::source::{Next, Page, Source};
+use crate::connection::Kinesis;
 
 /// The waits before another try where a subscription is refused because there was one: from the first, doubling, to the
 /// longest, each shortened by up to half. Kinesis refuses for five seconds.
@@ -31,9 +32,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Refused for so long, it is for another reason: the stream or the consumer is being changed, say.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Reads a shard by taking what is pushed.
-pub(crate) type SubscribingReader = KinesisReader<Subscription>;
 
 type Events = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
 type Subscribed = std::result::Result<SubscribeToShardOutput, SdkError<SubscribeToShardError>>;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use aws_sdk_kinesis::types::{RecordDistributionStrategy, StreamDescriptionSummary, StreamMode};
 use triton_core::{Limits, Result, Timestamp};
 
-use crate::connect::Kinesis;
-use crate::page::to_timestamp;
-use crate::target::Target;
+use crate::clock::to_timestamp;
+use crate::connection::Kinesis;
+use crate::stream_ref::Target;
 
 /// How a stream stands, from one DescribeStreamSummary (Kinesis allows an account 20 a second).
 #[derive(Clone, Debug, PartialEq, Eq)]

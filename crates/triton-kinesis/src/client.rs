@@ -1,0 +1,93 @@
+//! One Kinesis stream as a [`StreamClient`].
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::types::PutRecordsResultEntry;
+use triton_core::{
+    Entries, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
+};
+
+use crate::error::broken;
+use crate::put::put_records;
+use crate::reader::polling::Polling;
+use crate::reader::subscription::Subscription;
+use crate::reader::{PollingReader, SubscribingReader};
+use crate::stream::KinesisStream;
+
+#[async_trait]
+impl StreamClient for KinesisStream {
+    fn name(&self) -> &str {
+        self.target().name()
+    }
+
+    async fn created_at(&self) -> Result<Timestamp> {
+        self.creation_time().await
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        self.list_shards().await
+    }
+
+    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.limits().await?.check(&entries)?;
+        let _permit = self.kinesis().permit().await;
+        let answer = put_records(self.kinesis().data(), self.kinesis().buffers(), self.target(), &entries)
+            .await
+            .map_err(|error| self.kinesis().writing(self.name(), None).error(error))?;
+        if answer.records.is_empty() {
+            return Err(self.kinesis().writing(self.name(), None).empty_answer());
+        }
+        if answer.records.len() != entries.len() {
+            let problem = format!("PutRecords gave {} results for {} records", answer.records.len(), entries.len());
+            return Err(broken(&problem));
+        }
+        let mut shards = BTreeSet::new();
+        Ok(answer.records.into_iter().map(|result| self.receipt(result, &mut shards)).collect())
+    }
+
+    async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
+        let (stream, shard) = (self.clone(), shard.clone());
+        match self.registered() {
+            Some(consumer) => {
+                let source = Subscription::new(self.kinesis().clone(), consumer.arn.clone());
+                Ok(Box::new(SubscribingReader::open(stream, shard, position, source).await?))
+            }
+            None => Ok(Box::new(PollingReader::open(stream, shard, position, Polling::At(position)).await?)),
+        }
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        let limits = self.facts().await?.limits;
+        Ok(match self.registered() {
+            // Each consumer has a quota of its own, and what is pushed need not be asked for.
+            Some(_) => limits.with_pushes(true).with_read_quota(None).with_idle_poll(Duration::ZERO),
+            None => limits,
+        })
+    }
+}
+
+impl KinesisStream {
+    /// What one entry's result says.
+    fn receipt(&self, result: PutRecordsResultEntry, shards: &mut BTreeSet<ShardId>) -> Result<PutReceipt> {
+        if let Some(code) = &result.error_code {
+            let message = result.error_message.as_deref().unwrap_or(code);
+            return Err(self.kinesis().writing(self.target().name(), None).refused(code, message));
+        }
+        let (Some(shard), Some(number)) = (&result.shard_id, &result.sequence_number) else {
+            return Err(broken("a result of PutRecords has neither an error nor a sequence number"));
+        };
+        // A call's entries share a few shards, whose ids are kept once.
+        let shard_id = shards.get(shard.as_str()).cloned().unwrap_or_else(|| {
+            let id = ShardId::from(shard.as_str());
+            shards.insert(id.clone());
+            id
+        });
+        let sequence_number = number.parse().map_err(|_| broken("a result of PutRecords has no sequence number"))?;
+        Ok(PutReceipt { shard_id, sequence_number })
+    }
+}
