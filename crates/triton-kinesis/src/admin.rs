@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 use triton_core::{CreateOptions, Error, HashKey, Result, ShardId, StreamAdmin, StreamClient};
 
 use crate::connection::Kinesis;
-use crate::description::Summary;
-use crate::error::over_quota;
+use crate::description::StreamDescription;
+use crate::error::quota_exceeded;
 use crate::stream::KinesisStream;
 
 /// The waits between looks at a stream that is being changed: from the first, doubling, to the longest.
@@ -31,34 +31,36 @@ impl Kinesis {
     /// [`Error::Credentials`]; [`Error::AccessDenied`] where they are good and may not list; what keeps Kinesis from
     /// answering.
     pub async fn check_credentials(&self) -> Result<()> {
-        let answer = self.control().list_streams().limit(1).send().await;
-        answer.map(|_| ()).map_err(|error| self.reading("", None).error(error))
+        let answer = self.control_client().list_streams().limit(1).send().await;
+        answer.map(|_| ()).map_err(|error| self.read_context("", None).error(error))
     }
 
     /// Waits until the stream is ready; says how it stands.
-    async fn ready(&self, stream: &KinesisStream) -> Result<Summary> {
+    async fn wait_until_active(&self, stream: &KinesisStream) -> Result<StreamDescription> {
         let started = Instant::now();
         let mut look = FIRST_LOOK;
         loop {
-            let summary = stream.summary().await?;
+            let summary = stream.describe().await?;
             if summary.is_active() {
                 return Ok(summary);
             }
             if started.elapsed() > CHANGE_DEADLINE {
-                return Err(still(stream, &summary.status));
+                return Err(still_changing(stream, &summary.status));
             }
             sleep(look).await;
             look = (look * 2).min(LONGEST_LOOK);
         }
     }
 
-    async fn gone(&self, stream: &KinesisStream) -> Result<()> {
+    async fn wait_until_deleted(&self, stream: &KinesisStream) -> Result<()> {
         let started = Instant::now();
         let mut look = FIRST_LOOK;
         loop {
-            match stream.summary().await {
+            match stream.describe().await {
                 Err(Error::StreamNotFound { .. }) => return Ok(()),
-                Ok(summary) if started.elapsed() > CHANGE_DEADLINE => return Err(still(stream, &summary.status)),
+                Ok(summary) if started.elapsed() > CHANGE_DEADLINE => {
+                    return Err(still_changing(stream, &summary.status));
+                }
                 Ok(_) => {}
                 Err(error) => return Err(error),
             }
@@ -68,40 +70,40 @@ impl Kinesis {
     }
 
     /// The open shards from now on are so many, by the steps that Kinesis takes: it at most doubles or halves them.
-    async fn step_towards(&self, stream: &KinesisStream, shards: usize) -> Result<bool> {
-        let summary = self.ready(stream).await?;
+    async fn reshard_step(&self, stream: &KinesisStream, shards: usize) -> Result<bool> {
+        let summary = self.wait_until_active(stream).await?;
         if summary.open_shards == shards && is_uniform(stream).await? {
             return Ok(true);
         }
         let step = next_step(summary.open_shards, shards);
         tracing::info!("stream '{}': {} shards become {step}", stream.name(), summary.open_shards);
-        self.control()
+        self.control_client()
             .update_shard_count()
-            .set_stream_name(stream.target().stream_name())
-            .set_stream_arn(stream.target().stream_arn())
+            .set_stream_name(stream.stream_ref().stream_name())
+            .set_stream_arn(stream.stream_ref().stream_arn())
             .target_shard_count(to_count(step)?)
             .scaling_type(ScalingType::UniformScaling)
             .send()
             .await
             .map_err(|error| match error.code() {
-                Some("LimitExceededException") => over_quota(&error),
-                _ => self.writing(stream.name(), None).error(error),
+                Some("LimitExceededException") => quota_exceeded(&error),
+                _ => self.write_context(stream.name(), None).error(error),
             })?;
-        self.ready(stream).await?;
+        self.wait_until_active(stream).await?;
         Ok(step == shards)
     }
 
-    async fn keep_for(&self, stream: &KinesisStream, hours: u64) -> Result<()> {
+    async fn increase_retention(&self, stream: &KinesisStream, hours: u64) -> Result<()> {
         let hours = i32::try_from(hours).unwrap_or(i32::MAX);
-        self.control()
+        self.control_client()
             .increase_stream_retention_period()
-            .set_stream_name(stream.target().stream_name())
-            .set_stream_arn(stream.target().stream_arn())
+            .set_stream_name(stream.stream_ref().stream_name())
+            .set_stream_arn(stream.stream_ref().stream_arn())
             .retention_period_hours(hours)
             .send()
             .await
-            .map_err(|error| self.writing(stream.name(), None).error(error))?;
-        self.ready(stream).await.map(|_| ())
+            .map_err(|error| self.write_context(stream.name(), None).error(error))?;
+        self.wait_until_active(stream).await.map(|_| ())
     }
 }
 
@@ -119,11 +121,11 @@ impl StreamAdmin for Kinesis {
             return Err(Error::Invalid { problem: "a stream has 1 shard at least".into() });
         }
         let stream = self.stream(stream)?;
-        if stream.target().stream_arn().is_some() {
+        if stream.stream_ref().stream_arn().is_some() {
             let problem = "a stream is made by its name, in the account of the credentials, and not by an ARN".into();
             return Err(Error::Invalid { problem });
         }
-        let request = self.control().create_stream().stream_name(stream.name());
+        let request = self.control_client().create_stream().stream_name(stream.name());
         let request = match options.on_demand {
             true => {
                 let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build();
@@ -134,41 +136,41 @@ impl StreamAdmin for Kinesis {
         if let Err(error) = request.send().await {
             return Err(match error.code() {
                 Some("ResourceInUseException") => {
-                    Error::StreamExists { stream: stream.name().into(), place: self.place().into() }
+                    Error::StreamExists { stream: stream.name().into(), place: self.location().into() }
                 }
-                Some("LimitExceededException") => over_quota(&error),
-                _ => self.writing(stream.name(), None).error(error),
+                Some("LimitExceededException") => quota_exceeded(&error),
+                _ => self.write_context(stream.name(), None).error(error),
             });
         }
-        self.ready(&stream).await?;
+        self.wait_until_active(&stream).await?;
         match hours {
             24 => Ok(()),
-            hours => self.keep_for(&stream, hours).await,
+            hours => self.increase_retention(&stream, hours).await,
         }
     }
 
     async fn delete(&self, stream: &str) -> Result<()> {
         let stream = self.stream(stream)?;
-        self.control()
+        self.control_client()
             .delete_stream()
-            .set_stream_name(stream.target().stream_name())
-            .set_stream_arn(stream.target().stream_arn())
+            .set_stream_name(stream.stream_ref().stream_name())
+            .set_stream_arn(stream.stream_ref().stream_arn())
             .send()
             .await
-            .map_err(|error| self.writing(stream.name(), None).error(error))?;
-        self.gone(&stream).await
+            .map_err(|error| self.write_context(stream.name(), None).error(error))?;
+        self.wait_until_deleted(&stream).await
     }
 
     async fn list(&self) -> Result<Vec<String>> {
         let mut names: Vec<String> = Vec::new();
         loop {
             let page = self
-                .control()
+                .control_client()
                 .list_streams()
                 .set_exclusive_start_stream_name(names.last().cloned())
                 .send()
                 .await
-                .map_err(|error| self.reading("", None).error(error))?;
+                .map_err(|error| self.read_context("", None).error(error))?;
             let goes_on = page.stream_names.last() > names.last();
             names.extend(page.stream_names);
             if !page.has_more_streams || !goes_on {
@@ -180,38 +182,38 @@ impl StreamAdmin for Kinesis {
 
     async fn split(&self, stream: &str, shard: &ShardId, at: HashKey) -> Result<()> {
         let stream = self.stream(stream)?;
-        self.ready(&stream).await?;
-        self.control()
+        self.wait_until_active(&stream).await?;
+        self.control_client()
             .split_shard()
-            .set_stream_name(stream.target().stream_name())
-            .set_stream_arn(stream.target().stream_arn())
+            .set_stream_name(stream.stream_ref().stream_name())
+            .set_stream_arn(stream.stream_ref().stream_arn())
             .shard_to_split(shard.as_str())
             .new_starting_hash_key(at.to_string())
             .send()
             .await
-            .map_err(|error| self.writing(stream.name(), Some(shard)).error(error))?;
-        self.ready(&stream).await.map(|_| ())
+            .map_err(|error| self.write_context(stream.name(), Some(shard)).error(error))?;
+        self.wait_until_active(&stream).await.map(|_| ())
     }
 
     async fn merge(&self, stream: &str, shard: &ShardId, adjacent: &ShardId) -> Result<()> {
         let stream = self.stream(stream)?;
-        self.ready(&stream).await?;
+        self.wait_until_active(&stream).await?;
         let shards = stream.list_shards().await?;
         let first_key =
             |id: &ShardId| shards.iter().find(|shard| shard.id == *id).map(|shard| shard.hash_key_range.first);
         // Kinesis wants the one with the lower hash keys first.
         let (shard, adjacent) =
             if first_key(shard) > first_key(adjacent) { (adjacent, shard) } else { (shard, adjacent) };
-        self.control()
+        self.control_client()
             .merge_shards()
-            .set_stream_name(stream.target().stream_name())
-            .set_stream_arn(stream.target().stream_arn())
+            .set_stream_name(stream.stream_ref().stream_name())
+            .set_stream_arn(stream.stream_ref().stream_arn())
             .shard_to_merge(shard.as_str())
             .adjacent_shard_to_merge(adjacent.as_str())
             .send()
             .await
-            .map_err(|error| self.writing(stream.name(), Some(shard)).error(error))?;
-        self.ready(&stream).await.map(|_| ())
+            .map_err(|error| self.write_context(stream.name(), Some(shard)).error(error))?;
+        self.wait_until_active(&stream).await.map(|_| ())
     }
 
     async fn reshard(&self, stream: &str, shards: usize) -> Result<()> {
@@ -219,7 +221,7 @@ impl StreamAdmin for Kinesis {
             return Err(Error::Invalid { problem: "a stream has 1 shard at least".into() });
         }
         let stream = self.stream(stream)?;
-        while !self.step_towards(&stream, shards).await? {}
+        while !self.reshard_step(&stream, shards).await? {}
         Ok(())
     }
 }
@@ -252,7 +254,7 @@ fn to_count(shards: usize) -> Result<i32> {
     i32::try_from(shards).map_err(|_| Error::Invalid { problem: format!("{shards} shards are too many") })
 }
 
-fn still(stream: &KinesisStream, status: &str) -> Error {
+fn still_changing(stream: &KinesisStream, status: &str) -> Error {
     let problem = format!("stream '{}' is still {status}", stream.name());
     Error::Unavailable { problem, may_have_written: true, source: None }
 }

@@ -9,7 +9,7 @@ use triton_core::{
     Entries, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
 };
 
-use crate::error::broken;
+use crate::error::contract_violation;
 use crate::put::put_records;
 use crate::reader::polling::Polling;
 use crate::reader::subscription::Subscription;
@@ -19,7 +19,7 @@ use crate::stream::KinesisStream;
 #[async_trait]
 impl StreamClient for KinesisStream {
     fn name(&self) -> &str {
-        self.target().name()
+        self.stream_ref().name()
     }
 
     async fn created_at(&self) -> Result<Timestamp> {
@@ -35,16 +35,16 @@ impl StreamClient for KinesisStream {
             return Ok(Vec::new());
         }
         self.limits().await?.check(&entries)?;
-        let _permit = self.kinesis().permit().await;
-        let answer = put_records(self.kinesis().data(), self.kinesis().buffers(), self.target(), &entries)
+        let _permit = self.kinesis().call_permit().await;
+        let answer = put_records(self.kinesis().data_client(), self.kinesis().buffers(), self.stream_ref(), &entries)
             .await
-            .map_err(|error| self.kinesis().writing(self.name(), None).error(error))?;
+            .map_err(|error| self.kinesis().write_context(self.name(), None).error(error))?;
         if answer.records.is_empty() {
-            return Err(self.kinesis().writing(self.name(), None).empty_answer());
+            return Err(self.kinesis().write_context(self.name(), None).empty_response());
         }
         if answer.records.len() != entries.len() {
             let problem = format!("PutRecords gave {} results for {} records", answer.records.len(), entries.len());
-            return Err(broken(&problem));
+            return Err(contract_violation(&problem));
         }
         let mut shards = BTreeSet::new();
         Ok(answer.records.into_iter().map(|result| self.receipt(result, &mut shards)).collect())
@@ -52,7 +52,7 @@ impl StreamClient for KinesisStream {
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
         let (stream, shard) = (self.clone(), shard.clone());
-        match self.registered() {
+        match self.registration() {
             Some(consumer) => {
                 let source = Subscription::new(self.kinesis().clone(), consumer.arn.clone());
                 Ok(Box::new(SubscribingReader::open(stream, shard, position, source).await?))
@@ -63,7 +63,7 @@ impl StreamClient for KinesisStream {
 
     async fn limits(&self) -> Result<Limits> {
         let limits = self.facts().await?.limits;
-        Ok(match self.registered() {
+        Ok(match self.registration() {
             // Each consumer has a quota of its own, and what is pushed need not be asked for.
             Some(_) => limits.with_pushes(true).with_read_quota(None).with_idle_poll(Duration::ZERO),
             None => limits,
@@ -76,10 +76,10 @@ impl KinesisStream {
     fn receipt(&self, result: PutRecordsResultEntry, shards: &mut BTreeSet<ShardId>) -> Result<PutReceipt> {
         if let Some(code) = &result.error_code {
             let message = result.error_message.as_deref().unwrap_or(code);
-            return Err(self.kinesis().writing(self.target().name(), None).refused(code, message));
+            return Err(self.kinesis().write_context(self.stream_ref().name(), None).from_code(code, message));
         }
         let (Some(shard), Some(number)) = (&result.shard_id, &result.sequence_number) else {
-            return Err(broken("a result of PutRecords has neither an error nor a sequence number"));
+            return Err(contract_violation("a result of PutRecords has neither an error nor a sequence number"));
         };
         // A call's entries share a few shards, whose ids are kept once.
         let shard_id = shards.get(shard.as_str()).cloned().unwrap_or_else(|| {
@@ -87,7 +87,8 @@ impl KinesisStream {
             shards.insert(id.clone());
             id
         });
-        let sequence_number = number.parse().map_err(|_| broken("a result of PutRecords has no sequence number"))?;
+        let sequence_number =
+            number.parse().map_err(|_| contract_violation("a result of PutRecords has no sequence number"))?;
         Ok(PutReceipt { shard_id, sequence_number })
     }
 }

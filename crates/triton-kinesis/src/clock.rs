@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use triton_core::Timestamp;
 
 /// After so long an answer's date is replaced, even by one that says less: two clocks drift apart.
-const OLDEST_ANCHOR: Duration = Duration::from_secs(60);
+const MAX_ANCHOR_AGE: Duration = Duration::from_secs(60);
 
 /// How far our own clock may be ahead of the server's, where nothing is known of that.
-const OWN_CLOCK_MARGIN: Duration = Duration::from_secs(10);
+const LOCAL_CLOCK_MARGIN: Duration = Duration::from_secs(10);
 
 /// A lower bound of the server's time, never more than about a second low. HTTP dates count whole seconds, so the server
 /// stands at the date of an answer or later.
@@ -42,7 +42,7 @@ impl ServerClock {
                 Some(since) => anchor.date + since,
                 None => anchor.date - anchor.seen.duration_since(instant),
             },
-            None => Timestamp::from(SystemTime::now()) - instant.elapsed() - OWN_CLOCK_MARGIN,
+            None => Timestamp::from(SystemTime::now()) - instant.elapsed() - LOCAL_CLOCK_MARGIN,
         }
     }
 
@@ -52,12 +52,12 @@ impl ServerClock {
         self.lock().map(|anchor| anchor.ahead_millis)
     }
 
-    fn saw(&self, date: Timestamp) {
+    fn observe(&self, date: Timestamp) {
         let seen = Instant::now();
         let ahead_millis = Timestamp::from(SystemTime::now()).as_millis() - date.as_millis();
         let says_more = date >= self.at(seen);
         let mut anchor = self.lock();
-        if says_more || anchor.is_none_or(|anchor| seen.duration_since(anchor.seen) > OLDEST_ANCHOR) {
+        if says_more || anchor.is_none_or(|anchor| seen.duration_since(anchor.seen) > MAX_ANCHOR_AGE) {
             *anchor = Some(Anchor { date, seen, ahead_millis });
         }
     }
@@ -69,11 +69,11 @@ impl ServerClock {
 
 /// Looks at the date of every answer.
 #[derive(Debug)]
-pub(crate) struct DateWatch(pub(crate) std::sync::Arc<ServerClock>);
+pub(crate) struct DateInterceptor(pub(crate) std::sync::Arc<ServerClock>);
 
-impl Intercept for DateWatch {
+impl Intercept for DateInterceptor {
     fn name(&self) -> &'static str {
-        "DateWatch"
+        "DateInterceptor"
     }
 
     fn read_before_deserialization(
@@ -84,7 +84,7 @@ impl Intercept for DateWatch {
     ) -> Result<(), BoxError> {
         let date = context.response().headers().get("date");
         if let Some(date) = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok()) {
-            self.0.saw(Timestamp::from_millis(date.secs().saturating_mul(1000)));
+            self.0.observe(Timestamp::from_millis(date.secs().saturating_mul(1000)));
         }
         Ok(())
     }
@@ -105,26 +105,26 @@ mod tests {
         let clock = ServerClock::default();
         assert!(clock.at(Instant::now()) < Timestamp::from(SystemTime::now()));
         // The server stands at 10.9 s, and says 10.
-        clock.saw(Timestamp::from_millis(10_000));
+        clock.observe(Timestamp::from_millis(10_000));
         let first = Instant::now();
         tokio::time::advance(Duration::from_millis(300)).await;
         assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(10_300));
         assert_eq!(clock.at(first - Duration::from_millis(100)), Timestamp::from_millis(9_900));
         // It stands at 11.2 s and says 11, which is more than was known.
-        clock.saw(Timestamp::from_millis(11_000));
+        clock.observe(Timestamp::from_millis(11_000));
         assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(11_000));
         tokio::time::advance(Duration::from_millis(700)).await;
         // At 11.9 s it says 11 again, which is less.
-        clock.saw(Timestamp::from_millis(11_000));
+        clock.observe(Timestamp::from_millis(11_000));
         assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(11_700));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_old_anchor_gives_way_since_clocks_drift() {
         let clock = ServerClock::default();
-        clock.saw(Timestamp::from_millis(10_000));
-        tokio::time::advance(OLDEST_ANCHOR + Duration::from_millis(1)).await;
-        clock.saw(Timestamp::from_millis(69_000));
+        clock.observe(Timestamp::from_millis(10_000));
+        tokio::time::advance(MAX_ANCHOR_AGE + Duration::from_millis(1)).await;
+        clock.observe(Timestamp::from_millis(69_000));
         assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(69_000));
     }
 

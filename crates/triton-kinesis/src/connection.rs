@@ -16,9 +16,9 @@ use triton_core::{Result, ShardId};
 
 use self::location::{DEFAULT_REGION, check_endpoint, check_region};
 pub use self::options::ConnectOptions;
-use self::sdk_config::{credentials_of, endpoint_url_of, http_client, load, timeouts};
-use crate::clock::{DateWatch, ServerClock};
-use crate::error::Context;
+use self::sdk_config::{configured_endpoint, credentials_searched, http_client, load, timeouts};
+use crate::clock::{DateInterceptor, ServerClock};
+use crate::error::CallContext;
 use crate::put::Buffers;
 
 /// The Kinesis of one region or endpoint: SDK clients, their connections and their credentials, shared by every stream
@@ -36,7 +36,7 @@ struct Connection {
     /// Whether connections are ours to make.
     makes_connections: bool,
     /// Clients for subscriptions that nobody uses at the moment.
-    subscribers: Mutex<Vec<Client>>,
+    idle_subscription_clients: Mutex<Vec<Client>>,
     buffers: Buffers,
     idle_timeout: Duration,
     clock: Arc<ServerClock>,
@@ -51,7 +51,7 @@ struct Connection {
 }
 
 /// Calls that are under way at once: the readers of thousands of shards share so many connections.
-const MAX_CALLS: usize = 256;
+const MAX_CONCURRENT_CALLS: usize = 256;
 
 impl Kinesis {
     /// Finds region, endpoint and credentials. Sends nothing to Kinesis, so that wrong credentials show in the first
@@ -78,7 +78,7 @@ impl Kinesis {
         let has_default_region = region.is_none();
         let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
         check_region(&region)?;
-        let endpoint_url = options.endpoint_url.clone().or_else(|| endpoint_url_of(&config));
+        let endpoint_url = options.endpoint_url.clone().or_else(|| configured_endpoint(&config));
         if let Some(url) = &endpoint_url {
             check_endpoint(url, options.allow_insecure_endpoint)?;
         }
@@ -99,7 +99,7 @@ impl Kinesis {
             let mut builder = aws_sdk_kinesis::config::Builder::from(&config)
                 .retry_config(retry)
                 .timeout_config(timeouts.clone())
-                .interceptor(DateWatch(Arc::clone(&clock)));
+                .interceptor(DateInterceptor(Arc::clone(&clock)));
             builder.set_endpoint_url(endpoint_url.clone());
             Client::from_conf(builder.build())
         };
@@ -107,7 +107,7 @@ impl Kinesis {
             data: client(RetryConfig::disabled()),
             control: client(RetryConfig::standard()),
             makes_connections,
-            subscribers: Mutex::default(),
+            idle_subscription_clients: Mutex::default(),
             buffers: Buffers::default(),
             idle_timeout: options.idle_timeout,
             clock,
@@ -115,8 +115,8 @@ impl Kinesis {
             has_default_region,
             endpoint_url,
             place,
-            credentials: credentials_of(options.profile.as_deref()),
-            calls: Semaphore::new(MAX_CALLS),
+            credentials: credentials_searched(options.profile.as_deref()),
+            calls: Semaphore::new(MAX_CONCURRENT_CALLS),
         })))
     }
 
@@ -127,7 +127,7 @@ impl Kinesis {
             data: client.clone(),
             control: client,
             makes_connections: false,
-            subscribers: Mutex::default(),
+            idle_subscription_clients: Mutex::default(),
             buffers: Buffers::default(),
             idle_timeout: ConnectOptions::default().idle_timeout,
             clock: Arc::default(),
@@ -135,8 +135,8 @@ impl Kinesis {
             has_default_region: false,
             endpoint_url: None,
             place: DEFAULT_REGION.into(),
-            credentials: credentials_of(None),
-            calls: Semaphore::new(MAX_CALLS),
+            credentials: credentials_searched(None),
+            calls: Semaphore::new(MAX_CONCURRENT_CALLS),
         }))
     }
 
@@ -161,7 +161,7 @@ impl Kinesis {
         self.0.clock.ahead_millis()
     }
 
-    pub(crate) fn data(&self) -> &Client {
+    pub(crate) fn data_client(&self) -> &Client {
         &self.0.data
     }
 
@@ -169,18 +169,18 @@ impl Kinesis {
         &self.0.buffers
     }
 
-    pub(crate) fn control(&self) -> &Client {
+    pub(crate) fn control_client(&self) -> &Client {
         &self.0.control
     }
 
     /// A client for the subscriptions to one shard: one attempt, on connections of its own. A subscription keeps its
     /// stream of an HTTP/2 connection for minutes, of which Kinesis allows few; and one that nobody reads holds up what
     /// else comes over its connection.
-    pub(crate) fn subscriber(&self) -> Client {
+    pub(crate) fn subscription_client(&self) -> Client {
         if !self.0.makes_connections {
             return self.0.data.clone();
         }
-        self.free_subscribers().pop().unwrap_or_else(|| {
+        self.idle_clients().pop().unwrap_or_else(|| {
             let is_plain = self.0.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http:"));
             let http_client = match is_plain {
                 true => aws_smithy_http_client::Builder::new().build_http(),
@@ -191,16 +191,16 @@ impl Kinesis {
     }
 
     /// Takes a subscriber back that is not used any more. To make one takes milliseconds, most of them for certificates.
-    pub(crate) fn give_back(&self, subscriber: Client) {
-        let mut free = self.free_subscribers();
-        if self.0.makes_connections && free.len() < MAX_CALLS {
+    pub(crate) fn recycle(&self, subscriber: Client) {
+        let mut free = self.idle_clients();
+        if self.0.makes_connections && free.len() < MAX_CONCURRENT_CALLS {
             free.push(subscriber);
         }
     }
 
-    fn free_subscribers(&self) -> MutexGuard<'_, Vec<Client>> {
+    fn idle_clients(&self) -> MutexGuard<'_, Vec<Client>> {
         // No change is left half done by a panic.
-        self.0.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.idle_subscription_clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn idle_timeout(&self) -> Duration {
@@ -211,30 +211,30 @@ impl Kinesis {
         &self.0.clock
     }
 
-    /// Waits for its turn to make a call, which lasts as long as the permit.
-    pub(crate) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits for its turn to make a call, which lasts as long as the call_permit.
+    pub(crate) async fn call_permit(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
         self.0.calls.acquire().await.ok()
     }
 
     /// Where this is, for messages: the region, and the other server where there is one.
-    pub fn place(&self) -> &str {
+    pub fn location(&self) -> &str {
         &self.0.place
     }
 
     /// For the errors of a call that reads.
-    pub(crate) fn reading<'a>(&'a self, stream: &'a str, shard: Option<&'a ShardId>) -> Context<'a> {
-        Context { place: self.place(), credentials: &self.0.credentials, stream, shard, writes: false }
+    pub(crate) fn read_context<'a>(&'a self, stream: &'a str, shard: Option<&'a ShardId>) -> CallContext<'a> {
+        CallContext { place: self.location(), credentials: &self.0.credentials, stream, shard, writes: false }
     }
 
     /// For the errors of a call that changes something.
-    pub(crate) fn writing<'a>(&'a self, stream: &'a str, shard: Option<&'a ShardId>) -> Context<'a> {
-        Context { writes: true, ..self.reading(stream, shard) }
+    pub(crate) fn write_context<'a>(&'a self, stream: &'a str, shard: Option<&'a ShardId>) -> CallContext<'a> {
+        CallContext { writes: true, ..self.read_context(stream, shard) }
     }
 }
 
 impl fmt::Debug for Kinesis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Kinesis").field(&self.place()).finish()
+        f.debug_tuple("Kinesis").field(&self.location()).finish()
     }
 }

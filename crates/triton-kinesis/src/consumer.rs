@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 use triton_core::{Error, Result, Timestamp};
 
 use crate::clock::to_timestamp;
-use crate::error::{broken, over_quota};
-use crate::stream::{KinesisStream, Registered};
+use crate::error::{contract_violation, quota_exceeded};
+use crate::stream::{KinesisStream, Registration};
 
 /// The waits between looks at a consumer that is being registered: from the first, doubling, to the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
@@ -64,7 +64,7 @@ impl KinesisStream {
         loop {
             let status = match self.find_consumer(&stream_arn, consumer).await? {
                 Some(found) if found.status == ConsumerStatus::Active.as_str() => {
-                    return Ok(self.read_by(Registered { arn: found.arn, is_new }));
+                    return Ok(self.with_consumer(Registration { arn: found.arn, is_new }));
                 }
                 Some(found) => found.status,
                 None => {
@@ -73,7 +73,8 @@ impl KinesisStream {
                 }
             };
             if started.elapsed() > DEADLINE {
-                let problem = format!("consumer '{consumer}' of stream '{}' is still {status}", self.target().name());
+                let problem =
+                    format!("consumer '{consumer}' of stream '{}' is still {status}", self.stream_ref().name());
                 return Err(Error::Unavailable { problem, may_have_written: true, source: None });
             }
             sleep(look).await;
@@ -83,7 +84,7 @@ impl KinesisStream {
 
     /// Whether [`fan_out`](Self::fan_out) has registered the consumer, which was not there before.
     pub fn has_new_consumer(&self) -> bool {
-        self.registered().is_some_and(|consumer| consumer.is_new)
+        self.registration().is_some_and(|consumer| consumer.is_new)
     }
 
     /// The consumers that are registered with the stream, sorted by name.
@@ -94,9 +95,11 @@ impl KinesisStream {
         let stream_arn = self.arn().await?;
         let (mut consumers, mut token): (Vec<Consumer>, Option<String>) = (Vec::new(), None);
         loop {
-            let request = self.kinesis().control().list_stream_consumers().stream_arn(&stream_arn).max_results(PAGE);
+            let request =
+                self.kinesis().control_client().list_stream_consumers().stream_arn(&stream_arn).max_results(PAGE);
             let page = request.set_next_token(token.clone()).send().await;
-            let page = page.map_err(|error| self.kinesis().reading(self.target().name(), None).error(error))?;
+            let page =
+                page.map_err(|error| self.kinesis().read_context(self.stream_ref().name(), None).error(error))?;
             consumers.extend(page.consumers.unwrap_or_default().into_iter().map(|consumer| Consumer {
                 name: consumer.consumer_name,
                 arn: consumer.consumer_arn,
@@ -105,7 +108,7 @@ impl KinesisStream {
             }));
             let next = page.next_token.filter(|token| !token.is_empty());
             if next.is_some() && next == token {
-                return Err(broken("ListStreamConsumers goes round in a circle"));
+                return Err(contract_violation("ListStreamConsumers goes round in a circle"));
             }
             token = next;
             if token.is_none() {
@@ -121,42 +124,42 @@ impl KinesisStream {
     /// [`Error::StreamNotFound`], or what keeps Kinesis from answering.
     pub async fn remove_consumer(&self, consumer: &str) -> Result<bool> {
         let stream_arn = self.arn().await?;
-        let request = self.kinesis().control().deregister_stream_consumer();
+        let request = self.kinesis().control_client().deregister_stream_consumer();
         match request.stream_arn(&stream_arn).consumer_name(consumer).send().await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(false),
-            Err(error) => Err(self.kinesis().writing(self.target().name(), None).error(error)),
+            Err(error) => Err(self.kinesis().write_context(self.stream_ref().name(), None).error(error)),
         }
     }
 
     async fn arn(&self) -> Result<String> {
-        match self.target().stream_arn() {
+        match self.stream_ref().stream_arn() {
             Some(arn) => Ok(arn),
-            None => Ok(self.summary().await?.arn),
+            None => Ok(self.describe().await?.arn),
         }
     }
 
     async fn find_consumer(&self, stream_arn: &str, consumer: &str) -> Result<Option<Consumer>> {
-        let request = self.kinesis().control().describe_stream_consumer();
+        let request = self.kinesis().control_client().describe_stream_consumer();
         match request.stream_arn(stream_arn).consumer_name(consumer).send().await {
             Ok(answer) => match answer.consumer_description {
                 Some(found) => Ok(Some(found.into())),
-                None => Err(self.kinesis().reading(self.target().name(), None).empty_answer()),
+                None => Err(self.kinesis().read_context(self.stream_ref().name(), None).empty_response()),
             },
             Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
-            Err(error) => Err(self.kinesis().reading(self.target().name(), None).error(error)),
+            Err(error) => Err(self.kinesis().read_context(self.stream_ref().name(), None).error(error)),
         }
     }
 
     /// Registers a consumer; `false` where another has done so meanwhile.
     async fn register(&self, stream_arn: &str, consumer: &str) -> Result<bool> {
-        let request = self.kinesis().control().register_stream_consumer();
+        let request = self.kinesis().control_client().register_stream_consumer();
         match request.stream_arn(stream_arn).consumer_name(consumer).send().await {
             Ok(_) => Ok(true),
             Err(error) => match error.code() {
                 Some("ResourceInUseException") => Ok(false),
-                Some("LimitExceededException") => Err(over_quota(&error)),
-                _ => Err(self.kinesis().writing(self.target().name(), None).error(error)),
+                Some("LimitExceededException") => Err(quota_exceeded(&error)),
+                _ => Err(self.kinesis().write_context(self.stream_ref().name(), None).error(error)),
             },
         }
     }

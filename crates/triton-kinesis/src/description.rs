@@ -7,12 +7,12 @@ use triton_core::{Limits, Result, Timestamp};
 
 use crate::clock::to_timestamp;
 use crate::connection::Kinesis;
-use crate::stream_ref::Target;
+use crate::stream_ref::StreamRef;
 
 /// How a stream stands, from one DescribeStreamSummary (Kinesis allows an account 20 a second).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Summary {
+pub struct StreamDescription {
     /// The stream's ARN.
     pub arn: String,
     /// `CREATING`, `ACTIVE`, `UPDATING` or `DELETING`.
@@ -32,19 +32,19 @@ pub struct Summary {
     pub max_record_bytes: usize,
 }
 
-impl Summary {
-    pub(crate) async fn read(kinesis: &Kinesis, target: &Target) -> Result<Self> {
+impl StreamDescription {
+    pub(crate) async fn read(kinesis: &Kinesis, stream_ref: &StreamRef) -> Result<Self> {
         let answer = kinesis
-            .control()
+            .control_client()
             .describe_stream_summary()
-            .set_stream_name(target.stream_name())
-            .set_stream_arn(target.stream_arn())
+            .set_stream_name(stream_ref.stream_name())
+            .set_stream_arn(stream_ref.stream_arn())
             .send()
             .await
-            .map_err(|error| kinesis.reading(target.name(), None).error(error))?;
+            .map_err(|error| kinesis.read_context(stream_ref.name(), None).error(error))?;
         match answer.stream_description_summary {
             Some(summary) => Ok(Self::from(&summary)),
-            None => Err(kinesis.reading(target.name(), None).empty_answer()),
+            None => Err(kinesis.read_context(stream_ref.name(), None).empty_response()),
         }
     }
 
@@ -58,7 +58,7 @@ impl Summary {
     }
 }
 
-impl From<&StreamDescriptionSummary> for Summary {
+impl From<&StreamDescriptionSummary> for StreamDescription {
     fn from(summary: &StreamDescriptionSummary) -> Self {
         let positive = |number: i32| usize::try_from(number).ok().filter(|number| *number > 0);
         let mode = summary.stream_mode_details().map(|details| details.stream_mode());

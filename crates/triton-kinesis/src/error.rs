@@ -11,7 +11,7 @@ use triton_core::{Cause, Error, ShardId};
 
 /// What a call was about, for the words of its error.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Context<'a> {
+pub(crate) struct CallContext<'a> {
     /// Where: the region, or another server's URL.
     pub(crate) place: &'a str,
     /// Where credentials are looked for.
@@ -24,7 +24,7 @@ pub(crate) struct Context<'a> {
     pub(crate) writes: bool,
 }
 
-impl Context<'_> {
+impl CallContext<'_> {
     /// The error of a call.
     pub(crate) fn error<E>(&self, error: SdkError<E, HttpResponse>) -> Error
     where
@@ -33,38 +33,38 @@ impl Context<'_> {
         let status = error.raw_response().map(|raw| raw.status().as_u16());
         match &error {
             SdkError::ServiceError(service) => match service.err().code() {
-                Some(code) => match self.refused(code, service.err().message().unwrap_or(code)) {
+                Some(code) => match self.from_code(code, service.err().message().unwrap_or(code)) {
                     // A code that nobody knows: then the status says whose fault it was.
                     Error::Invalid { problem } if status.is_some_and(|status| status >= 500) => {
-                        self.unanswered(problem, None)
+                        self.unavailable(problem, None)
                     }
                     refused => refused,
                 },
-                None => self.by_status(status, &error),
+                None => self.from_status(status, &error),
             },
-            SdkError::TimeoutError(_) => self.unanswered(format!("{} did not answer in time", self.server()), None),
-            SdkError::DispatchFailure(failure) => self.undelivered(failure.as_connector_error(), &error),
-            SdkError::ResponseError(_) => self.by_status(status, &error),
+            SdkError::TimeoutError(_) => self.unavailable(format!("{} did not answer in time", self.server()), None),
+            SdkError::DispatchFailure(failure) => self.dispatch_failure(failure.as_connector_error(), &error),
+            SdkError::ResponseError(_) => self.from_status(status, &error),
             _ => Error::Invalid { problem: format!("the request cannot be made: {}", innermost(&error)) },
         }
     }
 
     /// What an answer means that is not one of Kinesis: that of a proxy, say, or half of one.
-    fn by_status(&self, status: Option<u16>, error: &(dyn StdError + 'static)) -> Error {
+    fn from_status(&self, status: Option<u16>, error: &(dyn StdError + 'static)) -> Error {
         match status {
             Some(429) => Error::Throttled { problem: format!("{} answered with HTTP status 429", self.server()) },
             Some(status @ 400..500) if status != 408 => {
                 Error::Invalid { problem: format!("{} answered with HTTP status {status}", self.server()) }
             }
             Some(status @ 500..) => {
-                self.unanswered(format!("{} answered with HTTP status {status}", self.server()), None)
+                self.unavailable(format!("{} answered with HTTP status {status}", self.server()), None)
             }
-            _ => self.unanswered(format!("the answer of {} cannot be read", self.server()), Some(innermost(error))),
+            _ => self.unavailable(format!("the answer of {} cannot be read", self.server()), Some(innermost(error))),
         }
     }
 
     /// What a code means, of a call or of one entry.
-    pub(crate) fn refused(&self, code: &str, message: &str) -> Error {
+    pub(crate) fn from_code(&self, code: &str, message: &str) -> Error {
         let problem = message.to_owned();
         // Some services name their exceptions with a namespace before, or without the ending.
         let code = code.rsplit('#').next().unwrap_or(code);
@@ -103,7 +103,7 @@ impl Context<'_> {
                 source: None,
             },
             "InternalFailure" | "InternalServer" | "InternalServerError" | "ServiceUnavailable" | "RequestTimeout" => {
-                self.unanswered(
+                self.unavailable(
                     format!("{} failed: {code}", self.server()),
                     (message != code).then(|| Reason::new(message)),
                 )
@@ -115,12 +115,12 @@ impl Context<'_> {
 
     /// The answer holds nothing. The SDK takes an empty body for an answer in which all is left out: no results, no
     /// records, and no iterator, which would be the end of a shard.
-    pub(crate) fn empty_answer(&self) -> Error {
-        self.unanswered(format!("the answer of {} is empty", self.server()), None)
+    pub(crate) fn empty_response(&self) -> Error {
+        self.unavailable(format!("the answer of {} is empty", self.server()), None)
     }
 
     /// No usable answer came, so that nobody knows what happened.
-    fn unanswered(&self, problem: String, reason: Option<Reason>) -> Error {
+    fn unavailable(&self, problem: String, reason: Option<Reason>) -> Error {
         Error::Unavailable {
             problem,
             may_have_written: self.writes,
@@ -129,13 +129,13 @@ impl Context<'_> {
     }
 
     /// A connection broke off while it was read.
-    pub(crate) fn lost(&self, error: &(dyn StdError + 'static)) -> Error {
-        self.unanswered(format!("the connection to {} was lost", self.server()), Some(innermost(error)))
+    pub(crate) fn connection_lost(&self, error: &(dyn StdError + 'static)) -> Error {
+        self.unavailable(format!("the connection to {} was lost", self.server()), Some(innermost(error)))
     }
 
-    fn undelivered(&self, connector: Option<&ConnectorError>, error: &(dyn StdError + 'static)) -> Error {
+    fn dispatch_failure(&self, connector: Option<&ConnectorError>, error: &(dyn StdError + 'static)) -> Error {
         if let Some(credentials) = find::<CredentialsError>(error) {
-            return self.without_credentials(credentials);
+            return self.credentials_error(credentials);
         }
         if connector.is_some_and(ConnectorError::is_user) {
             return Error::Invalid { problem: format!("the request cannot be made: {}", innermost(error)) };
@@ -155,7 +155,7 @@ impl Context<'_> {
         }
     }
 
-    fn without_credentials(&self, error: &CredentialsError) -> Error {
+    fn credentials_error(&self, error: &CredentialsError) -> Error {
         match error {
             CredentialsError::CredentialsNotLoaded(_) => {
                 Error::Credentials { problem: format!("no AWS credentials found ({})", self.credentials), source: None }
@@ -177,12 +177,12 @@ impl Context<'_> {
     }
 }
 
-pub(crate) fn broken(problem: &str) -> Error {
+pub(crate) fn contract_violation(problem: &str) -> Error {
     Error::Contract { backend: "Kinesis".into(), problem: problem.to_owned() }
 }
 
 /// The account's quota of shards or changes, which no waiting helps.
-pub(crate) fn over_quota(error: &impl ProvideErrorMetadata) -> Error {
+pub(crate) fn quota_exceeded(error: &impl ProvideErrorMetadata) -> Error {
     Error::Invalid { problem: error.message().unwrap_or("the account's quota does not allow this").to_owned() }
 }
 

@@ -54,5 +54,5 @@ mod tests;
 pub use self::backend::KinesisBackend;
 pub use self::connection::{ConnectOptions, Kinesis};
 pub use self::consumer::Consumer;
-pub use self::description::Summary;
+pub use self::description::StreamDescription;
 pub use self::stream::KinesisStream;

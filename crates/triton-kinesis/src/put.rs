@@ -16,29 +16,29 @@ use base64_simd::STANDARD;
 use bytes::Bytes;
 use triton_core::PutEntry;
 
-use crate::stream_ref::Target;
+use crate::stream_ref::StreamRef;
 
 /// What surrounds an entry's key and payload, and is room enough for a hash key of 39 digits.
-const AROUND_ENTRY: usize = 96;
+const ENTRY_OVERHEAD: usize = 96;
 /// What surrounds the entries, beside the stream's name or ARN.
-const AROUND_ENTRIES: usize = 64;
+const BODY_OVERHEAD: usize = 64;
 
 /// What is kept of buffers at most: one of the largest bodies, or those of many calls.
-const KEPT_BYTES: usize = 16 << 20;
+const MAX_KEPT_BYTES: usize = 16 << 20;
 
 /// One request, one attempt.
 pub(crate) async fn put_records(
     client: &Client,
     buffers: &Buffers,
-    target: &Target,
+    stream_ref: &StreamRef,
     entries: &[PutEntry],
 ) -> Result<PutRecordsOutput, SdkError<PutRecordsError, HttpResponse>> {
-    let body = Bytes::from(body(target, entries, buffers));
+    let body = Bytes::from(body(stream_ref, entries, buffers));
     let sent = body.clone();
     let answer = client
         .put_records()
-        .set_stream_name(target.stream_name())
-        .set_stream_arn(target.stream_arn())
+        .set_stream_name(stream_ref.stream_name())
+        .set_stream_arn(stream_ref.stream_arn())
         .customize()
         .mutate_request(move |request| {
             request.headers_mut().insert("content-length", body.len().to_string());
@@ -46,7 +46,7 @@ pub(crate) async fn put_records(
         })
         .send()
         .await;
-    buffers.give_back(sent);
+    buffers.recycle(sent);
     answer
 }
 
@@ -63,12 +63,12 @@ impl Buffers {
     }
 
     /// Keeps the body's buffer, unless somebody else still holds it or there is enough.
-    fn give_back(&self, body: Bytes) {
+    fn recycle(&self, body: Bytes) {
         let Ok(mut body) = body.try_into_mut() else { return };
         body.clear();
         let mut kept = self.lock();
         let bytes: usize = kept.iter().map(Vec::capacity).sum();
-        if bytes + body.capacity() <= KEPT_BYTES {
+        if bytes + body.capacity() <= MAX_KEPT_BYTES {
             kept.push(body.into());
         }
     }
@@ -79,14 +79,14 @@ impl Buffers {
 }
 
 /// What the SDK would write, byte for byte.
-fn body(target: &Target, entries: &[PutEntry], buffers: &Buffers) -> Vec<u8> {
-    let name = target.stream_name();
-    let arn = target.stream_arn();
+fn body(stream_ref: &StreamRef, entries: &[PutEntry], buffers: &Buffers) -> Vec<u8> {
+    let name = stream_ref.stream_name();
+    let arn = stream_ref.stream_arn();
     let of_entry = |entry: &PutEntry| {
-        AROUND_ENTRY + STANDARD.encoded_length(entry.data.len()) + entry.partition_key.as_str().len()
+        ENTRY_OVERHEAD + STANDARD.encoded_length(entry.data.len()) + entry.partition_key.as_str().len()
     };
     let of_stream = name.as_ref().or(arn.as_ref()).map_or(0, String::len);
-    let mut body = buffers.take(AROUND_ENTRIES + of_stream + entries.iter().map(of_entry).sum::<usize>());
+    let mut body = buffers.take(BODY_OVERHEAD + of_stream + entries.iter().map(of_entry).sum::<usize>());
     body.extend_from_slice(br#"{"Records":["#);
     for (number, entry) in entries.iter().enumerate() {
         body.extend_from_slice(if number == 0 { br#"{"Data":""#.as_slice() } else { br#",{"Data":""# });
@@ -180,7 +180,7 @@ mod tests {
         entries
     }
 
-    async fn sent_by_sdk(target: &Target, entries: &[PutEntry]) -> HttpRequest {
+    async fn sent_by_sdk(stream_ref: &StreamRef, entries: &[PutEntry]) -> HttpRequest {
         let (client, sent) = client();
         let records = entries.iter().map(|entry| {
             PutRecordsRequestEntry::builder()
@@ -191,19 +191,19 @@ mod tests {
                 .unwrap()
         });
         let request = client.put_records().set_records(Some(records.collect()));
-        let request = request.set_stream_name(target.stream_name()).set_stream_arn(target.stream_arn());
+        let request = request.set_stream_name(stream_ref.stream_name()).set_stream_arn(stream_ref.stream_arn());
         drop(request.send().await);
         sent.expect_request()
     }
 
     #[tokio::test]
     async fn a_request_is_the_one_that_the_sdk_would_send() {
-        for target in ["clicks", ARN, "\"odd\\\n"] {
-            let target = Target::parse(target).unwrap();
+        for stream_ref in ["clicks", ARN, "\"odd\\\n"] {
+            let stream_ref = StreamRef::parse(stream_ref).unwrap();
             for entries in [entries(), entries()[..1].to_vec()] {
-                let expected = sent_by_sdk(&target, &entries).await;
+                let expected = sent_by_sdk(&stream_ref, &entries).await;
                 let (client, sent) = client();
-                drop(put_records(&client, &Buffers::default(), &target, &entries).await);
+                drop(put_records(&client, &Buffers::default(), &stream_ref, &entries).await);
                 let request = sent.expect_request();
                 let text = |request: &HttpRequest| String::from_utf8(request.body().bytes().unwrap().to_vec()).unwrap();
                 assert_eq!(text(&request), text(&expected));
@@ -223,7 +223,7 @@ mod tests {
     async fn a_body_is_the_json_of_its_entries() {
         let entries = entries();
         let json: serde_json::Value =
-            serde_json::from_slice(&body(&Target::parse("clicks").unwrap(), &entries, &Buffers::default())).unwrap();
+            serde_json::from_slice(&body(&StreamRef::parse("clicks").unwrap(), &entries, &Buffers::default())).unwrap();
         assert_eq!(json["StreamName"], "clicks");
         let records = json["Records"].as_array().unwrap();
         assert_eq!(records.len(), entries.len());
@@ -239,30 +239,30 @@ mod tests {
     #[test]
     fn the_buffer_is_made_once() {
         let entries = vec![entries().remove(0).with_explicit_hash_key(HashKey::MAX); 500];
-        for target in ["clicks", ARN] {
-            let body = body(&Target::parse(target).unwrap(), &entries, &Buffers::default());
-            let room: usize = AROUND_ENTRIES + target.len() + 500 * (AROUND_ENTRY + 1);
+        for stream_ref in ["clicks", ARN] {
+            let body = body(&StreamRef::parse(stream_ref).unwrap(), &entries, &Buffers::default());
+            let room: usize = BODY_OVERHEAD + stream_ref.len() + 500 * (ENTRY_OVERHEAD + 1);
             assert!(body.len() <= room && body.capacity() <= room + 16, "{} of {}", body.len(), body.capacity());
         }
     }
 
     #[tokio::test]
     async fn a_buffer_is_used_again_when_nobody_else_holds_it() {
-        let (entries, target) = (entries(), Target::parse("clicks").unwrap());
+        let (entries, stream_ref) = (entries(), StreamRef::parse("clicks").unwrap());
         let buffers = Buffers::default();
         let (client, sent) = client();
-        drop(put_records(&client, &buffers, &target, &entries).await);
+        drop(put_records(&client, &buffers, &stream_ref, &entries).await);
         // What was captured holds the body.
         assert!(buffers.lock().is_empty());
         drop(sent);
-        let first = body(&target, &entries, &buffers);
+        let first = body(&stream_ref, &entries, &buffers);
         let at = first.as_ptr();
-        buffers.give_back(Bytes::from(first));
-        let again = body(&target, &entries[..1], &buffers);
+        buffers.recycle(Bytes::from(first));
+        let again = body(&stream_ref, &entries[..1], &buffers);
         assert_eq!(again.as_ptr(), at);
-        assert_eq!(again, body(&target, &entries[..1], &Buffers::default()));
+        assert_eq!(again, body(&stream_ref, &entries[..1], &Buffers::default()));
         // Not more than is worth it.
-        buffers.give_back(Bytes::from(vec![0; KEPT_BYTES + 1]));
+        buffers.recycle(Bytes::from(vec![0; MAX_KEPT_BYTES + 1]));
         assert!(buffers.lock().is_empty());
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use triton_core::{Batch, Error, Position, Record, Result, SequenceNumber, ShardId, ShardReader, Timestamp};
 
 use self::polling::Polling;
-use self::shard::KinesisShard;
-use self::source::{Next, Page, Source};
+use self::shard::ShardRequests;
+use self::source::{NextPage, Page, PageSource};
 use self::subscription::Subscription;
 use crate::stream::KinesisStream;
 
@@ -26,9 +26,9 @@ pub(crate) type PollingReader = KinesisReader<Polling>;
 pub(crate) type SubscribingReader = KinesisReader<Subscription>;
 
 /// Where a page does not say how far behind it is, so many empty ones are taken for the end.
-const SILENT_PAGES: usize = 3;
+const EMPTY_PAGES_AT_END: usize = 3;
 /// After so many empty pages, a record that should be there is looked for.
-const PATIENT_PAGES: usize = 5;
+const EMPTY_PAGES_BEFORE_CHECK: usize = 5;
 /// A record may be read a little after the time that it arrived at; a time to go on at lies so much earlier.
 const MARGIN: Duration = Duration::from_secs(10);
 /// A batch may be waited for so long.
@@ -37,11 +37,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A place in a shard: what has been returned of it, and where it goes on.
 ///
 /// It opens at a sequence number by AT_SEQUENCE_NUMBER, although what it returned last need not be read again: where that
-/// record is not there any more, retention has passed the position, whatever else the server says or does not say of it
+/// record is not there any more, retention has last_returned the position, whatever else the server says or does not say of it
 /// (an InvalidArgument, a silent jump to the oldest record, or empty pages).
 #[derive(Debug)]
 pub(crate) struct KinesisReader<S> {
-    shard: KinesisShard,
+    shard: ShardRequests,
     source: S,
     /// Where the source was told to start; `None` where it goes on by itself.
     opened_at: Option<Position>,
@@ -49,14 +49,14 @@ pub(crate) struct KinesisReader<S> {
     /// What arrived before is not asked for; where the server would not take that time, it is left out here.
     not_before: Option<Timestamp>,
     /// Every record up to this one was returned, or lies before the start.
-    passed: Option<SequenceNumber>,
+    last_returned: Option<SequenceNumber>,
     /// Every record that the shard had at this time, the server's, was returned.
-    reached: Option<Timestamp>,
+    caught_up_at: Option<Timestamp>,
     /// The record that the next page has to start with, if nothing was lost.
     expected: Option<SequenceNumber>,
     empty_pages: usize,
     /// What has come and is not returned yet.
-    page: Option<Opened>,
+    page: Option<PartlyReturned>,
     /// How far behind it stands when nothing comes.
     millis_behind: u64,
     has_ended: bool,
@@ -64,7 +64,7 @@ pub(crate) struct KinesisReader<S> {
 
 /// A page of which records are being returned.
 #[derive(Debug)]
-struct Opened {
+struct PartlyReturned {
     records: vec::IntoIter<Record>,
     /// Its first record, which may be one that was returned before.
     first: Option<SequenceNumber>,
@@ -74,17 +74,17 @@ struct Opened {
     since: Instant,
 }
 
-impl<S: Source> KinesisReader<S> {
+impl<S: PageSource> KinesisReader<S> {
     pub(crate) async fn open(stream: KinesisStream, shard: ShardId, position: Position, source: S) -> Result<Self> {
         let opened = Instant::now();
         let mut reader = Self {
-            shard: KinesisShard::new(stream, shard),
+            shard: ShardRequests::new(stream, shard),
             source,
             opened_at: None,
             start: position,
             not_before: None,
-            passed: None,
-            reached: None,
+            last_returned: None,
+            caught_up_at: None,
             expected: None,
             empty_pages: 0,
             page: None,
@@ -92,7 +92,7 @@ impl<S: Source> KinesisReader<S> {
             has_ended: false,
         };
         if let Position::After(number) = position {
-            reader.passed = Some(number);
+            reader.last_returned = Some(number);
         }
         reader.open_at(position);
         while !reader.is_ready(Instant::now() + LONGEST_WAIT).await? {}
@@ -107,7 +107,7 @@ impl<S: Source> KinesisReader<S> {
 
     fn open_at(&mut self, position: Position) {
         self.source.start(position);
-        (self.opened_at, self.expected, self.empty_pages) = (Some(position), named(position), 0);
+        (self.opened_at, self.expected, self.empty_pages) = (Some(position), named_record(position), 0);
         self.page = None;
     }
 
@@ -124,25 +124,25 @@ impl<S: Source> KinesisReader<S> {
     async fn is_ready(&mut self, until: Instant) -> Result<bool> {
         loop {
             match self.source.is_ready(&self.shard, until).await {
-                Err(refused @ Error::Invalid { .. }) => self.open_elsewhere(refused).await?,
+                Err(refused @ Error::Invalid { .. }) => self.reopen_after_refusal(refused).await?,
                 outcome => return outcome,
             }
         }
     }
 
     /// The server does not take the position: finds out why, and whether there is another.
-    async fn open_elsewhere(&mut self, refused: Error) -> Result<()> {
+    async fn reopen_after_refusal(&mut self, refused: Error) -> Result<()> {
         match self.opened_at {
             None => self.open_at(self.position()),
             // Another shard's number is a mistake, and no loss; Kinesis says so in these words.
             Some(Position::At(_) | Position::After(_)) if refused.to_string().contains("It encodes shardId") => {
                 return Err(refused);
             }
-            Some(Position::At(number) | Position::After(number)) => match self.shard.is_lost(number).await? {
-                true => self.go_on_after(number)?,
+            Some(Position::At(number) | Position::After(number)) => match self.shard.is_past_retention(number).await? {
+                true => self.continue_past_retention(number)?,
                 false => return Err(refused),
             },
-            // Kinesis refuses a time that its own clock has not reached, be it by a millisecond.
+            // Kinesis refuses a time that its own clock has not caught_up_at, be it by a millisecond.
             Some(Position::AtTime(time)) if self.shard.server_time(Instant::now()) < time => {
                 self.open_at(Position::Latest);
             }
@@ -151,12 +151,12 @@ impl<S: Source> KinesisReader<S> {
         Ok(())
     }
 
-    /// Retention has passed the position: an error, unless everything that it removed had been returned.
-    fn go_on_after(&mut self, position: SequenceNumber) -> Result<()> {
-        let Some(reached) = self.reached.filter(|reached| self.shard.keeps(*reached)) else {
+    /// Retention has last_returned the position: an error, unless everything that it removed had been returned.
+    fn continue_past_retention(&mut self, position: SequenceNumber) -> Result<()> {
+        let Some(caught_up_at) = self.caught_up_at.filter(|caught_up_at| self.shard.retains(*caught_up_at)) else {
             return Err(self.past_retention(position));
         };
-        self.open_at(Position::AtTime(reached - MARGIN));
+        self.open_at(Position::AtTime(caught_up_at - MARGIN));
         Ok(())
     }
 
@@ -173,12 +173,12 @@ impl<S: Source> KinesisReader<S> {
             }
             match self.source.next(&self.shard, max_records, until).await? {
                 // Nothing is awaited before it is kept, so that a dropped future has taken nothing.
-                Next::Page(page) => {
-                    self.page = Some(self.opened(page));
+                NextPage::Page(page) => {
+                    self.page = Some(self.partly_returned(page));
                     return Ok(true);
                 }
-                Next::Nothing => return Ok(false),
-                Next::Over(error) => {
+                NextPage::Pending => return Ok(false),
+                NextPage::Lapsed(error) => {
                     tracing::debug!(shard = %self.shard.id(), %error, "opening it again");
                     self.reopen();
                     if was_replaced || !(error.is_retryable()) {
@@ -191,69 +191,72 @@ impl<S: Source> KinesisReader<S> {
     }
 
     /// A page without what was returned before.
-    fn opened(&self, page: Page) -> Opened {
-        let millis_behind = self.how_far_behind(&page);
+    fn partly_returned(&self, page: Page) -> PartlyReturned {
+        let millis_behind = self.millis_behind_of(&page);
         let first = page.records.first().map(|record| record.sequence_number);
-        let (mut records, mut passed) = (page.records, self.passed);
+        let (mut records, mut last_returned) = (page.records, self.last_returned);
         records.retain(|record| {
-            let is_new = passed.is_none_or(|passed| record.sequence_number > passed)
+            let is_new = last_returned.is_none_or(|last_returned| record.sequence_number > last_returned)
                 && self.not_before.is_none_or(|time| record.arrival >= time);
             if is_new {
-                passed = Some(record.sequence_number);
+                last_returned = Some(record.sequence_number);
             }
             is_new
         });
         let says_latest = page.millis_behind == Some(0);
         let (records, is_last, since) = (records.into_iter(), page.is_last, page.since);
-        Opened { records, first, millis_behind, says_latest, is_last, since }
+        PartlyReturned { records, first, millis_behind, says_latest, is_last, since }
     }
 
     /// A server that does not say how far behind a page is is believed to be at the end after some empty ones.
-    fn how_far_behind(&self, page: &Page) -> u64 {
-        let unsaid = u64::from(!page.records.is_empty() || self.empty_pages < SILENT_PAGES);
+    fn millis_behind_of(&self, page: &Page) -> u64 {
+        let unsaid = u64::from(!page.records.is_empty() || self.empty_pages < EMPTY_PAGES_AT_END);
         page.millis_behind.unwrap_or(unsaid)
     }
 
     /// Whether the page that has come shows a loss, as far as that can be found out. Where nothing was lost and the
     /// position is gone, another place is opened, and there is no page any more.
-    async fn look_for_loss(&mut self) -> Result<()> {
+    async fn check_for_loss(&mut self) -> Result<()> {
         let (Some(expected), Some(page)) = (self.expected, &self.page) else { return Ok(()) };
         let first = page.first;
         let is_suspect = match first {
             Some(first) => first > expected,
-            None => page.is_at_the_end() || self.empty_pages >= PATIENT_PAGES,
+            None => page.is_at_the_end() || self.empty_pages >= EMPTY_PAGES_BEFORE_CHECK,
         };
-        if !is_suspect || !self.shard.is_lost(expected).await? {
+        if !is_suspect || !self.shard.is_past_retention(expected).await? {
             return Ok(());
         }
-        let had_been_read = self.reached.is_some_and(|reached| self.shard.keeps(reached));
+        let had_been_read = self.caught_up_at.is_some_and(|caught_up_at| self.shard.retains(caught_up_at));
         match (had_been_read, first) {
             (false, _) => Err(self.past_retention(expected)),
             // A jump over what was gone already.
             (true, Some(_)) => Ok(()),
             // Empty pages where the position was; they may go on for ever.
-            (true, None) => self.go_on_after(expected),
+            (true, None) => self.continue_past_retention(expected),
         }
     }
 
     /// Takes records of the page that has come: from here on they count as returned.
-    fn take(&mut self, max_records: usize) -> Taken {
-        let Some(page) = &mut self.page else { return Taken::NothingNew };
+    fn take_batch(&mut self, max_records: usize) -> PageOutcome {
+        let Some(page) = &mut self.page else { return PageOutcome::NothingNew };
         let records: Vec<Record> = page.records.by_ref().take(max_records.max(1)).collect();
         if let Some(last) = records.last() {
-            self.passed = Some(last.sequence_number);
+            self.last_returned = Some(last.sequence_number);
         }
         if !page.records.as_slice().is_empty() {
             self.expected = None;
-            return Taken::Batch(Some(Batch::new(records, Some(Duration::from_millis(page.millis_behind.max(1))))));
+            return PageOutcome::Batch(Some(Batch::new(
+                records,
+                Some(Duration::from_millis(page.millis_behind.max(1))),
+            )));
         }
-        // A record that is expected may still come; until then nobody knows what was reached.
+        // A record that is expected may still come; until then nobody knows what was caught_up_at.
         if page.first.is_some() || page.is_at_the_end() {
             self.expected = None;
         }
         // Only what the server says itself: a page that does not say how far behind it is proves nothing.
         if page.says_latest && self.expected.is_none() {
-            self.reached = self.reached.max(Some(self.shard.server_time(page.since)));
+            self.caught_up_at = self.caught_up_at.max(Some(self.shard.server_time(page.since)));
         }
         let (millis_behind, is_last, was_empty) = (page.millis_behind, page.is_last, page.first.is_none());
         self.page = None;
@@ -261,21 +264,21 @@ impl<S: Source> KinesisReader<S> {
         self.has_ended = is_last;
         self.empty_pages = if was_empty { self.empty_pages + 1 } else { 0 };
         match (records.is_empty(), is_last) {
-            (true, true) => Taken::Batch(None),
-            (true, false) if !was_empty => Taken::NothingNew,
-            _ => Taken::Batch(Some(Batch::new(records, Some(Duration::from_millis(millis_behind))))),
+            (true, true) => PageOutcome::Batch(None),
+            (true, false) if !was_empty => PageOutcome::NothingNew,
+            _ => PageOutcome::Batch(Some(Batch::new(records, Some(Duration::from_millis(millis_behind))))),
         }
     }
 }
 
-impl Opened {
+impl PartlyReturned {
     fn is_at_the_end(&self) -> bool {
         self.millis_behind == 0 || self.is_last
     }
 }
 
 #[async_trait]
-impl<S: Source> ShardReader for KinesisReader<S> {
+impl<S: PageSource> ShardReader for KinesisReader<S> {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
         let until = Instant::now() + LONGEST_WAIT;
         // The first page may hold nothing but the record that it was opened at: what is wanted comes after it.
@@ -286,9 +289,9 @@ impl<S: Source> ShardReader for KinesisReader<S> {
             if self.page.is_none() && !self.fill(max_records, until).await? {
                 return Ok(Some(Batch::new(Vec::new(), Some(Duration::from_millis(self.millis_behind)))));
             }
-            self.look_for_loss().await?;
+            self.check_for_loss().await?;
             // Nothing is awaited from here on.
-            if let Taken::Batch(batch) = self.take(max_records) {
+            if let PageOutcome::Batch(batch) = self.take_batch(max_records) {
                 return Ok(batch);
             }
         }
@@ -296,25 +299,25 @@ impl<S: Source> ShardReader for KinesisReader<S> {
     }
 
     fn position(&self) -> Position {
-        match (self.passed, self.reached, self.start) {
-            (Some(passed), _, _) => Position::After(passed),
+        match (self.last_returned, self.caught_up_at, self.start) {
+            (Some(last_returned), _, _) => Position::After(last_returned),
             // Nothing was returned, so that what is read once more is not returned twice.
-            (None, Some(reached), Position::AtTime(start)) => Position::AtTime(start.max(reached - MARGIN)),
-            (None, Some(reached), Position::TrimHorizon) => Position::AtTime(reached - MARGIN),
+            (None, Some(caught_up_at), Position::AtTime(start)) => Position::AtTime(start.max(caught_up_at - MARGIN)),
+            (None, Some(caught_up_at), Position::TrimHorizon) => Position::AtTime(caught_up_at - MARGIN),
             (None, _, start) => start,
         }
     }
 }
 
 /// What became of a page.
-enum Taken {
+enum PageOutcome {
     Batch(Option<Batch>),
     /// It held nothing but what had been returned before.
     NothingNew,
 }
 
 /// The record that a position names.
-fn named(position: Position) -> Option<SequenceNumber> {
+fn named_record(position: Position) -> Option<SequenceNumber> {
     match position {
         Position::At(number) | Position::After(number) => Some(number),
         Position::Latest | Position::TrimHorizon | Position::AtTime(_) => None,

@@ -4,7 +4,7 @@ use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
 use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
 use triton_core::{Error, HashKeyRange, Result, Shard, ShardId};
 
-use crate::error::broken;
+use crate::error::contract_violation;
 use crate::stream::KinesisStream;
 
 /// Shards in a page of ListShards: as many as it gives.
@@ -18,10 +18,10 @@ impl KinesisStream {
             if let Some(shards) = self.list().await? {
                 return Ok(shards);
             }
-            tracing::debug!(stream = self.target().name(), "a page token expired; listing again");
+            tracing::debug!(stream = self.stream_ref().name(), "a page token expired; listing again");
         }
         let problem =
-            format!("listing the shards of '{}' takes longer than its page tokens live", self.target().name());
+            format!("listing the shards of '{}' takes longer than its page tokens live", self.stream_ref().name());
         Err(Error::Unavailable { problem, may_have_written: false, source: None })
     }
 
@@ -29,26 +29,28 @@ impl KinesisStream {
     async fn list(&self) -> Result<Option<Vec<Shard>>> {
         let (mut shards, mut token): (_, Option<String>) = (Vec::new(), None);
         loop {
-            let request = self.kinesis().control().list_shards().max_results(PAGE);
+            let request = self.kinesis().control_client().list_shards().max_results(PAGE);
             // A token stands for the stream as well; a request may not have both.
             let request = match token.clone() {
                 Some(token) => request.next_token(token),
-                None => request.set_stream_name(self.target().stream_name()).set_stream_arn(self.target().stream_arn()),
+                None => request
+                    .set_stream_name(self.stream_ref().stream_name())
+                    .set_stream_arn(self.stream_ref().stream_arn()),
             };
             let page: ListShardsOutput = match request.send().await {
                 Ok(page) => page,
                 Err(error) if error.code() == Some("ExpiredNextTokenException") => return Ok(None),
-                Err(error) => return Err(self.kinesis().reading(self.target().name(), None).error(error)),
+                Err(error) => return Err(self.kinesis().read_context(self.stream_ref().name(), None).error(error)),
             };
             let Some(page_of_shards) = page.shards else {
-                return Err(self.kinesis().reading(self.target().name(), None).empty_answer());
+                return Err(self.kinesis().read_context(self.stream_ref().name(), None).empty_response());
             };
             for shard in page_of_shards {
                 shards.push(to_shard(shard)?);
             }
             let next = page.next_token.filter(|token| !token.is_empty());
             if next.is_some() && next == token {
-                return Err(broken("ListShards goes round in a circle"));
+                return Err(contract_violation("ListShards goes round in a circle"));
             }
             token = next;
             if token.is_none() {
@@ -60,7 +62,7 @@ impl KinesisStream {
 }
 
 fn to_shard(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard> {
-    let missing = |what| move || broken(&format!("a shard in the list has no {what}"));
+    let missing = |what| move || contract_violation(&format!("a shard in the list has no {what}"));
     let keys = shard.hash_key_range.ok_or_else(missing("hash keys"))?;
     let numbers = shard.sequence_number_range.ok_or_else(missing("sequence numbers"))?;
     let (first, last) = (numbers.starting_sequence_number, numbers.ending_sequence_number);

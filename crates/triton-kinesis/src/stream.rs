@@ -8,8 +8,8 @@ use tokio::sync::OnceCell;
 use triton_core::{Error, ErrorKind, Limits, Result, Timestamp};
 
 use crate::connection::Kinesis;
-use crate::description::Summary;
-use crate::stream_ref::Target;
+use crate::description::StreamDescription;
+use crate::stream_ref::StreamRef;
 
 /// One Kinesis stream, as a [`StreamClient`]. Cheap to clone; made by [`Kinesis::stream`].
 ///
@@ -23,16 +23,16 @@ pub struct KinesisStream(Arc<Inner>);
 
 struct Inner {
     kinesis: Kinesis,
-    target: Target,
+    stream_ref: StreamRef,
     /// Who reads by enhanced fan-out; `None` where reading polls.
-    consumer: Option<Registered>,
+    consumer: Option<Registration>,
     facts: OnceCell<Facts>,
     created_at: OnceCell<Timestamp>,
 }
 
 /// The consumer that a client reads by.
 #[derive(Clone, Debug)]
-pub(crate) struct Registered {
+pub(crate) struct Registration {
     pub(crate) arn: String,
     pub(crate) is_new: bool,
 }
@@ -51,35 +51,41 @@ impl Kinesis {
     /// # Errors
     /// [`Error::Invalid`] for a name that starts as an ARN and is none, or one of another region.
     pub fn stream(&self, name: &str) -> Result<KinesisStream> {
-        let target = Target::parse(name)?;
-        match target.region() {
+        let stream_ref = StreamRef::parse(name)?;
+        match stream_ref.region() {
             Some(region) if region != self.region() => {
                 let problem = format!("stream '{name}' is in {region}, and this connection goes to {}", self.region());
                 Err(Error::Invalid { problem })
             }
-            _ => Ok(KinesisStream::new(self.clone(), target)),
+            _ => Ok(KinesisStream::new(self.clone(), stream_ref)),
         }
     }
 }
 
 impl KinesisStream {
-    pub(crate) fn new(kinesis: Kinesis, target: Target) -> Self {
-        Self(Arc::new(Inner { kinesis, target, consumer: None, facts: OnceCell::new(), created_at: OnceCell::new() }))
+    pub(crate) fn new(kinesis: Kinesis, stream_ref: StreamRef) -> Self {
+        Self(Arc::new(Inner {
+            kinesis,
+            stream_ref,
+            consumer: None,
+            facts: OnceCell::new(),
+            created_at: OnceCell::new(),
+        }))
     }
 
     /// The same stream, read by a consumer.
-    pub(crate) fn read_by(&self, consumer: Registered) -> Self {
-        let (kinesis, target, facts) = (self.kinesis().clone(), self.target().clone(), self.0.facts.clone());
+    pub(crate) fn with_consumer(&self, consumer: Registration) -> Self {
+        let (kinesis, stream_ref, facts) = (self.kinesis().clone(), self.stream_ref().clone(), self.0.facts.clone());
         Self(Arc::new(Inner {
             kinesis,
-            target,
+            stream_ref,
             consumer: Some(consumer),
             facts,
             created_at: self.0.created_at.clone(),
         }))
     }
 
-    pub(crate) fn registered(&self) -> Option<&Registered> {
+    pub(crate) fn registration(&self) -> Option<&Registration> {
         self.0.consumer.as_ref()
     }
 
@@ -87,16 +93,16 @@ impl KinesisStream {
     ///
     /// # Errors
     /// [`Error::StreamNotFound`], or what keeps Kinesis from answering.
-    pub async fn summary(&self) -> Result<Summary> {
-        Summary::read(self.kinesis(), self.target()).await
+    pub async fn describe(&self) -> Result<StreamDescription> {
+        StreamDescription::read(self.kinesis(), self.stream_ref()).await
     }
 
     pub(crate) fn kinesis(&self) -> &Kinesis {
         &self.0.kinesis
     }
 
-    pub(crate) fn target(&self) -> &Target {
-        &self.0.target
+    pub(crate) fn stream_ref(&self) -> &StreamRef {
+        &self.0.stream_ref
     }
 
     /// How long records are kept, as far as that is known by now.
@@ -105,7 +111,7 @@ impl KinesisStream {
     }
 
     pub(crate) async fn creation_time(&self) -> Result<Timestamp> {
-        let read = || async { Ok(self.summary().await?.created_at) };
+        let read = || async { Ok(self.describe().await?.created_at) };
         self.0.created_at.get_or_try_init(read).await.copied()
     }
 
@@ -114,8 +120,8 @@ impl KinesisStream {
     }
 
     async fn read_facts(&self) -> Result<Facts> {
-        let stream = self.target().name();
-        match self.summary().await {
+        let stream = self.stream_ref().name();
+        match self.describe().await {
             Ok(summary) => {
                 if summary.distributes_records {
                     tracing::warn!(
@@ -138,6 +144,6 @@ impl KinesisStream {
 
 impl fmt::Debug for KinesisStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KinesisStream").field("name", &self.target().name()).field("at", self.kinesis()).finish()
+        f.debug_struct("KinesisStream").field("name", &self.stream_ref().name()).field("at", self.kinesis()).finish()
     }
 }

@@ -4,7 +4,7 @@ use triton_core::{Error, Result};
 
 /// A stream as requests name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct StreamRef {
     name: String,
     arn: Option<Arn>,
 }
@@ -15,7 +15,7 @@ struct Arn {
     region: String,
 }
 
-impl Target {
+impl StreamRef {
     /// Takes a name, or an ARN: `arn:aws:kinesis:REGION:ACCOUNT:stream/NAME`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         if !text.starts_with("arn:") {
@@ -72,10 +72,10 @@ mod tests {
     #[test]
     fn an_arn_says_region_and_name() {
         let arn = "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/clicks";
-        let target = Target::parse(arn).unwrap();
-        assert_eq!((target.name(), target.region()), ("clicks", Some("cn-north-1")));
-        assert_eq!((target.stream_name(), target.stream_arn().as_deref()), (None, Some(arn)));
-        let plain = Target::parse("clicks").unwrap();
+        let stream_ref = StreamRef::parse(arn).unwrap();
+        assert_eq!((stream_ref.name(), stream_ref.region()), ("clicks", Some("cn-north-1")));
+        assert_eq!((stream_ref.stream_name(), stream_ref.stream_arn().as_deref()), (None, Some(arn)));
+        let plain = StreamRef::parse("clicks").unwrap();
         assert_eq!((plain.stream_name().as_deref(), plain.stream_arn()), (Some("clicks"), None));
     }
 
@@ -88,7 +88,7 @@ mod tests {
             "arn:aws:s3:us-east-1:1:stream/a",
             "arn:aws:kinesis::1:stream/a",
         ] {
-            assert!(matches!(Target::parse(wrong), Err(Error::Invalid { .. })), "{wrong}");
+            assert!(matches!(StreamRef::parse(wrong), Err(Error::Invalid { .. })), "{wrong}");
         }
     }
 }

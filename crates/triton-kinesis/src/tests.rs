@@ -84,7 +84,7 @@ async fn a_stream_that_distributes_records_itself_is_recognised_and_read_without
             .expect("a page")
     });
     let stream = stream(&[&described, &opened, &fetched]);
-    let summary = stream.summary().await.expect("a summary");
+    let summary = stream.describe().await.expect("a summary");
     assert!(summary.distributes_records && summary.is_on_demand);
     let mut reader = stream.open_shard(&ShardId::numbered(0), Position::TrimHorizon).await.expect("open");
     let batch = reader.next_batch(10).await.expect("fetch").expect("no end");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use triton_core::{Result, StreamConfig};
 
-use crate::stream_ref::Target;
+use crate::stream_ref::StreamRef;
 
 /// Which Kinesis to talk to, and how patiently. What is not given here comes from the environment and the AWS profile;
 /// credentials come from there alone.
@@ -49,8 +49,8 @@ impl ConnectOptions {
     /// # Errors
     /// [`Error::Invalid`] for a name that starts as an ARN and is none.
     pub fn of_stream(config: &StreamConfig) -> Result<Self> {
-        let target = Target::parse(&config.name)?;
-        let region = target.region().map(str::to_owned).or_else(|| config.region.clone());
+        let stream_ref = StreamRef::parse(&config.name)?;
+        let region = stream_ref.region().map(str::to_owned).or_else(|| config.region.clone());
         Ok(Self { region, endpoint_url: config.endpoint_url.clone(), ..Self::default() })
     }
 

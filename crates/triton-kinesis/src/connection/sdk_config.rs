@@ -41,7 +41,7 @@ pub(super) fn timeouts(options: &ConnectOptions) -> TimeoutConfig {
 }
 
 /// The endpoint that the environment or the profile names, for Kinesis or for every service.
-pub(super) fn endpoint_url_of(config: &SdkConfig) -> Option<String> {
+pub(super) fn configured_endpoint(config: &SdkConfig) -> Option<String> {
     let key = ServiceConfigKey::builder().service_id("Kinesis").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
     let of_kinesis = key.ok().and_then(|key| config.service_config()?.load_config(key));
     let for_all = || config.endpoint_url().map(str::to_owned);
@@ -49,7 +49,7 @@ pub(super) fn endpoint_url_of(config: &SdkConfig) -> Option<String> {
 }
 
 /// Where credentials are looked for, in words.
-pub(super) fn credentials_of(profile: Option<&str>) -> String {
+pub(super) fn credentials_searched(profile: Option<&str>) -> String {
     let from_environment = || std::env::var("AWS_PROFILE").ok().filter(|profile| !profile.is_empty());
     match profile {
         Some(profile) => format!("profile '{profile}'"),

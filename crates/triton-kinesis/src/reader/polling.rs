@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use triton_core::{Error, Position, Result};
 
-use super::record::records_of;
-use super::shard::KinesisShard;
-use super::source::{Next, Page, Source};
+use super::record::to_records;
+use super::shard::ShardRequests;
+use super::source::{NextPage, Page, PageSource};
 
 /// An iterator, or where to get one at.
 #[derive(Debug)]
@@ -18,35 +18,35 @@ pub(crate) enum Polling {
 }
 
 #[async_trait]
-impl Source for Polling {
+impl PageSource for Polling {
     fn start(&mut self, position: Position) {
         *self = Self::At(position);
     }
 
     /// An iterator that has expired leaves nothing to go on by.
-    fn resume(&mut self, _: &KinesisShard) -> bool {
+    fn resume(&mut self, _: &ShardRequests) -> bool {
         false
     }
 
-    async fn is_ready(&mut self, shard: &KinesisShard, _: Instant) -> Result<bool> {
+    async fn is_ready(&mut self, shard: &ShardRequests, _: Instant) -> Result<bool> {
         if let Self::At(position) = self {
             *self = Self::Iterator(shard.iterator(*position).await?);
         }
         Ok(true)
     }
 
-    async fn next(&mut self, shard: &KinesisShard, max_records: usize, _: Instant) -> Result<Next> {
-        let Self::Iterator(iterator) = self else { return Ok(Next::Nothing) };
+    async fn next(&mut self, shard: &ShardRequests, max_records: usize, _: Instant) -> Result<NextPage> {
+        let Self::Iterator(iterator) = self else { return Ok(NextPage::Pending) };
         let since = Instant::now();
         let page = match shard.fetch(iterator, max_records).await {
-            Err(expired @ Error::IteratorExpired { .. }) => return Ok(Next::Over(expired)),
+            Err(expired @ Error::IteratorExpired { .. }) => return Ok(NextPage::Lapsed(expired)),
             page => page?,
         };
-        let records = records_of(shard.id(), page.records)?;
+        let records = to_records(shard.id(), page.records)?;
         let next = page.next_shard_iterator.filter(|iterator| !iterator.is_empty());
         let is_last = next.is_none();
         *self = next.map_or(Self::Ended, Self::Iterator);
         let millis_behind = page.millis_behind_latest.map(|millis| u64::try_from(millis).unwrap_or(0));
-        Ok(Next::Page(Page { records, millis_behind, is_last, since }))
+        Ok(NextPage::Page(Page { records, millis_behind, is_last, since }))
     }
 }

@@ -6,24 +6,24 @@ use triton_core::Position;
 
 /// Where Kinesis starts reading a shard.
 #[derive(Clone, Debug)]
-pub(crate) enum Start {
+pub(crate) enum StartAt {
     /// At a position; it reads the record that the position names, too.
-    At(Position),
+    Position(Position),
     /// After a sequence number, which need not be a record's.
     After(String),
 }
 
-impl Start {
+impl StartAt {
     /// As requests say it.
-    pub(crate) fn in_words(&self) -> (ShardIteratorType, Option<String>, Option<DateTime>) {
+    pub(crate) fn to_request(&self) -> (ShardIteratorType, Option<String>, Option<DateTime>) {
         match self {
             Self::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number.clone()), None),
-            Self::At(Position::Latest) => (ShardIteratorType::Latest, None, None),
-            Self::At(Position::TrimHorizon) => (ShardIteratorType::TrimHorizon, None, None),
-            Self::At(Position::At(number) | Position::After(number)) => {
+            Self::Position(Position::Latest) => (ShardIteratorType::Latest, None, None),
+            Self::Position(Position::TrimHorizon) => (ShardIteratorType::TrimHorizon, None, None),
+            Self::Position(Position::At(number) | Position::After(number)) => {
                 (ShardIteratorType::AtSequenceNumber, Some(number.to_string()), None)
             }
-            Self::At(Position::AtTime(time)) => {
+            Self::Position(Position::AtTime(time)) => {
                 (ShardIteratorType::AtTimestamp, None, Some(DateTime::from_millis(time.as_millis())))
             }
         }

@@ -6,14 +6,14 @@ use bytestring::ByteString;
 use triton_core::{PartitionKey, Record, Result, ShardId, Timestamp};
 
 use crate::clock::to_timestamp;
-use crate::error::broken;
+use crate::error::contract_violation;
 
 /// Payloads up to this size share a buffer; larger ones stay where the SDK has put them. The SDK allocates each key and
 /// payload by itself, and freeing those one by one on the thread that uses the records costs more than to copy them.
 const SMALL: usize = 512;
 
 /// The records of a page, which share buffers for what is small of them.
-pub(crate) fn records_of(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Record>> {
+pub(crate) fn to_records(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Record>> {
     let key = |record: &SdkRecord| record.partition_key.as_ref().map_or(0, String::len);
     let payload = |record: &SdkRecord| Some(record.data.as_ref().len()).filter(|size| *size <= SMALL).unwrap_or(0);
     let mut keys = String::with_capacity(page.iter().map(key).sum());
@@ -41,7 +41,7 @@ pub(crate) fn records_of(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Re
         };
         let arrival = record.approximate_arrival_timestamp.map_or(Timestamp::default(), to_timestamp);
         let number = record.sequence_number.parse();
-        let number = number.map_err(|_| broken("a record has a sequence number that is none"))?;
+        let number = number.map_err(|_| contract_violation("a record has a sequence number that is none"))?;
         Ok(Record::new(shard.clone(), number, partition_key, arrival, data))
     };
     page.into_iter().map(record).collect()
@@ -60,7 +60,7 @@ mod tests {
             let record = SdkRecord::builder().sequence_number(number.to_string()).data(Blob::new(*text));
             record.set_partition_key(key).build().unwrap()
         });
-        let records = records_of(&ShardId::numbered(0), page.collect()).unwrap();
+        let records = to_records(&ShardId::numbered(0), page.collect()).unwrap();
         for (number, (record, text)) in records.iter().zip(texts).enumerate() {
             let key = if number % 3 == 1 { String::new() } else { format!("{text}-{number}") };
             assert_eq!((record.partition_key.as_str(), &record.data[..]), (key.as_str(), text.as_bytes()));

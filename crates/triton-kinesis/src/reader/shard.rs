@@ -6,9 +6,9 @@ use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use tokio::time::{Instant, sleep};
 use triton_core::{Error, Position, Result, SequenceNumber, ShardId, Timestamp};
 
-use super::position::Start;
+use super::position::StartAt;
 use crate::connection::Kinesis;
-use crate::error::{Context, broken};
+use crate::error::{CallContext, contract_violation};
 use crate::stream::KinesisStream;
 
 /// GetRecords gives no more at once.
@@ -22,12 +22,12 @@ const LEAST_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One shard of a stream.
 #[derive(Debug)]
-pub(crate) struct KinesisShard {
+pub(crate) struct ShardRequests {
     stream: KinesisStream,
     id: ShardId,
 }
 
-impl KinesisShard {
+impl ShardRequests {
     pub(crate) fn new(stream: KinesisStream, id: ShardId) -> Self {
         Self { stream, id }
     }
@@ -41,8 +41,8 @@ impl KinesisShard {
     }
 
     /// For the errors of calls about this shard.
-    pub(crate) fn context(&self) -> Context<'_> {
-        self.kinesis().reading(self.stream.target().name(), Some(&self.id))
+    pub(crate) fn context(&self) -> CallContext<'_> {
+        self.kinesis().read_context(self.stream.stream_ref().name(), Some(&self.id))
     }
 
     /// The server's time, never later than it was.
@@ -51,24 +51,24 @@ impl KinesisShard {
     }
 
     /// Whether what arrived at this time, and later, is kept.
-    pub(crate) fn keeps(&self, arrival: Timestamp) -> bool {
+    pub(crate) fn retains(&self, arrival: Timestamp) -> bool {
         arrival > self.server_time(Instant::now()) - self.stream.retention().unwrap_or(LEAST_RETENTION)
     }
 
-    pub(crate) fn broken(&self, problem: &str) -> Error {
-        broken(&format!("{}: {problem}", self.id))
+    pub(crate) fn contract_violation(&self, problem: &str) -> Error {
+        contract_violation(&format!("{}: {problem}", self.id))
     }
 
     /// An iterator for a position.
     pub(crate) async fn iterator(&self, position: Position) -> Result<String> {
-        let (kind, number, time) = Start::At(position).in_words();
+        let (kind, number, time) = StartAt::Position(position).to_request();
         let (kinesis, context) = (self.kinesis(), self.context());
-        let _permit = kinesis.permit().await;
+        let _permit = kinesis.call_permit().await;
         let answer = kinesis
-            .control()
+            .control_client()
             .get_shard_iterator()
-            .set_stream_name(self.stream.target().stream_name())
-            .set_stream_arn(self.stream.target().stream_arn())
+            .set_stream_name(self.stream.stream_ref().stream_name())
+            .set_stream_arn(self.stream.stream_ref().stream_arn())
             .shard_id(self.id.as_str())
             .shard_iterator_type(kind)
             .set_starting_sequence_number(number)
@@ -76,8 +76,8 @@ impl KinesisShard {
             .send()
             .await;
         match answer {
-            Ok(answer) => answer.shard_iterator.ok_or_else(|| context.empty_answer()),
-            Err(error) => Err(self.told_apart(context.error(error)).await),
+            Ok(answer) => answer.shard_iterator.ok_or_else(|| context.empty_response()),
+            Err(error) => Err(self.distinguish_not_found(context.error(error)).await),
         }
     }
 
@@ -85,27 +85,28 @@ impl KinesisShard {
     pub(crate) async fn fetch(&self, iterator: &str, max_records: usize) -> Result<GetRecordsOutput> {
         let (kinesis, context) = (self.kinesis(), self.context());
         let limit = i32::try_from(max_records.clamp(1, MAX_RECORDS)).unwrap_or(i32::MAX);
-        let _permit = kinesis.permit().await;
+        let _permit = kinesis.call_permit().await;
         let answer = kinesis
-            .data()
+            .data_client()
             .get_records()
             .shard_iterator(iterator)
             .limit(limit)
-            .set_stream_arn(self.stream.target().stream_arn())
+            .set_stream_arn(self.stream.stream_ref().stream_arn())
             .send()
             .await;
         match answer {
-            Ok(page) if says_nothing(&page) => Err(context.empty_answer()),
+            Ok(page) if is_empty_body(&page) => Err(context.empty_response()),
             Ok(page) => Ok(page),
-            Err(error) => Err(self.told_apart(context.error(error)).await),
+            Err(error) => Err(self.distinguish_not_found(context.error(error)).await),
         }
     }
 
     /// Kinesis says of a missing stream, too, that its shard does not exist.
-    pub(crate) async fn told_apart(&self, error: Error) -> Error {
-        let not_found = || Error::ShardNotFound { shard: self.id.clone(), stream: self.stream.target().name().into() };
+    pub(crate) async fn distinguish_not_found(&self, error: Error) -> Error {
+        let not_found =
+            || Error::ShardNotFound { shard: self.id.clone(), stream: self.stream.stream_ref().name().into() };
         match error {
-            Error::ShardNotFound { .. } => match self.stream.summary().await {
+            Error::ShardNotFound { .. } => match self.stream.describe().await {
                 Err(missing @ Error::StreamNotFound { .. }) => missing,
                 _ => error,
             },
@@ -122,11 +123,11 @@ impl KinesisShard {
 
     /// Whether retention has passed a sequence number: no record of it or before it is kept, and the shard did not start
     /// after it.
-    pub(crate) async fn is_lost(&self, position: SequenceNumber) -> Result<bool> {
-        match self.oldest().await? {
-            Oldest::Record(oldest) if oldest <= position => return Ok(false),
-            Oldest::Record(_) | Oldest::None => {}
-            Oldest::Unknown => {
+    pub(crate) async fn is_past_retention(&self, position: SequenceNumber) -> Result<bool> {
+        match self.oldest_record().await? {
+            OldestRecord::Record(oldest) if oldest <= position => return Ok(false),
+            OldestRecord::Record(_) | OldestRecord::None => {}
+            OldestRecord::Unknown => {
                 tracing::warn!(
                     "{}: its oldest record is not found among empty pages, so that nobody knows whether records after \
                      {position} were lost",
@@ -143,28 +144,28 @@ impl KinesisShard {
         Ok(shards.iter().any(is_inside))
     }
 
-    async fn oldest(&self) -> Result<Oldest> {
+    async fn oldest_record(&self) -> Result<OldestRecord> {
         let mut iterator = self.iterator(Position::TrimHorizon).await?;
         for _ in 0..OLDEST_PAGES {
             let page = self.fetch(&iterator, 1).await?;
             if let Some(record) = page.records.first() {
                 let number = record.sequence_number.parse();
                 return number
-                    .map(Oldest::Record)
-                    .map_err(|_| self.broken("a record has a sequence number that is none"));
+                    .map(OldestRecord::Record)
+                    .map_err(|_| self.contract_violation("a record has a sequence number that is none"));
             }
             match page.next_shard_iterator {
                 Some(next) if page.millis_behind_latest != Some(0) => iterator = next,
-                _ => return Ok(Oldest::None),
+                _ => return Ok(OldestRecord::None),
             }
             sleep(BETWEEN_FETCHES).await;
         }
-        Ok(Oldest::Unknown)
+        Ok(OldestRecord::Unknown)
     }
 }
 
 /// The oldest record that a shard keeps.
-enum Oldest {
+enum OldestRecord {
     Record(SequenceNumber),
     None,
     /// There were only empty pages so far.
@@ -172,7 +173,7 @@ enum Oldest {
 }
 
 /// An empty body, which the SDK takes for a page without records and without a next one: the end of the shard.
-fn says_nothing(page: &GetRecordsOutput) -> bool {
+fn is_empty_body(page: &GetRecordsOutput) -> bool {
     page.records.is_empty()
         && page.next_shard_iterator.is_none()
         && page.millis_behind_latest.is_none()

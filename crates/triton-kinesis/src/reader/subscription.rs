@@ -20,23 +20,23 @@ use aws_sdk_kinesis::types::{StartingPosition, SubscribeToShardEvent, SubscribeT
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use triton_core::{Error, Position, Result, Timestamp};
 
-use super::position::Start;
-use super::record::records_of;
-use super::shard::KinesisShard;
-use super::source::{Next, Page, Source};
+use super::position::StartAt;
+use super::record::to_records;
+use super::shard::ShardRequests;
+use super::source::{NextPage, Page, PageSource};
 use crate::connection::Kinesis;
 
-/// The waits before another try where a subscription is refused because there was one: from the first, doubling, to the
+/// The waits before another try where a subscription is refusal because there was one: from the first, doubling, to the
 /// longest, each shortened by up to half. Kinesis refuses for five seconds.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Refused for so long, it is for another reason: the stream or the consumer is being changed, say.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Refusal for so long, it is for another reason: the stream or the consumer is being changed, say.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(20);
 
 type Events = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
 type Subscribed = std::result::Result<SubscribeToShardOutput, SdkError<SubscribeToShardError>>;
 /// A future that is kept, so that dropping whoever waits for it does not drop what it has done.
-type Kept<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A consumer's subscriptions to a shard, one after the other.
 pub(crate) struct Subscription {
@@ -46,7 +46,7 @@ pub(crate) struct Subscription {
     consumer_arn: String,
     /// A subscription that says nothing for so long is taken for lost.
     idle_timeout: Duration,
-    start: Start,
+    start: StartAt,
     /// Where it goes on by itself: what is to come arrived at this time or later.
     resumed_since: Option<Timestamp>,
     state: State,
@@ -55,31 +55,31 @@ pub(crate) struct Subscription {
     /// What has come, until it is handed out.
     event: Option<SubscribeToShardEvent>,
     progress: Option<Progress>,
-    refused: Option<Refused>,
+    refusal: Option<Refusal>,
 }
 
 enum State {
     /// There is none.
-    Over,
-    Asking(Kept<Subscribed>),
+    Idle,
+    Subscribing(BoxedFuture<Subscribed>),
     /// Nothing is read before the future is polled.
-    Receiving(Kept<(Box<Events>, Received)>),
+    Receiving(BoxedFuture<(Box<Events>, Received)>),
 }
 
 /// What came of waiting for an event.
 enum Received {
     Event(SubscribeToShardEvent),
     /// An event of a kind that is not known here.
-    Other,
+    UnknownEvent,
     Ended,
-    Silence,
+    IdleTimeout,
     /// An error that Kinesis says in the stream.
-    Said {
+    ErrorEvent {
         code: String,
         message: String,
     },
     /// The connection is lost, or what comes over it makes no sense.
-    BrokenOff(Box<dyn StdError + Send + Sync>),
+    ConnectionLost(Box<dyn StdError + Send + Sync>),
 }
 
 /// How far the last event came.
@@ -90,9 +90,9 @@ struct Progress {
     next_since: Timestamp,
 }
 
-/// A new subscription is refused because there was one before.
+/// A new subscription is refusal because there was one before.
 #[derive(Clone, Copy, Debug)]
-struct Refused {
+struct Refusal {
     first: Instant,
     wait: Duration,
     next: Instant,
@@ -101,22 +101,22 @@ struct Refused {
 impl Subscription {
     pub(crate) fn new(kinesis: Kinesis, consumer_arn: String) -> Self {
         Self {
-            client: kinesis.subscriber(),
+            client: kinesis.subscription_client(),
             idle_timeout: kinesis.idle_timeout(),
             kinesis,
             consumer_arn,
-            start: Start::At(Position::Latest),
+            start: StartAt::Position(Position::Latest),
             resumed_since: None,
-            state: State::Over,
+            state: State::Idle,
             since: Instant::now(),
             event: None,
             progress: None,
-            refused: None,
+            refusal: None,
         }
     }
 
-    fn ask(&mut self, shard: &KinesisShard) -> Kept<Subscribed> {
-        let (kind, number, time) = self.start.in_words();
+    fn subscribe(&mut self, shard: &ShardRequests) -> BoxedFuture<Subscribed> {
+        let (kind, number, time) = self.start.to_request();
         let request = self.client.subscribe_to_shard().consumer_arn(&self.consumer_arn).shard_id(shard.id().as_str());
         let kinesis = self.kinesis.clone();
         self.since = Instant::now();
@@ -124,7 +124,7 @@ impl Subscription {
             let position = StartingPosition::builder().r#type(kind).set_sequence_number(number).set_timestamp(time);
             let request = request.starting_position(position.build().map_err(SdkError::construction_failure)?);
             // For the call alone: a subscription lives for minutes.
-            let _permit = kinesis.permit().await;
+            let _permit = kinesis.call_permit().await;
             request.send().await
         })
     }
@@ -135,14 +135,14 @@ impl Subscription {
         State::Receiving(Box::pin(async move {
             let received = match timeout(idle_timeout, events.recv()).await {
                 Ok(Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event)))) => Received::Event(event),
-                Ok(Ok(Some(_))) => Received::Other,
+                Ok(Ok(Some(_))) => Received::UnknownEvent,
                 Ok(Ok(None)) => Received::Ended,
-                Ok(Err(SdkError::ServiceError(service))) => Received::Said {
+                Ok(Err(SdkError::ServiceError(service))) => Received::ErrorEvent {
                     code: code_of(service.err()).to_owned(),
                     message: service.err().message().unwrap_or("no reason").to_owned(),
                 },
-                Ok(Err(error)) => Received::BrokenOff(error.into()),
-                Err(_) => Received::Silence,
+                Ok(Err(error)) => Received::ConnectionLost(error.into()),
+                Err(_) => Received::IdleTimeout,
             };
             (events, received)
         }))
@@ -150,22 +150,22 @@ impl Subscription {
 
     /// The server refuses because there was a subscription a moment ago: the time to ask again at, or an error where that
     /// has been going on for too long.
-    fn wait_after(&mut self, shard: &KinesisShard, message: &str) -> Result<()> {
+    fn schedule_retry(&mut self, shard: &ShardRequests, message: &str) -> Result<()> {
         let now = Instant::now();
-        let refused = match self.refused.take() {
-            Some(refused) if now.duration_since(refused.first) > PATIENCE => {
-                return Err(shard.context().refused("ResourceInUseException", message));
+        let refusal = match self.refusal.take() {
+            Some(refusal) if now.duration_since(refusal.first) > REFUSAL_DEADLINE => {
+                return Err(shard.context().from_code("ResourceInUseException", message));
             }
-            Some(refused) => Refused { wait: (refused.wait * 2).min(LONGEST_WAIT), ..refused },
-            None => Refused { first: now, wait: FIRST_WAIT, next: now },
+            Some(refusal) => Refusal { wait: (refusal.wait * 2).min(LONGEST_WAIT), ..refusal },
+            None => Refusal { first: now, wait: FIRST_WAIT, next: now },
         };
-        self.refused = Some(Refused { next: now + shortened(refused.wait), ..refused });
+        self.refusal = Some(Refusal { next: now + shortened(refusal.wait), ..refusal });
         Ok(())
     }
 
-    fn page(&mut self, shard: &KinesisShard) -> Result<Option<Page>> {
+    fn page(&mut self, shard: &ShardRequests) -> Result<Option<Page>> {
         let Some(event) = self.event.take() else { return Ok(None) };
-        let records = records_of(shard.id(), event.records)?;
+        let records = to_records(shard.id(), event.records)?;
         let millis_behind = u64::try_from(event.millis_behind_latest).unwrap_or(0);
         let is_last = event.continuation_sequence_number.is_empty();
         self.progress = Some(Progress {
@@ -175,13 +175,13 @@ impl Subscription {
         Ok(Some(Page { records, millis_behind: Some(millis_behind), is_last, since: self.since }))
     }
 
-    fn over(&mut self, error: Error) -> Next {
-        (self.state, self.event) = (State::Over, None);
-        Next::Over(error)
+    fn lapsed(&mut self, error: Error) -> NextPage {
+        (self.state, self.event) = (State::Idle, None);
+        NextPage::Lapsed(error)
     }
 
     /// What an error in the stream means.
-    fn said(shard: &KinesisShard, code: &str, message: &str) -> Error {
+    fn event_error(shard: &ShardRequests, code: &str, message: &str) -> Error {
         match code {
             "ResourceInUseException" => {
                 tracing::warn!(
@@ -189,27 +189,27 @@ impl Subscription {
                      the shard from each other",
                     shard.id()
                 );
-                ended(shard, "was taken over by another one")
+                subscription_ended(shard, "was taken over by another one")
             }
             // What is not there any more shows when it subscribes again.
-            "ResourceNotFoundException" => ended(shard, message),
-            _ => shard.context().refused(code, message),
+            "ResourceNotFoundException" => subscription_ended(shard, message),
+            _ => shard.context().from_code(code, message),
         }
     }
 }
 
 #[async_trait]
-impl Source for Subscription {
+impl PageSource for Subscription {
     fn start(&mut self, position: Position) {
-        (self.start, self.resumed_since) = (Start::At(position), None);
-        (self.state, self.event, self.progress) = (State::Over, None, None);
+        (self.start, self.resumed_since) = (StartAt::Position(position), None);
+        (self.state, self.event, self.progress) = (State::Idle, None, None);
     }
 
-    fn resume(&mut self, shard: &KinesisShard) -> bool {
+    fn resume(&mut self, shard: &ShardRequests) -> bool {
         match self.progress.take() {
             // What comes next is younger than retention: none of it was lost meanwhile.
-            Some(progress) if shard.keeps(progress.next_since) => {
-                (self.start, self.state) = (Start::After(progress.continuation), State::Over);
+            Some(progress) if shard.retains(progress.next_since) => {
+                (self.start, self.state) = (StartAt::After(progress.continuation), State::Idle);
                 self.resumed_since = Some(progress.next_since);
                 true
             }
@@ -217,38 +217,38 @@ impl Source for Subscription {
         }
     }
 
-    async fn is_ready(&mut self, shard: &KinesisShard, until: Instant) -> Result<bool> {
+    async fn is_ready(&mut self, shard: &ShardRequests, until: Instant) -> Result<bool> {
         loop {
             match &mut self.state {
                 State::Receiving(_) => return Ok(true),
-                State::Over => {
-                    // It may have been asking in vain for longer than records are kept.
-                    if self.resumed_since.is_some_and(|since| !shard.keeps(since)) {
+                State::Idle => {
+                    // It may have been subscribing in vain for longer than records are kept.
+                    if self.resumed_since.is_some_and(|since| !shard.retains(since)) {
                         return Err(Error::Invalid { problem: "the continuation is past retention".into() });
                     }
-                    if let Some(refused) = self.refused {
-                        sleep_until(refused.next.min(until)).await;
-                        if refused.next > until {
+                    if let Some(refusal) = self.refusal {
+                        sleep_until(refusal.next.min(until)).await;
+                        if refusal.next > until {
                             return Ok(false);
                         }
                     }
-                    self.state = State::Asking(self.ask(shard));
+                    self.state = State::Subscribing(self.subscribe(shard));
                 }
-                State::Asking(asking) => {
-                    let Ok(answer) = timeout_at(until, asking).await else { return Ok(false) };
+                State::Subscribing(subscribing) => {
+                    let Ok(answer) = timeout_at(until, subscribing).await else { return Ok(false) };
                     // Where it was not granted, it is to be asked for again.
-                    self.state = State::Over;
+                    self.state = State::Idle;
                     match answer {
                         Ok(subscribed) => {
                             self.state = self.receive(Box::new(subscribed.event_stream));
-                            self.refused = None;
+                            self.refusal = None;
                         }
                         Err(error) if error.code() == Some("ResourceInUseException") => {
-                            self.wait_after(shard, error.message().unwrap_or_default())?;
+                            self.schedule_retry(shard, error.message().unwrap_or_default())?;
                         }
                         Err(error) => {
                             let error = shard.context().error(error);
-                            return Err(shard.told_apart(error).await);
+                            return Err(shard.distinguish_not_found(error).await);
                         }
                     }
                 }
@@ -256,37 +256,39 @@ impl Source for Subscription {
         }
     }
 
-    async fn next(&mut self, shard: &KinesisShard, _: usize, until: Instant) -> Result<Next> {
+    async fn next(&mut self, shard: &ShardRequests, _: usize, until: Instant) -> Result<NextPage> {
         while self.event.is_none() {
-            let State::Receiving(receiving) = &mut self.state else { return Ok(self.over(ended(shard, "is over"))) };
-            let Ok((events, received)) = timeout_at(until, receiving).await else { return Ok(Next::Nothing) };
+            let State::Receiving(receiving) = &mut self.state else {
+                return Ok(self.lapsed(subscription_ended(shard, "is over")));
+            };
+            let Ok((events, received)) = timeout_at(until, receiving).await else { return Ok(NextPage::Pending) };
             // Nothing is awaited before what was received is kept.
             let error = match received {
                 Received::Event(event) => {
                     (self.state, self.event) = (self.receive(events), Some(event));
                     continue;
                 }
-                Received::Other => {
+                Received::UnknownEvent => {
                     self.state = self.receive(events);
                     continue;
                 }
-                Received::Ended => ended(shard, "has ended"),
-                Received::Silence => ended(shard, "has gone silent"),
-                Received::Said { code, message } => Self::said(shard, &code, &message),
-                Received::BrokenOff(error) => shard.context().lost(&*error),
+                Received::Ended => subscription_ended(shard, "has ended"),
+                Received::IdleTimeout => subscription_ended(shard, "has gone silent"),
+                Received::ErrorEvent { code, message } => Self::event_error(shard, &code, &message),
+                Received::ConnectionLost(error) => shard.context().connection_lost(&*error),
             };
-            return Ok(self.over(error));
+            return Ok(self.lapsed(error));
         }
-        if self.event.as_ref().is_some_and(looks_bare) && !shard.is_closed().await? {
-            return Ok(self.over(ended(shard, "has sent an event that says nothing")));
+        if self.event.as_ref().is_some_and(is_bare) && !shard.is_closed().await? {
+            return Ok(self.lapsed(subscription_ended(shard, "has sent an event that says nothing")));
         }
-        Ok(self.page(shard)?.map_or(Next::Nothing, Next::Page))
+        Ok(self.page(shard)?.map_or(NextPage::Pending, NextPage::Page))
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.kinesis.give_back(self.client.clone());
+        self.kinesis.recycle(self.client.clone());
     }
 }
 
@@ -319,17 +321,17 @@ fn code_of(error: &SubscribeToShardEventStreamError) -> &str {
 
 /// A shard's last event has no continuation, and names the shard's children. One that says nothing at all is no such
 /// event, although the SDK makes one of it.
-fn looks_bare(event: &SubscribeToShardEvent) -> bool {
+fn is_bare(event: &SubscribeToShardEvent) -> bool {
     event.continuation_sequence_number.is_empty() && event.child_shards().is_empty()
 }
 
 /// That a subscription is over, which the next one makes up for.
-fn ended(shard: &KinesisShard, how: &str) -> Error {
+fn subscription_ended(shard: &ShardRequests, how: &str) -> Error {
     let problem = format!("the subscription to {} {how}", shard.id());
     Error::Unavailable { problem, may_have_written: false, source: None }
 }
 
-/// Half of a wait to all of it, at random: what was refused together should not ask again together.
+/// Half of a wait to all of it, at random: what was refusal together should not ask again together.
 fn shortened(wait: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish() % 1_000;
     wait.mul_f64(0.5 + random as f64 / 2_000.0)

@@ -336,7 +336,7 @@ async fn what_is_asked_beside_puts_and_fetches_is_asked_again_at_once() {
     }
     assert_eq!(client.shards().await.expect("asked again").len(), 1);
     assert!(client.open_shard(&shard, Position::TrimHorizon).await.is_ok());
-    assert!(place.kinesis.stream("clicks").expect("a name").summary().await.is_ok());
+    assert!(place.kinesis.stream("clicks").expect("a name").describe().await.is_ok());
     assert_eq!(place.server.faults().struck(Fault::InternalErrorBefore), 3);
 }
 
