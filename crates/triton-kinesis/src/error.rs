@@ -1,5 +1,7 @@
 //! The SDK's errors, and the codes that Kinesis answers with, as Triton's.
 
+mod connect;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -9,11 +11,13 @@ use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use triton_core::{Cause, Error, ShardId};
 
+pub use self::connect::ConnectError;
+
 /// What a call was about, for the words of its error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallContext<'a> {
     /// Where: the region, or another server's URL.
-    pub(crate) place: &'a str,
+    pub(crate) location: &'a str,
     /// Where credentials are looked for.
     pub(crate) credentials: &'a str,
     /// The stream's name; empty where the call is about none.
@@ -78,7 +82,7 @@ impl CallContext<'_> {
             | "SlowDown" => Error::Throttled { problem },
             "ResourceNotFound" => match self.shard {
                 Some(shard) => Error::ShardNotFound { shard: shard.clone(), stream: self.stream.into() },
-                None => Error::StreamNotFound { stream: self.stream.into(), place: self.place.into() },
+                None => Error::StreamNotFound { stream: self.stream.into(), place: self.location.into() },
             },
             "ExpiredIterator" => Error::IteratorExpired { shard: self.shard.cloned().unwrap_or_else(|| "?".into()) },
             "AccessDenied" | "KMSAccessDenied" | "NotAuthorized" | "OptInRequired" => Error::AccessDenied { problem },
@@ -173,7 +177,7 @@ impl CallContext<'_> {
     }
 
     fn server(&self) -> String {
-        format!("Kinesis in {}", self.place)
+        format!("Kinesis in {}", self.location)
     }
 }
 

@@ -55,4 +55,5 @@ pub use self::backend::KinesisBackend;
 pub use self::connection::{ConnectOptions, Kinesis};
 pub use self::consumer::Consumer;
 pub use self::description::StreamDescription;
+pub use self::error::ConnectError;
 pub use self::stream::KinesisStream;

@@ -1,8 +1,8 @@
-//! What a stream is called: its name, or the ARN of another account's.
+//! How a request names a stream: by its name, or by its ARN if another account owns it. Asks no server.
 
-use triton_core::{Error, Result};
+use crate::error::ConnectError;
 
-/// A stream as requests name it.
+/// A stream's name, and its ARN if it was given by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamRef {
     name: String,
@@ -16,53 +16,44 @@ struct Arn {
 }
 
 impl StreamRef {
-    /// Takes a name, or an ARN: `arn:aws:kinesis:REGION:ACCOUNT:stream/NAME`.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    /// Parses a name, or an ARN: `arn:aws:kinesis:REGION:ACCOUNT:stream/NAME`. Every text that does not start with `arn:`
+    /// is a name.
+    pub(crate) fn parse(text: &str) -> Result<Self, ConnectError> {
         if !text.starts_with("arn:") {
             return Ok(Self { name: text.to_owned(), arn: None });
         }
+        let invalid = || ConnectError::InvalidArn { arn: text.to_owned() };
         let parts: Vec<&str> = text.split(':').collect();
-        match parts[..] {
-            ["arn", _, "kinesis", region, _, resource] if !region.is_empty() => {
-                match resource.strip_prefix("stream/") {
-                    Some(name) if !name.is_empty() && !name.contains('/') => {
-                        let arn = Arn { text: text.to_owned(), region: region.to_owned() };
-                        Ok(Self { name: name.to_owned(), arn: Some(arn) })
-                    }
-                    _ => Err(no_arn(text)),
-                }
+        let ["arn", _, "kinesis", region, _, resource] = parts[..] else { return Err(invalid()) };
+        let name = resource.strip_prefix("stream/").filter(|name| !name.is_empty() && !name.contains('/'));
+        match name {
+            Some(name) if !region.is_empty() => {
+                let arn = Arn { text: text.to_owned(), region: region.to_owned() };
+                Ok(Self { name: name.to_owned(), arn: Some(arn) })
             }
-            _ => Err(no_arn(text)),
+            _ => Err(invalid()),
         }
     }
 
-    /// The stream's own name, without the rest of its ARN.
+    /// The stream's name, without the rest of its ARN.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The region that its ARN is in.
+    /// The ARN's region.
     pub(crate) fn region(&self) -> Option<&str> {
         self.arn.as_ref().map(|arn| arn.region.as_str())
     }
 
-    /// For a request's `StreamName`: a request has either this or an ARN.
+    /// The `StreamName` of requests; `None` if they have an ARN instead.
     pub(crate) fn stream_name(&self) -> Option<String> {
-        match self.arn {
-            Some(_) => None,
-            None => Some(self.name.clone()),
-        }
+        self.arn.is_none().then(|| self.name.clone())
     }
 
-    /// For a request's `StreamARN`.
+    /// The `StreamARN` of requests.
     pub(crate) fn stream_arn(&self) -> Option<String> {
         self.arn.as_ref().map(|arn| arn.text.clone())
     }
-}
-
-fn no_arn(text: &str) -> Error {
-    let problem = format!("'{}' is no stream's ARN (arn:aws:kinesis:REGION:ACCOUNT:stream/NAME)", text.escape_debug());
-    Error::Invalid { problem }
 }
 
 #[cfg(test)]
@@ -70,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arn_says_region_and_name() {
+    fn an_arn_has_region_and_name() {
         let arn = "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/clicks";
         let stream_ref = StreamRef::parse(arn).unwrap();
         assert_eq!((stream_ref.name(), stream_ref.region()), ("clicks", Some("cn-north-1")));
@@ -80,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_starts_as_an_arn_is_told() {
+    fn text_that_only_starts_as_an_arn_is_an_error() {
         for wrong in [
             "arn:",
             "arn:aws:kinesis:us-east-1:1:stream/",
@@ -88,7 +79,7 @@ mod tests {
             "arn:aws:s3:us-east-1:1:stream/a",
             "arn:aws:kinesis::1:stream/a",
         ] {
-            assert!(matches!(StreamRef::parse(wrong), Err(Error::Invalid { .. })), "{wrong}");
+            assert_eq!(StreamRef::parse(wrong), Err(ConnectError::InvalidArn { arn: wrong.into() }));
         }
     }
 }

@@ -1,35 +1,37 @@
-//! How to connect: region, endpoint, profile and timeouts.
+//! How to connect: region, endpoint, profile and timeouts, as plain data. Resolved and validated elsewhere.
 
 use std::time::Duration;
 
-use triton_core::{Result, StreamConfig};
+use triton_core::StreamConfig;
 
+use crate::error::ConnectError;
 use crate::stream_ref::StreamRef;
 
-/// Which Kinesis to talk to, and how patiently. What is not given here comes from the environment and the AWS profile;
-/// credentials come from there alone.
+/// Which Kinesis to connect to, and how long to wait for it. Options that are `None` come from the environment and the
+/// AWS profile; credentials always do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectOptions {
-    /// The AWS profile; `$AWS_PROFILE` or `default` if `None`.
+    /// AWS profile. `None`: `$AWS_PROFILE`, else `default`.
     pub profile: Option<String>,
-    /// The AWS region; the environment's or the profile's if `None`, and us-east-1 where they have none.
+    /// AWS region. `None`: the environment's, else the profile's, else us-east-1.
     pub region: Option<String>,
-    /// Another Kinesis-compatible server; `$AWS_ENDPOINT_URL_KINESIS`, `$AWS_ENDPOINT_URL` or the profile's if `None`.
+    /// URL of another Kinesis-compatible server. `None`: `$AWS_ENDPOINT_URL_KINESIS`, else `$AWS_ENDPOINT_URL`, else the
+    /// profile's, else AWS.
     pub endpoint_url: Option<String>,
-    /// Whether records may go over plain HTTP to another machine.
+    /// Whether the endpoint may be plain HTTP to another machine.
     pub allow_insecure_endpoint: bool,
-    /// How long to wait for a connection.
+    /// Time to establish a connection.
     pub connect_timeout: Duration,
-    /// How long to wait for the answer to one request, from its first byte to the answer's last.
+    /// Time for one attempt of a request, from its first byte to the last byte of the response.
     pub request_timeout: Duration,
-    /// How long a subscription (enhanced fan-out) may say nothing before it is taken for lost, and made anew.
+    /// Time without any event after which a fan-out subscription counts as lost and is replaced.
     pub idle_timeout: Duration,
 }
 
 impl Default for ConnectOptions {
-    /// Everything from the environment; 5 s for a connection; 30 s for a request, in which 10 MiB pass at 3 Mbit/s; and
-    /// 15 s for a subscription, on which Kinesis sends a sign of life every few.
+    /// Everything from the environment; 5 s for a connection; 30 s for a request, enough for 10 MiB at 3 Mbit/s; 15 s
+    /// for a silent subscription, on which Kinesis sends an event every few seconds even if there are no records.
     fn default() -> Self {
         Self {
             profile: None,
@@ -44,47 +46,48 @@ impl Default for ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// What a stream's config says: its region and endpoint. An ARN as its name says the region too, and wins.
+    /// Region and endpoint of a stream's config. If the stream's name is an ARN, the ARN's region goes before the
+    /// config's.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that starts as an ARN and is none.
-    pub fn of_stream(config: &StreamConfig) -> Result<Self> {
+    /// [`ConnectError::InvalidArn`] for a name that starts with `arn:` and is not a stream's ARN.
+    pub fn of_stream(config: &StreamConfig) -> Result<Self, ConnectError> {
         let stream_ref = StreamRef::parse(&config.name)?;
         let region = stream_ref.region().map(str::to_owned).or_else(|| config.region.clone());
         Ok(Self { region, endpoint_url: config.endpoint_url.clone(), ..Self::default() })
     }
 
-    /// With another AWS profile.
+    /// These options with another AWS profile.
     pub fn with_profile(self, profile: impl Into<String>) -> Self {
         Self { profile: Some(profile.into()), ..self }
     }
 
-    /// In another region.
+    /// These options with another region.
     pub fn with_region(self, region: impl Into<String>) -> Self {
         Self { region: Some(region.into()), ..self }
     }
 
-    /// At another Kinesis-compatible server.
+    /// These options with the URL of another Kinesis-compatible server.
     pub fn with_endpoint_url(self, endpoint_url: impl Into<String>) -> Self {
         Self { endpoint_url: Some(endpoint_url.into()), ..self }
     }
 
-    /// With plain HTTP to other machines allowed, or not.
+    /// These options with plain HTTP to other machines allowed or refused.
     pub fn with_allow_insecure_endpoint(self, allow_insecure_endpoint: bool) -> Self {
         Self { allow_insecure_endpoint, ..self }
     }
 
-    /// With another wait for a connection.
+    /// These options with another time to establish a connection.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
 
-    /// With another wait for the answer to a request.
+    /// These options with another time for one attempt of a request.
     pub fn with_request_timeout(self, request_timeout: Duration) -> Self {
         Self { request_timeout, ..self }
     }
 
-    /// With another wait for a subscription that says nothing.
+    /// These options with another time for a silent subscription.
     pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
         Self { idle_timeout, ..self }
     }
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_streams_own_region_and_endpoint_count_and_an_arns_most() {
+    fn the_config_gives_region_and_endpoint_and_an_arn_goes_before_it() {
         let config = triton_core::Config::parse(
             "a: {name: a, partition_key: null, region: eu-west-1, endpoint_url: 'http://localhost:1'}\n\
              b: {name: 'arn:aws:kinesis:us-west-2:123456789012:stream/b', partition_key: null, region: eu-west-1}",

@@ -1,21 +1,21 @@
-//! The SDK's config from options: credentials, HTTP client and timeouts.
+//! The SDK's config from options: credentials, HTTP client and timeouts. Region and endpoint are validated elsewhere.
 
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kinesis::config::SharedHttpClient;
 use aws_smithy_http_client::tls;
-use aws_types::service_config::ServiceConfigKey;
 
 use super::options::ConnectOptions;
 
+/// Reads the environment and the AWS profile.
 pub(super) async fn load(options: &ConnectOptions) -> SdkConfig {
-    // Whoever provides credentials uses the same connections and patience.
+    // Credential providers share the connections and the timeouts.
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .timeout_config(timeouts(options))
-        .http_client(http_client());
+        .http_client(https_client());
     if let Some(profile) = &options.profile {
-        // A profile that was asked for goes before keys in the environment, as with the AWS command.
+        // An explicit profile goes before keys in the environment, as in the AWS CLI.
         let provider = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
         loader = loader.profile_name(profile).credentials_provider(provider);
     }
@@ -25,7 +25,8 @@ pub(super) async fn load(options: &ConnectOptions) -> SdkConfig {
     loader.load().await
 }
 
-pub(super) fn http_client() -> SharedHttpClient {
+/// A client with a connection pool of its own.
+pub(super) fn https_client() -> SharedHttpClient {
     let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
     aws_smithy_http_client::Builder::new().tls_provider(tls).build_https()
 }
@@ -40,15 +41,7 @@ pub(super) fn timeouts(options: &ConnectOptions) -> TimeoutConfig {
         .build()
 }
 
-/// The endpoint that the environment or the profile names, for Kinesis or for every service.
-pub(super) fn configured_endpoint(config: &SdkConfig) -> Option<String> {
-    let key = ServiceConfigKey::builder().service_id("Kinesis").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
-    let of_kinesis = key.ok().and_then(|key| config.service_config()?.load_config(key));
-    let for_all = || config.endpoint_url().map(str::to_owned);
-    of_kinesis.filter(|url| !url.is_empty()).or_else(for_all).filter(|url| !url.is_empty())
-}
-
-/// Where credentials are looked for, in words.
+/// The places searched for credentials, as error messages list them.
 pub(super) fn credentials_searched(profile: Option<&str>) -> String {
     let from_environment = || std::env::var("AWS_PROFILE").ok().filter(|profile| !profile.is_empty());
     match profile {

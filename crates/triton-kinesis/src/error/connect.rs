@@ -1,0 +1,44 @@
+//! Mistakes in the options of a connection, found before anything is sent.
+
+use triton_core::Error;
+
+/// Why a connection cannot be made from its options.
+///
+/// `Display` is one lower-case sentence. Text from outside is escaped in it where it is no valid name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The region is empty, or has characters that no region has.
+    #[error("'{}' is no AWS region", region.escape_debug())]
+    InvalidRegion {
+        /// The region as given.
+        region: String,
+    },
+
+    /// The endpoint is no URL with a host, or its scheme is neither `http` nor `https`.
+    #[error("endpoint '{}' is no http or https URL", endpoint.escape_debug())]
+    InvalidEndpoint {
+        /// The endpoint as given.
+        endpoint: String,
+    },
+
+    /// The endpoint is plain HTTP to another machine, and the options do not allow that.
+    #[error("endpoint {endpoint} is plain HTTP to another machine, where anybody on the way reads along")]
+    InsecureEndpoint {
+        /// The endpoint as given.
+        endpoint: String,
+    },
+
+    /// The stream's name starts with `arn:`, and is not the ARN of a Kinesis stream.
+    #[error("'{}' is no stream's ARN (arn:aws:kinesis:REGION:ACCOUNT:stream/NAME)", arn.escape_debug())]
+    InvalidArn {
+        /// The name as given.
+        arn: String,
+    },
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        Self::Invalid { problem: error.to_string() }
+    }
+}
