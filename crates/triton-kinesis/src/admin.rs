@@ -6,18 +6,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
 use aws_sdk_kinesis::types::{ScalingType, StreamMode, StreamModeDetails};
-use tokio::time::{Instant, sleep};
-use triton_core::{CreateOptions, Error, HashKey, Result, ShardId, StreamAdmin, StreamClient};
+use triton_core::flow::{Backoff, poll_until, random_seed};
+use triton_core::{CreateOptions, Error, HashKey, Result, RetryPolicy, ShardId, StreamAdmin, StreamClient};
 
 use crate::connection::Kinesis;
 use crate::description::StreamDescription;
 use crate::error::quota_exceeded;
 use crate::stream::KinesisStream;
 
-/// The waits between looks at a stream that is being changed: from the first, doubling, to the longest.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
-const LONGEST_LOOK: Duration = Duration::from_secs(2);
-/// How long a change may take. Kinesis takes about half a minute for a split, and some for each shard of a reshard.
+/// The ceilings of the waits between two descriptions of a stream that is being changed.
+const FIRST_POLL: Duration = Duration::from_millis(20);
+const LONGEST_POLL: Duration = Duration::from_secs(2);
+/// Time that a change may take. Kinesis takes about half a minute for a split, and several seconds for each shard of a
+/// reshard.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -35,38 +36,23 @@ impl Kinesis {
         answer.map(|_| ()).map_err(|error| self.read_context("", None).error(error))
     }
 
-    /// Waits until the stream is ready; says how it stands.
+    /// Waits until the stream is active, and describes it.
     async fn wait_until_active(&self, stream: &KinesisStream) -> Result<StreamDescription> {
-        let started = Instant::now();
-        let mut look = FIRST_LOOK;
-        loop {
-            let summary = stream.describe().await?;
-            if summary.is_active() {
-                return Ok(summary);
-            }
-            if started.elapsed() > CHANGE_DEADLINE {
-                return Err(still_changing(stream, &summary.status));
-            }
-            sleep(look).await;
-            look = (look * 2).min(LONGEST_LOOK);
-        }
+        let active = poll_until(change_backoff(), || async {
+            let description = stream.describe().await?;
+            Ok(Some(description).filter(StreamDescription::is_active))
+        });
+        active.await?.ok_or_else(|| still_changing(stream))
     }
 
     async fn wait_until_deleted(&self, stream: &KinesisStream) -> Result<()> {
-        let started = Instant::now();
-        let mut look = FIRST_LOOK;
-        loop {
+        let deleted = poll_until(change_backoff(), || async {
             match stream.describe().await {
-                Err(Error::StreamNotFound { .. }) => return Ok(()),
-                Ok(summary) if started.elapsed() > CHANGE_DEADLINE => {
-                    return Err(still_changing(stream, &summary.status));
-                }
-                Ok(_) => {}
-                Err(error) => return Err(error),
+                Err(Error::StreamNotFound { .. }) => Ok(Some(())),
+                described => described.map(|_| None),
             }
-            sleep(look).await;
-            look = (look * 2).min(LONGEST_LOOK);
-        }
+        });
+        deleted.await?.ok_or_else(|| still_changing(stream))
     }
 
     /// The open shards from now on are so many, by the steps that Kinesis takes: it at most doubles or halves them.
@@ -254,8 +240,14 @@ fn to_count(shards: usize) -> Result<i32> {
     i32::try_from(shards).map_err(|_| Error::Invalid { problem: format!("{shards} shards are too many") })
 }
 
-fn still_changing(stream: &KinesisStream, status: &str) -> Error {
-    let problem = format!("stream '{}' is still {status}", stream.name());
+fn change_backoff() -> Backoff {
+    let policy = RetryPolicy::default().with_first(FIRST_POLL).with_longest(LONGEST_POLL);
+    policy.with_deadline(CHANGE_DEADLINE).backoff(random_seed())
+}
+
+fn still_changing(stream: &KinesisStream) -> Error {
+    let minutes = CHANGE_DEADLINE.as_secs() / 60;
+    let problem = format!("stream '{}' is still being changed after {minutes} minutes", stream.stream_ref().name());
     Error::Unavailable { problem, may_have_written: true, source: None }
 }
 

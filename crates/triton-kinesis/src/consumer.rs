@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
 use aws_sdk_kinesis::types::{ConsumerDescription, ConsumerStatus};
-use tokio::time::{Instant, sleep};
-use triton_core::{Error, Result, Timestamp};
+use triton_core::flow::{Backoff, poll_until, random_seed};
+use triton_core::{Error, Result, RetryPolicy, Timestamp};
 
 use crate::clock::to_timestamp;
 use crate::error::{contract_violation, quota_exceeded};
 use crate::stream::{KinesisStream, Registration};
 
-/// The waits between looks at a consumer that is being registered: from the first, doubling, to the longest.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
-const LONGEST_LOOK: Duration = Duration::from_secs(2);
-/// How long a registration may take; Kinesis takes some seconds, and as long for one that is being removed before.
+/// The ceilings of the waits between two descriptions of a consumer that is being registered.
+const FIRST_POLL: Duration = Duration::from_millis(20);
+const LONGEST_POLL: Duration = Duration::from_secs(2);
+/// Time that a registration may take. Kinesis takes some seconds, and as long to remove an earlier consumer of the name.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Consumers in a page of ListStreamConsumers: as many as it gives.
 const PAGE: i32 = 100;
@@ -60,26 +60,26 @@ impl KinesisStream {
     /// may (20, or 50); [`Error::Unavailable`] where it is not ready after a minute; what keeps Kinesis from answering.
     pub async fn fan_out(&self, consumer: &str) -> Result<Self> {
         let stream_arn = self.arn().await?;
-        let (started, mut look, mut is_new) = (Instant::now(), FIRST_LOOK, false);
-        loop {
-            let status = match self.find_consumer(&stream_arn, consumer).await? {
-                Some(found) if found.status == ConsumerStatus::Active.as_str() => {
-                    return Ok(self.with_consumer(Registration { arn: found.arn, is_new }));
-                }
-                Some(found) => found.status,
-                None => {
-                    is_new |= self.register(&stream_arn, consumer).await?;
-                    ConsumerStatus::Creating.to_string()
-                }
-            };
-            if started.elapsed() > DEADLINE {
-                let problem =
-                    format!("consumer '{consumer}' of stream '{}' is still {status}", self.stream_ref().name());
-                return Err(Error::Unavailable { problem, may_have_written: true, source: None });
+        let late = || {
+            let (stream, seconds) = (self.stream_ref().name(), DEADLINE.as_secs());
+            let problem = format!("consumer '{consumer}' of stream '{stream}' is not active after {seconds} s");
+            Error::Unavailable { problem, may_have_written: true, source: None }
+        };
+        let registered = poll_until(registration_backoff(), || async {
+            match self.find_consumer(&stream_arn, consumer).await? {
+                // Its name is free only once it is gone.
+                Some(found) if found.status == ConsumerStatus::Deleting.as_str() => Ok(None),
+                Some(_) => Ok(Some(false)),
+                None => self.register(&stream_arn, consumer).await.map(Some),
             }
-            sleep(look).await;
-            look = (look * 2).min(LONGEST_LOOK);
-        }
+        });
+        let is_new = registered.await?.ok_or_else(late)?;
+        let active = poll_until(registration_backoff(), || async {
+            let found = self.find_consumer(&stream_arn, consumer).await?;
+            Ok(found.filter(|found| found.status == ConsumerStatus::Active.as_str()))
+        });
+        let Consumer { arn, .. } = active.await?.ok_or_else(late)?;
+        Ok(self.with_consumer(Registration { arn, is_new }))
     }
 
     /// Whether [`fan_out`](Self::fan_out) has registered the consumer, which was not there before.
@@ -163,6 +163,11 @@ impl KinesisStream {
             },
         }
     }
+}
+
+fn registration_backoff() -> Backoff {
+    let policy = RetryPolicy::default().with_first(FIRST_POLL).with_longest(LONGEST_POLL);
+    policy.with_deadline(DEADLINE).backoff(random_seed())
 }
 
 impl From<ConsumerDescription> for Consumer {

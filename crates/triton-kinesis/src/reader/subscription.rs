@@ -6,7 +6,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -18,7 +17,8 @@ use aws_sdk_kinesis::primitives::event_stream::EventReceiver;
 use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
 use aws_sdk_kinesis::types::{StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use triton_core::{Error, Position, Result, Timestamp};
+use triton_core::flow::{Backoff, random_seed};
+use triton_core::{Error, Position, Result, RetryPolicy, Timestamp};
 
 use super::position::StartAt;
 use super::record::to_records;
@@ -26,11 +26,11 @@ use super::shard::ShardRequests;
 use super::source::{NextPage, Page, PageSource};
 use crate::connection::Kinesis;
 
-/// The waits before another try where a subscription is refusal because there was one: from the first, doubling, to the
-/// longest, each shortened by up to half. Kinesis refuses for five seconds.
+/// The ceilings of the waits before a refused subscription is requested again. Kinesis refuses a new one for five seconds
+/// after the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Refusal for so long, it is for another reason: the stream or the consumer is being changed, say.
+/// A refusal that lasts longer has another cause, such as a stream or a consumer that is being changed.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(20);
 
 type Events = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
@@ -90,12 +90,13 @@ struct Progress {
     next_since: Timestamp,
 }
 
-/// A new subscription is refusal because there was one before.
-#[derive(Clone, Copy, Debug)]
+/// New subscriptions are being refused because of an earlier one.
+#[derive(Debug)]
 struct Refusal {
-    first: Instant,
-    wait: Duration,
-    next: Instant,
+    since: Instant,
+    /// When the subscription is requested again.
+    retry_at: Instant,
+    backoff: Backoff,
 }
 
 impl Subscription {
@@ -152,14 +153,14 @@ impl Subscription {
     /// has been going on for too long.
     fn schedule_retry(&mut self, shard: &ShardRequests, message: &str) -> Result<()> {
         let now = Instant::now();
-        let refusal = match self.refusal.take() {
-            Some(refusal) if now.duration_since(refusal.first) > REFUSAL_DEADLINE => {
-                return Err(shard.context().from_code("ResourceInUseException", message));
-            }
-            Some(refusal) => Refusal { wait: (refusal.wait * 2).min(LONGEST_WAIT), ..refusal },
-            None => Refusal { first: now, wait: FIRST_WAIT, next: now },
-        };
-        self.refusal = Some(Refusal { next: now + shortened(refusal.wait), ..refusal });
+        let policy = RetryPolicy::default().with_first(FIRST_WAIT).with_longest(LONGEST_WAIT);
+        let refused_since_now = || Refusal { since: now, retry_at: now, backoff: policy.backoff(random_seed()) };
+        let mut refusal = self.refusal.take().unwrap_or_else(refused_since_now);
+        if now.duration_since(refusal.since) > REFUSAL_DEADLINE {
+            return Err(shard.context().from_code("ResourceInUseException", message));
+        }
+        refusal.retry_at = now + refusal.backoff.next_wait();
+        self.refusal = Some(refusal);
         Ok(())
     }
 
@@ -226,9 +227,10 @@ impl PageSource for Subscription {
                     if self.resumed_since.is_some_and(|since| !shard.retains(since)) {
                         return Err(Error::Invalid { problem: "the continuation is past retention".into() });
                     }
-                    if let Some(refusal) = self.refusal {
-                        sleep_until(refusal.next.min(until)).await;
-                        if refusal.next > until {
+                    if let Some(refusal) = &self.refusal {
+                        let retry_at = refusal.retry_at;
+                        sleep_until(retry_at.min(until)).await;
+                        if retry_at > until {
                             return Ok(false);
                         }
                     }
@@ -329,10 +331,4 @@ fn is_bare(event: &SubscribeToShardEvent) -> bool {
 fn subscription_ended(shard: &ShardRequests, how: &str) -> Error {
     let problem = format!("the subscription to {} {how}", shard.id());
     Error::Unavailable { problem, may_have_written: false, source: None }
-}
-
-/// Half of a wait to all of it, at random: what was refusal together should not ask again together.
-fn shortened(wait: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish() % 1_000;
-    wait.mul_f64(0.5 + random as f64 / 2_000.0)
 }
