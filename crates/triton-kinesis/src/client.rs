@@ -1,4 +1,5 @@
-//! One Kinesis stream as a [`StreamClient`].
+//! A Kinesis stream as a [`StreamClient`]: checks calls against the limits and turns responses into receipts. The requests
+//! themselves are in `put`, `shard_list` and `reader`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,18 +37,18 @@ impl StreamClient for KinesisStream {
         }
         self.limits().await?.check(&entries)?;
         let _permit = self.kinesis().call_permit().await;
-        let answer = put_records(self.kinesis().data_client(), self.kinesis().buffers(), self.stream_ref(), &entries)
+        let response = put_records(self.kinesis().data_client(), self.kinesis().buffers(), self.stream_ref(), &entries)
             .await
             .map_err(|error| self.kinesis().write_context(self.name(), None).error(error))?;
-        if answer.records.is_empty() {
+        if response.records.is_empty() {
             return Err(self.kinesis().write_context(self.name(), None).empty_response());
         }
-        if answer.records.len() != entries.len() {
-            let problem = format!("PutRecords gave {} results for {} records", answer.records.len(), entries.len());
+        if response.records.len() != entries.len() {
+            let problem = format!("PutRecords gave {} results for {} records", response.records.len(), entries.len());
             return Err(contract_violation(&problem));
         }
         let mut shards = BTreeSet::new();
-        Ok(answer.records.into_iter().map(|result| self.receipt(result, &mut shards)).collect())
+        Ok(response.records.into_iter().map(|result| self.receipt(result, &mut shards)).collect())
     }
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
@@ -62,9 +63,9 @@ impl StreamClient for KinesisStream {
     }
 
     async fn limits(&self) -> Result<Limits> {
-        let limits = self.facts().await?.limits;
+        let limits = self.polling_limits().await?;
         Ok(match self.registration() {
-            // Each consumer has a quota of its own, and what is pushed need not be asked for.
+            // Each consumer has a read quota of its own, and pushed records need no polls.
             Some(_) => limits.with_pushes(true).with_read_quota(None).with_idle_poll(Duration::ZERO),
             None => limits,
         })
@@ -72,7 +73,7 @@ impl StreamClient for KinesisStream {
 }
 
 impl KinesisStream {
-    /// What one entry's result says.
+    /// The receipt or the error of one entry.
     fn receipt(&self, result: PutRecordsResultEntry, shards: &mut BTreeSet<ShardId>) -> Result<PutReceipt> {
         if let Some(code) = &result.error_code {
             let message = result.error_message.as_deref().unwrap_or(code);
@@ -81,7 +82,7 @@ impl KinesisStream {
         let (Some(shard), Some(number)) = (&result.shard_id, &result.sequence_number) else {
             return Err(contract_violation("a result of PutRecords has neither an error nor a sequence number"));
         };
-        // A call's entries share a few shards, whose ids are kept once.
+        // The entries of a call go to few shards: their ids are allocated once.
         let shard_id = shards.get(shard.as_str()).cloned().unwrap_or_else(|| {
             let id = ShardId::from(shard.as_str());
             shards.insert(id.clone());

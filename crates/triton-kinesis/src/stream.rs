@@ -1,4 +1,4 @@
-//! One Kinesis stream: its name, its connection, and what is known of it.
+//! One Kinesis stream: its connection, its name, and the cached description. Puts, reads and shard lists build on it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,45 +11,39 @@ use crate::connection::Kinesis;
 use crate::description::StreamDescription;
 use crate::stream_ref::StreamRef;
 
-/// One Kinesis stream, as a [`StreamClient`]. Cheap to clone; made by [`Kinesis::stream`].
+/// One Kinesis stream, as a [`StreamClient`](triton_core::StreamClient). Cheap to clone; made by [`Kinesis::stream`].
 ///
-/// # What it asks for
-/// Puts are PutRecords, one request and one attempt each. Reading polls with GetRecords, one attempt each, unless the
-/// client was made by [`fan_out`](Self::fan_out): then it subscribes, and Kinesis pushes. The limits
-/// come from one DescribeStreamSummary; where that is denied or throttled, as for producers that may do nothing but
-/// PutRecords, Kinesis' defaults are taken and a warning says so.
+/// # Requests
+/// A put is one PutRecords with one attempt. Reading polls with GetRecords, one attempt each, unless the client was made
+/// by [`fan_out`](Self::fan_out): then it subscribes, and Kinesis pushes. The limits come from one
+/// DescribeStreamSummary. Where that is denied or throttled, as for producers that may only call PutRecords, Kinesis'
+/// default limits apply, and a warning says so.
 #[derive(Clone)]
 pub struct KinesisStream(Arc<Inner>);
 
 struct Inner {
     kinesis: Kinesis,
     stream_ref: StreamRef,
-    /// Who reads by enhanced fan-out; `None` where reading polls.
+    /// The consumer that reads by enhanced fan-out; `None` where reading polls.
     consumer: Option<Registration>,
-    facts: OnceCell<Facts>,
-    created_at: OnceCell<Timestamp>,
+    /// Read once; `None` inside where the stream may not be described.
+    description: OnceCell<Option<StreamDescription>>,
 }
 
-/// The consumer that a client reads by.
+/// The consumer that a client reads as.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
     pub(crate) arn: String,
+    /// Whether this client registered it.
     pub(crate) is_new: bool,
 }
 
-/// What is read once of a stream.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
-    pub(crate) limits: Limits,
-    /// How long records are kept; `None` where the stream may not be asked.
-    retention: Option<Duration>,
-}
-
 impl Kinesis {
-    /// A client for a stream, which is not asked for yet. Streams of other accounts are named by their ARN.
+    /// Returns a client for the stream of this name, or of this ARN if another account owns it. Sends nothing, so that a
+    /// missing stream shows in the first call.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that starts as an ARN and is none, or one of another region.
+    /// [`Error::Invalid`] for a name that starts with `arn:` and is not a stream's ARN, and for the ARN of another region.
     pub fn stream(&self, name: &str) -> Result<KinesisStream> {
         let stream_ref = StreamRef::parse(name)?;
         match stream_ref.region() {
@@ -57,44 +51,28 @@ impl Kinesis {
                 let problem = format!("stream '{name}' is in {region}, and this connection goes to {}", self.region());
                 Err(Error::Invalid { problem })
             }
-            _ => Ok(KinesisStream::new(self.clone(), stream_ref)),
+            _ => Ok(KinesisStream::new(self.clone(), stream_ref, None, OnceCell::new())),
         }
     }
 }
 
 impl KinesisStream {
-    pub(crate) fn new(kinesis: Kinesis, stream_ref: StreamRef) -> Self {
-        Self(Arc::new(Inner {
-            kinesis,
-            stream_ref,
-            consumer: None,
-            facts: OnceCell::new(),
-            created_at: OnceCell::new(),
-        }))
+    fn new(
+        kinesis: Kinesis,
+        stream_ref: StreamRef,
+        consumer: Option<Registration>,
+        description: OnceCell<Option<StreamDescription>>,
+    ) -> Self {
+        Self(Arc::new(Inner { kinesis, stream_ref, consumer, description }))
     }
 
-    /// The same stream, read by a consumer.
+    /// The same stream, read as a consumer.
     pub(crate) fn with_consumer(&self, consumer: Registration) -> Self {
-        let (kinesis, stream_ref, facts) = (self.kinesis().clone(), self.stream_ref().clone(), self.0.facts.clone());
-        Self(Arc::new(Inner {
-            kinesis,
-            stream_ref,
-            consumer: Some(consumer),
-            facts,
-            created_at: self.0.created_at.clone(),
-        }))
+        Self::new(self.kinesis().clone(), self.stream_ref().clone(), Some(consumer), self.0.description.clone())
     }
 
     pub(crate) fn registration(&self) -> Option<&Registration> {
         self.0.consumer.as_ref()
-    }
-
-    /// How the stream stands now. [`limits`](StreamClient::limits) is the cheaper question.
-    ///
-    /// # Errors
-    /// [`Error::StreamNotFound`], or what keeps Kinesis from answering.
-    pub async fn describe(&self) -> Result<StreamDescription> {
-        StreamDescription::read(self.kinesis(), self.stream_ref()).await
     }
 
     pub(crate) fn kinesis(&self) -> &Kinesis {
@@ -105,37 +83,54 @@ impl KinesisStream {
         &self.0.stream_ref
     }
 
-    /// How long records are kept, as far as that is known by now.
+    /// Describes the stream as it is now, by one DescribeStreamSummary.
+    /// [`limits`](triton_core::StreamClient::limits) are cached instead. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`], or the reason why Kinesis gives no response.
+    pub async fn describe(&self) -> Result<StreamDescription> {
+        StreamDescription::read(self.kinesis(), self.stream_ref()).await
+    }
+
+    /// How long records are kept; `None` before the first description, and where there is none.
     pub(crate) fn retention(&self) -> Option<Duration> {
-        self.0.facts.get().and_then(|facts| facts.retention)
+        self.0.description.get()?.as_ref().map(|description| description.retention)
+    }
+
+    /// The stream's limits while it is polled.
+    pub(crate) async fn polling_limits(&self) -> Result<Limits> {
+        let description = self.cached_description().await?;
+        Ok(description.map_or(Limits::KINESIS, StreamDescription::limits))
     }
 
     pub(crate) async fn creation_time(&self) -> Result<Timestamp> {
-        let read = || async { Ok(self.describe().await?.created_at) };
-        self.0.created_at.get_or_try_init(read).await.copied()
+        match self.cached_description().await? {
+            Some(description) => Ok(description.created_at),
+            // It could not be described, and there is no default for this.
+            None => Ok(self.describe().await?.created_at),
+        }
     }
 
-    pub(crate) async fn facts(&self) -> Result<Facts> {
-        self.0.facts.get_or_try_init(|| self.read_facts()).await.copied()
+    async fn cached_description(&self) -> Result<Option<&StreamDescription>> {
+        let description = self.0.description.get_or_try_init(|| self.describe_if_allowed()).await?;
+        Ok(description.as_ref())
     }
 
-    async fn read_facts(&self) -> Result<Facts> {
+    async fn describe_if_allowed(&self) -> Result<Option<StreamDescription>> {
         let stream = self.stream_ref().name();
         match self.describe().await {
-            Ok(summary) => {
-                if summary.distributes_records {
+            Ok(description) => {
+                if description.distributes_records {
                     tracing::warn!(
                         "stream '{stream}' distributes its records itself (AUTO): partition keys choose no shard, and \
                          records of one key have no order"
                     );
                 }
-                Ok(Facts { limits: summary.limits(), retention: Some(summary.retention) })
+                Ok(Some(description))
             }
             Err(error) if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::Throttled) => {
-                tracing::warn!(
-                    "stream '{stream}': going on with Kinesis' default limits (its own cannot be read: {error})"
-                );
-                Ok(Facts { limits: Limits::KINESIS, retention: None })
+                tracing::warn!("stream '{stream}': using Kinesis' default limits, its own cannot be read ({error})");
+                Ok(None)
             }
             Err(error) => Err(error),
         }
