@@ -1,4 +1,4 @@
-//! Making, changing and removing streams on Kinesis. Each call returns when the stream is ready again.
+//! Creates, changes and deletes streams, as a [`StreamAdmin`]. Each call returns when the stream is active again, or gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +26,14 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const RETENTION_HOURS: std::ops::RangeInclusive<u64> = 24..=8_760;
 
 impl Kinesis {
-    /// Whether Kinesis takes the credentials: its cheapest call, a list of one stream.
+    /// Checks the credentials by Kinesis' cheapest call, a list of one stream.
     ///
     /// # Errors
-    /// [`Error::Credentials`]; [`Error::AccessDenied`] where they are good and may not list; what keeps Kinesis from
-    /// answering.
+    /// [`Error::Credentials`]; [`Error::AccessDenied`] for valid credentials that may not list streams; the reason why
+    /// Kinesis gives no response.
     pub async fn check_credentials(&self) -> Result<()> {
-        let answer = self.control_client().list_streams().limit(1).send().await;
-        answer.map(|_| ()).map_err(|error| self.read_context("", None).error(error))
+        let response = self.control_client().list_streams().limit(1).send().await;
+        response.map(|_| ()).map_err(|error| self.read_context("", None).error(error))
     }
 
     /// Waits until the stream is active, and describes it.
@@ -55,14 +55,14 @@ impl Kinesis {
         deleted.await?.ok_or_else(|| still_changing(stream))
     }
 
-    /// The open shards from now on are so many, by the steps that Kinesis takes: it at most doubles or halves them.
+    /// Takes one step towards this number of open shards; `true` once it is reached.
     async fn reshard_step(&self, stream: &KinesisStream, shards: usize) -> Result<bool> {
-        let summary = self.wait_until_active(stream).await?;
-        if summary.open_shards == shards && is_uniform(stream).await? {
+        let description = self.wait_until_active(stream).await?;
+        if description.open_shards == shards && is_uniform(stream).await? {
             return Ok(true);
         }
-        let step = next_step(summary.open_shards, shards);
-        tracing::info!("stream '{}': {} shards become {step}", stream.name(), summary.open_shards);
+        let step = next_step(description.open_shards, shards);
+        tracing::info!("stream '{}': {} shards become {step}", stream.name(), description.open_shards);
         self.control_client()
             .update_shard_count()
             .set_stream_name(stream.stream_ref().stream_name())
@@ -187,7 +187,7 @@ impl StreamAdmin for Kinesis {
         let shards = stream.list_shards().await?;
         let first_key =
             |id: &ShardId| shards.iter().find(|shard| shard.id == *id).map(|shard| shard.hash_key_range.first);
-        // Kinesis wants the one with the lower hash keys first.
+        // The shard with the lower hash keys goes first.
         let (shard, adjacent) =
             if first_key(shard) > first_key(adjacent) { (adjacent, shard) } else { (shard, adjacent) };
         self.control_client()
@@ -212,7 +212,7 @@ impl StreamAdmin for Kinesis {
     }
 }
 
-/// Kinesis doubles at most, and halves at most.
+/// The next number of shards: Kinesis at most doubles or halves it in one call.
 fn next_step(open: usize, wanted: usize) -> usize {
     wanted.clamp(open.div_ceil(2), open.max(1) * 2)
 }
@@ -224,7 +224,7 @@ async fn is_uniform(stream: &KinesisStream) -> Result<bool> {
         keys.last.0 - keys.first.0
     });
     let (smallest, largest) = sizes.fold((u128::MAX, 0), |(min, max), size| (size.min(min), size.max(max)));
-    // The last one holds the rest of a division.
+    // The last shard holds the remainder of the division.
     Ok(largest.saturating_sub(smallest) <= shards.len() as u128)
 }
 
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reshard_goes_by_doubles_and_halves() {
+    fn a_reshard_doubles_or_halves_per_step() {
         let steps = |mut open, wanted| {
             let mut steps = Vec::new();
             while open != wanted {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn retention_is_in_hours() {
+    fn retention_is_in_whole_hours() {
         assert_eq!(retention_hours(HOUR * 24).unwrap(), 24);
         assert_eq!(retention_hours(HOUR * 8_760).unwrap(), 8_760);
         for wrong in [HOUR, HOUR * 25 + Duration::from_secs(1), HOUR * 8_761, Duration::MAX] {

@@ -1,5 +1,5 @@
-//! What the server's clock says, from the dates of its answers: the only measure by which a time of ours means something
-//! to the server.
+//! The server's time, from the dates of its responses, and the SDK's times as timestamps. Times sent to the server or
+//! compared with its retention are taken from here, because this machine's clock may be wrong.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,14 +11,14 @@ use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 use tokio::time::Instant;
 use triton_core::Timestamp;
 
-/// After so long an answer's date is replaced, even by one that says less: two clocks drift apart.
+/// Age at which a date is replaced even by an earlier one: clocks drift apart.
 const MAX_ANCHOR_AGE: Duration = Duration::from_secs(60);
 
-/// How far our own clock may be ahead of the server's, where nothing is known of that.
+/// How far this machine's clock may be ahead of the server's before there is a date to compare.
 const LOCAL_CLOCK_MARGIN: Duration = Duration::from_secs(10);
 
-/// A lower bound of the server's time, never more than about a second low. HTTP dates count whole seconds, so the server
-/// stands at the date of an answer or later.
+/// A lower bound of the server's time, at most about a second low: HTTP dates count whole seconds, so the server's clock
+/// shows the date of a response or later.
 #[derive(Debug, Default)]
 pub(crate) struct ServerClock {
     anchor: Mutex<Option<Anchor>>,
@@ -28,13 +28,13 @@ pub(crate) struct ServerClock {
 struct Anchor {
     date: Timestamp,
     seen: Instant,
-    /// How far our own clock was ahead of the date then, in milliseconds; the date's fraction of a second included.
+    /// Milliseconds that this machine's clock was ahead of the date. Includes the fraction of a second that dates lack.
     ahead_millis: i64,
 }
 
 impl ServerClock {
-    /// The server had at least this time at `instant`. Before any answer with a date, our own clock is asked, and not
-    /// quite believed.
+    /// The server's time at `instant`, or earlier. Before the first response with a date: this machine's time, minus a
+    /// margin.
     pub(crate) fn at(&self, instant: Instant) -> Timestamp {
         let anchor = *self.lock();
         match anchor {
@@ -46,8 +46,8 @@ impl ServerClock {
         }
     }
 
-    /// How far this machine's clock is ahead of the server's, in milliseconds, a second more or less; `None` before any
-    /// answer with a date.
+    /// Milliseconds that this machine's clock is ahead of the server's, give or take a second; `None` before the first
+    /// response with a date.
     pub(crate) fn ahead_millis(&self) -> Option<i64> {
         self.lock().map(|anchor| anchor.ahead_millis)
     }
@@ -55,9 +55,9 @@ impl ServerClock {
     fn observe(&self, date: Timestamp) {
         let seen = Instant::now();
         let ahead_millis = Timestamp::from(SystemTime::now()).as_millis() - date.as_millis();
-        let says_more = date >= self.at(seen);
+        let is_later = date >= self.at(seen);
         let mut anchor = self.lock();
-        if says_more || anchor.is_none_or(|anchor| seen.duration_since(anchor.seen) > MAX_ANCHOR_AGE) {
+        if is_later || anchor.is_none_or(|anchor| seen.duration_since(anchor.seen) > MAX_ANCHOR_AGE) {
             *anchor = Some(Anchor { date, seen, ahead_millis });
         }
     }
@@ -67,7 +67,7 @@ impl ServerClock {
     }
 }
 
-/// Looks at the date of every answer.
+/// Shows the clock the date of every response.
 #[derive(Debug)]
 pub(crate) struct DateInterceptor(pub(crate) std::sync::Arc<ServerClock>);
 
@@ -90,7 +90,7 @@ impl Intercept for DateInterceptor {
     }
 }
 
-/// Kinesis writes times as seconds with a fraction, which as a binary one may lie a little below the millisecond meant.
+/// Rounds to the millisecond: Kinesis sends seconds with a fraction, whose binary form may be slightly below it.
 pub(crate) fn to_timestamp(time: DateTime) -> Timestamp {
     let fraction = i64::from(time.subsec_nanos()).saturating_add(500_000) / 1_000_000;
     Timestamp::from_millis(time.secs().saturating_mul(1000).saturating_add(fraction))
@@ -101,26 +101,26 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_bound_grows_with_time_and_never_passes_the_server() {
+    async fn the_bound_grows_with_time_and_never_exceeds_the_servers_time() {
         let clock = ServerClock::default();
         assert!(clock.at(Instant::now()) < Timestamp::from(SystemTime::now()));
-        // The server stands at 10.9 s, and says 10.
+        // The server's time is 10.9 s, its date 10 s.
         clock.observe(Timestamp::from_millis(10_000));
         let first = Instant::now();
         tokio::time::advance(Duration::from_millis(300)).await;
         assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(10_300));
         assert_eq!(clock.at(first - Duration::from_millis(100)), Timestamp::from_millis(9_900));
-        // It stands at 11.2 s and says 11, which is more than was known.
+        // At 11.2 s its date is 11 s, later than the bound.
         clock.observe(Timestamp::from_millis(11_000));
         assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(11_000));
         tokio::time::advance(Duration::from_millis(700)).await;
-        // At 11.9 s it says 11 again, which is less.
+        // At 11.9 s its date is 11 s still, earlier than the bound.
         clock.observe(Timestamp::from_millis(11_000));
         assert_eq!(clock.at(Instant::now()), Timestamp::from_millis(11_700));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_old_anchor_gives_way_since_clocks_drift() {
+    async fn an_old_anchor_is_replaced_because_clocks_drift() {
         let clock = ServerClock::default();
         clock.observe(Timestamp::from_millis(10_000));
         tokio::time::advance(MAX_ANCHOR_AGE + Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! Consumers with enhanced fan-out: registered once by name, found again, and removed.
+//! Consumers with enhanced fan-out: registers, finds, lists and removes them. Reading as one is in `reader`.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ const FIRST_POLL: Duration = Duration::from_millis(20);
 const LONGEST_POLL: Duration = Duration::from_secs(2);
 /// Time that a registration may take. Kinesis takes some seconds, and as long to remove an earlier consumer of the name.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Consumers in a page of ListStreamConsumers: as many as it gives.
+/// Consumers per page of ListStreamConsumers: its maximum.
 const PAGE: i32 = 100;
 
-/// A consumer that is registered with a stream. It costs money for as long as it is.
+/// A consumer that is registered with a stream. It costs money as long as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Consumer {
-    /// Its name, one of its kind in the stream.
+    /// Its name, unique in the stream.
     pub name: String,
-    /// Its ARN; a consumer of the same name that is registered later has another one.
+    /// Its ARN. A consumer registered later under the same name has another one.
     pub arn: String,
     /// `CREATING`, `ACTIVE` or `DELETING`.
     pub status: String,
@@ -34,12 +34,14 @@ pub struct Consumer {
 }
 
 impl KinesisStream {
-    /// The same stream, read by enhanced fan-out: Kinesis pushes each shard's records as they come, 2 MB a second and
-    /// shard, whoever else reads. The consumer of this name is registered unless it is, which takes some seconds the
-    /// first time; it stays registered, and costs money, until [`remove_consumer`](Self::remove_consumer).
+    /// The same stream, read by enhanced fan-out: Kinesis pushes each shard's records as they come, at up to 2 MB a second
+    /// per shard, independent of other readers. Registers the consumer of this name if necessary, which takes some
+    /// seconds. It stays registered, and costs money, until [`remove_consumer`](Self::remove_consumer).
     ///
-    /// A shard has one reader of a consumer: the next one takes over from the one before, five seconds after it at the
-    /// earliest. Programs that each want every record need consumers of their own.
+    /// A shard has one reader per consumer: a new reader takes over from the one before, at least five seconds after that
+    /// one subscribed. Programs that each want every record need one consumer each.
+    ///
+    /// Dropping the future may leave the consumer registered; the next call finds it.
     ///
     /// ```no_run
     /// # async fn tail(stream: triton_kinesis::KinesisStream) -> triton_core::Result<()> {
@@ -56,8 +58,9 @@ impl KinesisStream {
     /// ```
     ///
     /// # Errors
-    /// [`Error::StreamNotFound`]; [`Error::Invalid`] for what is no name, and where the stream has as many consumers as it
-    /// may (20, or 50); [`Error::Unavailable`] where it is not ready after a minute; what keeps Kinesis from answering.
+    /// [`Error::StreamNotFound`]; [`Error::Invalid`] for an invalid name, and if the stream has the most consumers allowed
+    /// (20, or 50); [`Error::Unavailable`] if the consumer is not active after a minute; the reason why Kinesis gives no
+    /// response.
     pub async fn fan_out(&self, consumer: &str) -> Result<Self> {
         let stream_arn = self.arn().await?;
         let late = || {
@@ -82,7 +85,7 @@ impl KinesisStream {
         Ok(self.with_consumer(Registration { arn, is_new }))
     }
 
-    /// Whether [`fan_out`](Self::fan_out) has registered the consumer, which was not there before.
+    /// Whether the consumer is new: registered by the [`fan_out`](Self::fan_out) that returned this client.
     pub fn has_new_consumer(&self) -> bool {
         self.registration().is_some_and(|consumer| consumer.is_new)
     }
@@ -90,7 +93,7 @@ impl KinesisStream {
     /// The consumers that are registered with the stream, sorted by name.
     ///
     /// # Errors
-    /// [`Error::StreamNotFound`], or what keeps Kinesis from answering.
+    /// [`Error::StreamNotFound`], or the reason why Kinesis gives no response.
     pub async fn consumers(&self) -> Result<Vec<Consumer>> {
         let stream_arn = self.arn().await?;
         let (mut consumers, mut token): (Vec<Consumer>, Option<String>) = (Vec::new(), None);
@@ -118,10 +121,10 @@ impl KinesisStream {
         }
     }
 
-    /// Removes a consumer; whoever reads by it is cut off. Whether there was one.
+    /// Removes a consumer, which ends its subscriptions. `false` if there was none of this name.
     ///
     /// # Errors
-    /// [`Error::StreamNotFound`], or what keeps Kinesis from answering.
+    /// [`Error::StreamNotFound`], or the reason why Kinesis gives no response.
     pub async fn remove_consumer(&self, consumer: &str) -> Result<bool> {
         let stream_arn = self.arn().await?;
         let request = self.kinesis().control_client().deregister_stream_consumer();
@@ -151,7 +154,7 @@ impl KinesisStream {
         }
     }
 
-    /// Registers a consumer; `false` where another has done so meanwhile.
+    /// Registers a consumer; `false` if another client has done so meanwhile.
     async fn register(&self, stream_arn: &str, consumer: &str) -> Result<bool> {
         let request = self.kinesis().control_client().register_stream_consumer();
         match request.stream_arn(stream_arn).consumer_name(consumer).send().await {

@@ -1,4 +1,4 @@
-//! What DescribeStreamSummary says of a stream, and the limits that follow.
+//! The description of a stream, by DescribeStreamSummary, and the limits that follow from it. Caches nothing.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::clock::to_timestamp;
 use crate::connection::Kinesis;
 use crate::stream_ref::StreamRef;
 
-/// How a stream stands, from one DescribeStreamSummary (Kinesis allows an account 20 a second).
+/// A stream as it was at one moment, from one DescribeStreamSummary (Kinesis allows 20 a second per account).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamDescription {
@@ -17,24 +17,24 @@ pub struct StreamDescription {
     pub arn: String,
     /// `CREATING`, `ACTIVE`, `UPDATING` or `DELETING`.
     pub status: String,
-    /// Whether Kinesis decides how many shards there are.
+    /// Whether Kinesis chooses the number of shards.
     pub is_on_demand: bool,
-    /// Whether Kinesis decides which record goes to which shard (record distribution strategy AUTO): partition keys then
-    /// choose no shard, and there is no order per key.
+    /// Whether Kinesis chooses the shard of each record (record distribution strategy AUTO): partition keys then choose no
+    /// shard, and records of one key have no order.
     pub distributes_records: bool,
-    /// When the stream was created, which tells it apart from an earlier one of its name.
+    /// When the stream was created: distinguishes it from an earlier stream of the same name.
     pub created_at: Timestamp,
-    /// How many shards take records.
+    /// Number of open shards.
     pub open_shards: usize,
     /// How long records are kept.
     pub retention: Duration,
-    /// The most bytes in one record, key included: 1 to 10 MiB.
+    /// Largest record in bytes, key included: 1 to 10 MiB.
     pub max_record_bytes: usize,
 }
 
 impl StreamDescription {
     pub(crate) async fn read(kinesis: &Kinesis, stream_ref: &StreamRef) -> Result<Self> {
-        let answer = kinesis
+        let response = kinesis
             .control_client()
             .describe_stream_summary()
             .set_stream_name(stream_ref.stream_name())
@@ -42,13 +42,13 @@ impl StreamDescription {
             .send()
             .await
             .map_err(|error| kinesis.read_context(stream_ref.name(), None).error(error))?;
-        match answer.stream_description_summary {
+        match response.stream_description_summary {
             Some(summary) => Ok(Self::from(&summary)),
             None => Err(kinesis.read_context(stream_ref.name(), None).empty_response()),
         }
     }
 
-    /// Whether the stream is ready: not being made, changed or deleted.
+    /// Whether the stream is ready: not being created, changed or deleted.
     pub fn is_active(&self) -> bool {
         self.status == "ACTIVE"
     }

@@ -1,4 +1,5 @@
-//! The SDK's errors, and the codes that Kinesis answers with, as Triton's.
+//! Maps the SDK's errors and Kinesis' error codes to Triton's: the one place that knows them. Whether to retry is the
+//! caller's decision.
 
 mod connect;
 
@@ -13,23 +14,23 @@ use triton_core::{Cause, Error, ShardId};
 
 pub use self::connect::ConnectError;
 
-/// What a call was about, for the words of its error.
+/// The subject of a call, for its error messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallContext<'a> {
-    /// Where: the region, or another server's URL.
+    /// The region, and the endpoint if there is one.
     pub(crate) location: &'a str,
-    /// Where credentials are looked for.
+    /// The places searched for credentials.
     pub(crate) credentials: &'a str,
-    /// The stream's name; empty where the call is about none.
+    /// The stream's name; empty for a call about no stream.
     pub(crate) stream: &'a str,
-    /// The shard, where the call is about one.
+    /// The shard; `None` for a call about no shard.
     pub(crate) shard: Option<&'a ShardId>,
-    /// Whether the call may have changed something when no answer came.
+    /// Whether the call may have changed something if there was no response.
     pub(crate) writes: bool,
 }
 
 impl CallContext<'_> {
-    /// The error of a call.
+    /// Maps the error of a call.
     pub(crate) fn error<E>(&self, error: SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -38,7 +39,7 @@ impl CallContext<'_> {
         match &error {
             SdkError::ServiceError(service) => match service.err().code() {
                 Some(code) => match self.from_code(code, service.err().message().unwrap_or(code)) {
-                    // A code that nobody knows: then the status says whose fault it was.
+                    // For an unknown code, the status tells a server's failure from a wrong request.
                     Error::Invalid { problem } if status.is_some_and(|status| status >= 500) => {
                         self.unavailable(problem, None)
                     }
@@ -53,7 +54,7 @@ impl CallContext<'_> {
         }
     }
 
-    /// What an answer means that is not one of Kinesis: that of a proxy, say, or half of one.
+    /// Maps a response without a Kinesis error code, such as a proxy's, or a truncated one.
     fn from_status(&self, status: Option<u16>, error: &(dyn StdError + 'static)) -> Error {
         match status {
             Some(429) => Error::Throttled { problem: format!("{} answered with HTTP status 429", self.server()) },
@@ -67,10 +68,10 @@ impl CallContext<'_> {
         }
     }
 
-    /// What a code means, of a call or of one entry.
+    /// Maps an error code of a call, or of one entry of PutRecords.
     pub(crate) fn from_code(&self, code: &str, message: &str) -> Error {
         let problem = message.to_owned();
-        // Some services name their exceptions with a namespace before, or without the ending.
+        // Some servers send a namespace before the name, or omit its suffix.
         let code = code.rsplit('#').next().unwrap_or(code);
         match code.strip_suffix("Exception").unwrap_or(code) {
             "ProvisionedThroughputExceeded"
@@ -117,13 +118,13 @@ impl CallContext<'_> {
         }
     }
 
-    /// The answer holds nothing. The SDK takes an empty body for an answer in which all is left out: no results, no
-    /// records, and no iterator, which would be the end of a shard.
+    /// The error of an empty response. The SDK parses an empty body as a response without any field: no results, no
+    /// records, and no iterator, which would mean the end of a shard.
     pub(crate) fn empty_response(&self) -> Error {
         self.unavailable(format!("the answer of {} is empty", self.server()), None)
     }
 
-    /// No usable answer came, so that nobody knows what happened.
+    /// There is no usable response, so that the outcome is unknown.
     fn unavailable(&self, problem: String, reason: Option<Reason>) -> Error {
         Error::Unavailable {
             problem,
@@ -132,7 +133,7 @@ impl CallContext<'_> {
         }
     }
 
-    /// A connection broke off while it was read.
+    /// A connection broke while it was read.
     pub(crate) fn connection_lost(&self, error: &(dyn StdError + 'static)) -> Error {
         self.unavailable(format!("the connection to {} was lost", self.server()), Some(innermost(error)))
     }
@@ -148,7 +149,7 @@ impl CallContext<'_> {
         let timed_out = connector.is_some_and(ConnectorError::is_timeout);
         let problem = match (never_sent, timed_out) {
             (true, _) => format!("{} cannot be reached", self.server()),
-            // The connection's own wait, which is as long as that for the whole attempt.
+            // The read timeout, which is as long as the attempt's.
             (false, true) => format!("{} did not answer in time", self.server()),
             (false, false) => format!("the connection to {} was lost", self.server()),
         };
@@ -181,16 +182,17 @@ impl CallContext<'_> {
     }
 }
 
+/// A response that Kinesis never sends, by its documentation.
 pub(crate) fn contract_violation(problem: &str) -> Error {
     Error::Contract { backend: "Kinesis".into(), problem: problem.to_owned() }
 }
 
-/// The account's quota of shards or changes, which no waiting helps.
+/// An account's quota of shards, consumers or changes is used up. Waiting does not help, unlike with throttling.
 pub(crate) fn quota_exceeded(error: &impl ProvideErrorMetadata) -> Error {
     Error::Invalid { problem: error.message().unwrap_or("the account's quota does not allow this").to_owned() }
 }
 
-/// Why, in the words of whoever noticed first. The layers above only say that it happened.
+/// The message of the innermost error. The layers above it only repeat that there was one.
 #[derive(Debug)]
 struct Reason(String);
 
@@ -211,6 +213,12 @@ impl fmt::Display for Reason {
 }
 
 impl StdError for Reason {}
+
+/// Whether a position was refused because its sequence number belongs to another shard: a wrong position, not one past
+/// retention. Kinesis reports both as InvalidArgumentException, and only the message tells them apart.
+pub(crate) fn is_of_another_shard(error: &Error) -> bool {
+    matches!(error, Error::Invalid { problem } if problem.contains("It encodes shardId"))
+}
 
 fn innermost(error: &(dyn StdError + 'static)) -> Reason {
     let last = chain(error).last().unwrap_or(error);

@@ -1,9 +1,9 @@
-//! PutRecords, whose body is written here: straight from the entries into one buffer.
+//! PutRecords, with a body written straight from the entries into one buffer. Limits and retries are the caller's.
 //!
-//! The SDK wants each payload and key in an allocation of its own, copies the payload once more to write it, and grows
-//! the body as it goes. Everything else of a request is the SDK's: endpoint, headers, signature, timeouts, errors. Its
-//! [`mutate_request`](aws_sdk_kinesis::client::customize::CustomizableOperation::mutate_request) gives the body in before
-//! the request is signed; the stream's name and ARN stand in the input as well, since the endpoint follows from them.
+//! The SDK needs an allocation for each payload and key, copies every payload once more to encode it, and grows the body
+//! on the way. The rest of a request stays with the SDK: endpoint, headers, signature, timeouts, errors.
+//! [`mutate_request`](aws_sdk_kinesis::client::customize::CustomizableOperation::mutate_request) sets the body before the
+//! request is signed. The stream's name and ARN are in the SDK's input too, because the endpoint depends on them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,15 +18,15 @@ use triton_core::PutEntry;
 
 use crate::stream_ref::StreamRef;
 
-/// What surrounds an entry's key and payload, and is room enough for a hash key of 39 digits.
+/// Bytes around an entry's key and payload, with a hash key of 39 digits.
 const ENTRY_OVERHEAD: usize = 96;
-/// What surrounds the entries, beside the stream's name or ARN.
+/// Bytes around the entries, without the stream's name or ARN.
 const BODY_OVERHEAD: usize = 64;
 
-/// What is kept of buffers at most: one of the largest bodies, or those of many calls.
+/// Bytes of idle buffers that are kept: one of the largest bodies, or those of many small calls.
 const MAX_KEPT_BYTES: usize = 16 << 20;
 
-/// One request, one attempt.
+/// Sends one request, with one attempt.
 pub(crate) async fn put_records(
     client: &Client,
     buffers: &Buffers,
@@ -35,7 +35,7 @@ pub(crate) async fn put_records(
 ) -> Result<PutRecordsOutput, SdkError<PutRecordsError, HttpResponse>> {
     let body = Bytes::from(body(stream_ref, entries, buffers));
     let sent = body.clone();
-    let answer = client
+    let response = client
         .put_records()
         .set_stream_name(stream_ref.stream_name())
         .set_stream_arn(stream_ref.stream_arn())
@@ -47,11 +47,10 @@ pub(crate) async fn put_records(
         .send()
         .await;
     buffers.recycle(sent);
-    answer
+    response
 }
 
-/// Buffers of bodies, to be used again: the system would give each page of a fresh one anew, which for large bodies costs
-/// more than to write them.
+/// Buffers of bodies, for reuse: for a large body, the page faults of a fresh buffer cost more than writing it.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers(Mutex<Vec<Vec<u8>>>);
 
@@ -62,7 +61,7 @@ impl Buffers {
         buffer
     }
 
-    /// Keeps the body's buffer, unless somebody else still holds it or there is enough.
+    /// Keeps the body's buffer, unless it is still shared or enough are kept.
     fn recycle(&self, body: Bytes) {
         let Ok(mut body) = body.try_into_mut() else { return };
         body.clear();
@@ -78,7 +77,7 @@ impl Buffers {
     }
 }
 
-/// What the SDK would write, byte for byte.
+/// The body that the SDK would write, byte for byte.
 fn body(stream_ref: &StreamRef, entries: &[PutEntry], buffers: &Buffers) -> Vec<u8> {
     let name = stream_ref.stream_name();
     let arn = stream_ref.stream_arn();
@@ -111,11 +110,11 @@ fn body(stream_ref: &StreamRef, entries: &[PutEntry], buffers: &Buffers) -> Vec<
     body
 }
 
-/// The inside of a JSON string.
+/// Appends text as the inside of a JSON string.
 fn escape(text: &str, into: &mut Vec<u8>) {
     let is_escaped = |byte| matches!(byte, 0..=0x1f | b'"' | b'\\');
     let mut rest = text.as_bytes();
-    // Mostly nothing is, which is soonest known by looking at all of it at once.
+    // Mostly nothing is escaped, and this loop over all bytes is vectorised.
     while rest.iter().fold(false, |found, byte| found | is_escaped(*byte))
         && let Some(place) = rest.iter().position(|byte| is_escaped(*byte))
     {
@@ -151,7 +150,7 @@ mod tests {
 
     const ARN: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks";
 
-    /// A client at a fixed time, and what it sends.
+    /// A client at a fixed time, and the requests that it sends.
     fn client() -> (Client, CaptureRequestReceiver) {
         let (http_client, sent) = capture_request(None);
         let config = aws_sdk_kinesis::Config::builder()
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_is_made_once() {
+    fn the_buffer_never_grows() {
         let entries = vec![entries().remove(0).with_explicit_hash_key(HashKey::MAX); 500];
         for stream_ref in ["clicks", ARN] {
             let body = body(&StreamRef::parse(stream_ref).unwrap(), &entries, &Buffers::default());
@@ -247,12 +246,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_buffer_is_used_again_when_nobody_else_holds_it() {
+    async fn a_buffer_is_reused_once_it_is_not_shared() {
         let (entries, stream_ref) = (entries(), StreamRef::parse("clicks").unwrap());
         let buffers = Buffers::default();
         let (client, sent) = client();
         drop(put_records(&client, &buffers, &stream_ref, &entries).await);
-        // What was captured holds the body.
+        // The captured request shares the body.
         assert!(buffers.lock().is_empty());
         drop(sent);
         let first = body(&stream_ref, &entries, &buffers);
@@ -261,7 +260,7 @@ mod tests {
         let again = body(&stream_ref, &entries[..1], &buffers);
         assert_eq!(again.as_ptr(), at);
         assert_eq!(again, body(&stream_ref, &entries[..1], &Buffers::default()));
-        // Not more than is worth it.
+        // A buffer over the limit is dropped.
         buffers.recycle(Bytes::from(vec![0; MAX_KEPT_BYTES + 1]));
         assert!(buffers.lock().is_empty());
     }

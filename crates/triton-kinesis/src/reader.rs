@@ -1,4 +1,5 @@
-//! Where a shard is read and where it goes on, whether its records are polled or pushed.
+//! Reads one shard in order, by polling or by subscription: keeps the position, resumes there, and detects records lost to
+//! retention. Pacing and prefetching are the core's part.
 
 pub(crate) mod polling;
 mod position;
@@ -18,60 +19,61 @@ use self::polling::Polling;
 use self::shard::ShardRequests;
 use self::source::{NextPage, Page, PageSource};
 use self::subscription::Subscription;
+use crate::error::is_of_another_shard;
 use crate::stream::KinesisStream;
 
-/// Reads a shard by asking for pages.
+/// Reads a shard by GetRecords.
 pub(crate) type PollingReader = KinesisReader<Polling>;
-/// Reads a shard by taking what is pushed.
+/// Reads a shard by SubscribeToShard.
 pub(crate) type SubscribingReader = KinesisReader<Subscription>;
 
-/// Where a page does not say how far behind it is, so many empty ones are taken for the end.
+/// Empty pages after which a reader counts as caught up, with a server that does not send how far behind pages are.
 const EMPTY_PAGES_AT_END: usize = 3;
-/// After so many empty pages, a record that should be there is looked for.
+/// Empty pages after which a missing expected record is checked for.
 const EMPTY_PAGES_BEFORE_CHECK: usize = 5;
-/// A record may be read a little after the time that it arrived at; a time to go on at lies so much earlier.
+/// Records become readable a little after their arrival time: positions by time are moved back by this much.
 const MARGIN: Duration = Duration::from_secs(10);
-/// A batch may be waited for so long.
+/// Longest wait for a batch.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// A place in a shard: what has been returned of it, and where it goes on.
+/// A reader of one shard, whatever the source of its pages.
 ///
-/// It opens at a sequence number by AT_SEQUENCE_NUMBER, although what it returned last need not be read again: where that
-/// record is not there any more, retention has last_returned the position, whatever else the server says or does not say of it
-/// (an InvalidArgument, a silent jump to the oldest record, or empty pages).
+/// A sequence number is opened by AT_SEQUENCE_NUMBER, even if its record has been returned: if that record is gone,
+/// retention has passed the position. Kinesis itself reports this in several ways: by InvalidArgument, by a silent jump to
+/// the oldest record, or by empty pages.
 #[derive(Debug)]
 pub(crate) struct KinesisReader<S> {
     shard: ShardRequests,
     source: S,
-    /// Where the source was told to start; `None` where it goes on by itself.
+    /// Position that the source was started at; `None` after it has resumed by itself.
     opened_at: Option<Position>,
     start: Position,
-    /// What arrived before is not asked for; where the server would not take that time, it is left out here.
+    /// Earlier records are left out. The server does so too, unless it has refused the time.
     not_before: Option<Timestamp>,
-    /// Every record up to this one was returned, or lies before the start.
+    /// Last record returned, or the record that reading started after.
     last_returned: Option<SequenceNumber>,
-    /// Every record that the shard had at this time, the server's, was returned.
+    /// Server time up to which all records have been returned.
     caught_up_at: Option<Timestamp>,
-    /// The record that the next page has to start with, if nothing was lost.
+    /// Record that the next page starts with unless it was lost.
     expected: Option<SequenceNumber>,
     empty_pages: usize,
-    /// What has come and is not returned yet.
+    /// The page that is being returned.
     page: Option<PartlyReturned>,
-    /// How far behind it stands when nothing comes.
+    /// Milliseconds behind, reported while no page comes.
     millis_behind: u64,
     has_ended: bool,
 }
 
-/// A page of which records are being returned.
+/// A page whose records are being returned.
 #[derive(Debug)]
 struct PartlyReturned {
     records: vec::IntoIter<Record>,
-    /// Its first record, which may be one that was returned before.
+    /// Its first record, which may have been returned before.
     first: Option<SequenceNumber>,
     millis_behind: u64,
     says_latest: bool,
     is_last: bool,
-    since: Instant,
+    requested_at: Instant,
 }
 
 impl<S: PageSource> KinesisReader<S> {
@@ -97,7 +99,7 @@ impl<S: PageSource> KinesisReader<S> {
         reader.open_at(position);
         while !reader.is_ready(Instant::now() + LONGEST_WAIT).await? {}
         match position {
-            // Another reader that goes on from here must not miss what comes in between.
+            // A reader that resumes from this position must not miss the records in between.
             Position::Latest => reader.start = Position::AtTime(reader.shard.server_time(opened)),
             Position::AtTime(time) => reader.not_before = Some(time),
             _ => {}
@@ -111,13 +113,14 @@ impl<S: PageSource> KinesisReader<S> {
         self.page = None;
     }
 
-    /// Opens again where it stands.
+    /// Opens again at the current position.
     fn reopen(&mut self) {
         self.millis_behind = self.millis_behind.max(1);
-        // A record that is expected has to be looked for again.
-        match self.expected.is_none() && self.source.resume(&self.shard) {
-            true => self.opened_at = None,
-            false => self.open_at(self.position()),
+        // An expected record is still to be checked for.
+        if self.expected.is_none() && self.source.resume(&self.shard) {
+            self.opened_at = None;
+        } else {
+            self.open_at(self.position());
         }
     }
 
@@ -130,19 +133,17 @@ impl<S: PageSource> KinesisReader<S> {
         }
     }
 
-    /// The server does not take the position: finds out why, and whether there is another.
+    /// Handles a position that the server has refused: opens another one, or fails.
     async fn reopen_after_refusal(&mut self, refused: Error) -> Result<()> {
         match self.opened_at {
             None => self.open_at(self.position()),
-            // Another shard's number is a mistake, and no loss; Kinesis says so in these words.
-            Some(Position::At(_) | Position::After(_)) if refused.to_string().contains("It encodes shardId") => {
-                return Err(refused);
-            }
+            // Another shard's number is a mistake, not a loss.
+            Some(Position::At(_) | Position::After(_)) if is_of_another_shard(&refused) => return Err(refused),
             Some(Position::At(number) | Position::After(number)) => match self.shard.is_past_retention(number).await? {
                 true => self.continue_past_retention(number)?,
                 false => return Err(refused),
             },
-            // Kinesis refuses a time that its own clock has not caught_up_at, be it by a millisecond.
+            // Kinesis refuses a time that is ahead of its own clock, even by a millisecond.
             Some(Position::AtTime(time)) if self.shard.server_time(Instant::now()) < time => {
                 self.open_at(Position::Latest);
             }
@@ -151,7 +152,7 @@ impl<S: PageSource> KinesisReader<S> {
         Ok(())
     }
 
-    /// Retention has last_returned the position: an error, unless everything that it removed had been returned.
+    /// Retention has passed the position: an error, unless all removed records had been returned.
     fn continue_past_retention(&mut self, position: SequenceNumber) -> Result<()> {
         let Some(caught_up_at) = self.caught_up_at.filter(|caught_up_at| self.shard.retains(*caught_up_at)) else {
             return Err(self.past_retention(position));
@@ -164,33 +165,33 @@ impl<S: PageSource> KinesisReader<S> {
         Error::PastRetention { shard: self.shard.id().clone(), position }
     }
 
-    /// Gets a page; what it reads by is replaced once. `false` where nothing has come until now.
+    /// Gets a page, and reopens the source at most once. `false` if nothing came by `until`.
     async fn fill(&mut self, max_records: usize, until: Instant) -> Result<bool> {
-        let mut was_replaced = false;
+        let mut was_reopened = false;
         loop {
             if !self.is_ready(until).await? {
                 return Ok(false);
             }
             match self.source.next(&self.shard, max_records, until).await? {
-                // Nothing is awaited before it is kept, so that a dropped future has taken nothing.
+                // No await between receiving a page and storing it: a dropped future loses nothing.
                 NextPage::Page(page) => {
                     self.page = Some(self.partly_returned(page));
                     return Ok(true);
                 }
                 NextPage::Pending => return Ok(false),
                 NextPage::Lapsed(error) => {
-                    tracing::debug!(shard = %self.shard.id(), %error, "opening it again");
+                    tracing::debug!(shard = %self.shard.id(), %error, "reopening");
                     self.reopen();
-                    if was_replaced || !(error.is_retryable()) {
+                    if was_reopened || !error.is_retryable() {
                         return Err(error);
                     }
-                    was_replaced = true;
+                    was_reopened = true;
                 }
             }
         }
     }
 
-    /// A page without what was returned before.
+    /// The page without the records returned before.
     fn partly_returned(&self, page: Page) -> PartlyReturned {
         let millis_behind = self.millis_behind_of(&page);
         let first = page.records.first().map(|record| record.sequence_number);
@@ -204,18 +205,21 @@ impl<S: PageSource> KinesisReader<S> {
             is_new
         });
         let says_latest = page.millis_behind == Some(0);
-        let (records, is_last, since) = (records.into_iter(), page.is_last, page.since);
-        PartlyReturned { records, first, millis_behind, says_latest, is_last, since }
+        let (records, is_last, requested_at) = (records.into_iter(), page.is_last, page.requested_at);
+        PartlyReturned { records, first, millis_behind, says_latest, is_last, requested_at }
     }
 
-    /// A server that does not say how far behind a page is is believed to be at the end after some empty ones.
+    /// Milliseconds behind. If the server does not send it, several empty pages count as caught up.
     fn millis_behind_of(&self, page: &Page) -> u64 {
         let unsaid = u64::from(!page.records.is_empty() || self.empty_pages < EMPTY_PAGES_AT_END);
         page.millis_behind.unwrap_or(unsaid)
     }
 
-    /// Whether the page that has come shows a loss, as far as that can be found out. Where nothing was lost and the
-    /// position is gone, another place is opened, and there is no page any more.
+    /// Checks the new page for lost records. If the position is gone and nothing was lost, drops the page and opens
+    /// another position.
+    ///
+    /// # Errors
+    /// [`Error::PastRetention`].
     async fn check_for_loss(&mut self) -> Result<()> {
         let (Some(expected), Some(page)) = (self.expected, &self.page) else { return Ok(()) };
         let first = page.first;
@@ -229,14 +233,14 @@ impl<S: PageSource> KinesisReader<S> {
         let had_been_read = self.caught_up_at.is_some_and(|caught_up_at| self.shard.retains(caught_up_at));
         match (had_been_read, first) {
             (false, _) => Err(self.past_retention(expected)),
-            // A jump over what was gone already.
+            // The gap had been returned before it was removed.
             (true, Some(_)) => Ok(()),
-            // Empty pages where the position was; they may go on for ever.
+            // The position is gone, and empty pages may go on for ever.
             (true, None) => self.continue_past_retention(expected),
         }
     }
 
-    /// Takes records of the page that has come: from here on they count as returned.
+    /// Takes records of the page, which count as returned from here on.
     fn take_batch(&mut self, max_records: usize) -> PageOutcome {
         let Some(page) = &mut self.page else { return PageOutcome::NothingNew };
         let records: Vec<Record> = page.records.by_ref().take(max_records.max(1)).collect();
@@ -250,13 +254,13 @@ impl<S: PageSource> KinesisReader<S> {
                 Some(Duration::from_millis(page.millis_behind.max(1))),
             )));
         }
-        // A record that is expected may still come; until then nobody knows what was caught_up_at.
+        // Until the expected record comes or is known to be lost, the reader does not count as caught up.
         if page.first.is_some() || page.is_at_the_end() {
             self.expected = None;
         }
-        // Only what the server says itself: a page that does not say how far behind it is proves nothing.
+        // Only if the server itself reports it: an empty page alone proves nothing.
         if page.says_latest && self.expected.is_none() {
-            self.caught_up_at = self.caught_up_at.max(Some(self.shard.server_time(page.since)));
+            self.caught_up_at = self.caught_up_at.max(Some(self.shard.server_time(page.requested_at)));
         }
         let (millis_behind, is_last, was_empty) = (page.millis_behind, page.is_last, page.first.is_none());
         self.page = None;
@@ -281,7 +285,7 @@ impl PartlyReturned {
 impl<S: PageSource> ShardReader for KinesisReader<S> {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
         let until = Instant::now() + LONGEST_WAIT;
-        // The first page may hold nothing but the record that it was opened at: what is wanted comes after it.
+        // The first page may hold only the record that it was opened at; the next one has new records.
         for _ in 0..2 {
             if self.has_ended {
                 return Ok(None);
@@ -290,7 +294,7 @@ impl<S: PageSource> ShardReader for KinesisReader<S> {
                 return Ok(Some(Batch::new(Vec::new(), Some(Duration::from_millis(self.millis_behind)))));
             }
             self.check_for_loss().await?;
-            // Nothing is awaited from here on.
+            // No await from here on.
             if let PageOutcome::Batch(batch) = self.take_batch(max_records) {
                 return Ok(batch);
             }
@@ -301,7 +305,7 @@ impl<S: PageSource> ShardReader for KinesisReader<S> {
     fn position(&self) -> Position {
         match (self.last_returned, self.caught_up_at, self.start) {
             (Some(last_returned), _, _) => Position::After(last_returned),
-            // Nothing was returned, so that what is read once more is not returned twice.
+            // No record was returned, so none is returned twice.
             (None, Some(caught_up_at), Position::AtTime(start)) => Position::AtTime(start.max(caught_up_at - MARGIN)),
             (None, Some(caught_up_at), Position::TrimHorizon) => Position::AtTime(caught_up_at - MARGIN),
             (None, _, start) => start,
@@ -309,14 +313,14 @@ impl<S: PageSource> ShardReader for KinesisReader<S> {
     }
 }
 
-/// What became of a page.
+/// The outcome of taking records from a page.
 enum PageOutcome {
     Batch(Option<Batch>),
-    /// It held nothing but what had been returned before.
+    /// All its records had been returned before.
     NothingNew,
 }
 
-/// The record that a position names.
+/// The sequence number that a position names.
 fn named_record(position: Position) -> Option<SequenceNumber> {
     match position {
         Position::At(number) | Position::After(number) => Some(number),

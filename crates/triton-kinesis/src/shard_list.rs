@@ -1,4 +1,4 @@
-//! The shards of a stream, by ListShards.
+//! The list of a stream's shards, open and closed, by ListShards. Hides its pages.
 
 use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
 use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
@@ -7,30 +7,34 @@ use triton_core::{Error, HashKeyRange, Result, Shard, ShardId};
 use crate::error::contract_violation;
 use crate::stream::KinesisStream;
 
-/// Shards in a page of ListShards: as many as it gives.
+/// Shards per page of ListShards: its maximum.
 const PAGE: i32 = 1_000;
-/// How often a listing starts over because its page token expired (they live 300 s) before that is an error.
+/// Number of times that a listing starts over because a page token has expired (after 300 s).
 const MAX_RESTARTS: usize = 3;
 
 impl KinesisStream {
+    /// All shards, sorted by id. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where page tokens keep expiring before the list is complete.
     pub(crate) async fn list_shards(&self) -> Result<Vec<Shard>> {
         for _ in 0..=MAX_RESTARTS {
             if let Some(shards) = self.list().await? {
                 return Ok(shards);
             }
-            tracing::debug!(stream = self.stream_ref().name(), "a page token expired; listing again");
+            tracing::debug!(stream = self.stream_ref().name(), "a page token expired, listing again");
         }
         let problem =
             format!("listing the shards of '{}' takes longer than its page tokens live", self.stream_ref().name());
         Err(Error::Unavailable { problem, may_have_written: false, source: None })
     }
 
-    /// All pages of a listing, or `None` where a page token expired on the way.
+    /// All pages of one listing; `None` if a page token expired.
     async fn list(&self) -> Result<Option<Vec<Shard>>> {
         let (mut shards, mut token): (_, Option<String>) = (Vec::new(), None);
         loop {
             let request = self.kinesis().control_client().list_shards().max_results(PAGE);
-            // A token stands for the stream as well; a request may not have both.
+            // A token includes the stream, and a request may not have both.
             let request = match token.clone() {
                 Some(token) => request.next_token(token),
                 None => request

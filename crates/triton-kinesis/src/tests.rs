@@ -1,4 +1,4 @@
-//! Tests of what no test server shows, over SDK clients that answer as they are told.
+//! Tests of responses that no test server gives, with mocked SDK clients.
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::http::HttpResponse;
@@ -54,7 +54,7 @@ fn taken(number: &str) -> PutRecordsResultEntry {
 }
 
 #[tokio::test]
-async fn a_streams_own_record_cap_counts_and_is_asked_for_once() {
+async fn a_streams_own_record_limit_applies_and_is_read_once() {
     let described = described(summary().max_record_size_in_kib(3 * 1024));
     let put = mock!(Client::put_records)
         .then_output(|| PutRecordsOutput::builder().records(taken("1")).build().expect("an answer"));
@@ -64,11 +64,11 @@ async fn a_streams_own_record_cap_counts_and_is_asked_for_once() {
     assert_eq!(receipt.sequence_number, 1.into());
     let error = stream.put_batch([entry(3 << 20)].into()).await.expect_err("too large");
     assert_eq!(error.to_string(), "record of 3.1 MiB is over the stream's limit of 3 MiB");
-    assert_eq!((put.num_calls(), described.num_calls()), (1, 1), "what is too large is not sent");
+    assert_eq!((put.num_calls(), described.num_calls()), (1, 1), "a record that is too large is not sent");
 }
 
 #[tokio::test]
-async fn a_stream_that_distributes_records_itself_is_recognised_and_read_without_keys() {
+async fn a_stream_that_distributes_records_itself_is_read_without_keys() {
     let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build().expect("a mode");
     let described =
         described(summary().record_distribution_strategy(RecordDistributionStrategy::Auto).stream_mode_details(mode));
@@ -93,7 +93,7 @@ async fn a_stream_that_distributes_records_itself_is_recognised_and_read_without
 }
 
 #[tokio::test]
-async fn kms_errors_are_told_apart() {
+async fn kms_errors_are_distinguished() {
     let described = described(summary());
     let refused = mock!(Client::put_records).then_error(|| {
         let cause =
@@ -114,7 +114,7 @@ async fn kms_errors_are_told_apart() {
 }
 
 #[tokio::test]
-async fn credentials_that_expire_half_way_end_what_comes_after_and_say_so() {
+async fn credentials_that_expire_between_calls_fail_the_later_call() {
     let described = described(summary());
     let put = mock!(Client::put_records)
         .sequence()
@@ -133,7 +133,7 @@ async fn credentials_that_expire_half_way_end_what_comes_after_and_say_so() {
 }
 
 #[tokio::test]
-async fn an_entrys_own_code_decides_what_it_failed_of() {
+async fn an_entrys_own_code_decides_its_error() {
     let described = described(summary());
     let put = mock!(Client::put_records).then_output(|| {
         let failed = |code: &str| PutRecordsResultEntry::builder().error_code(code).error_message("words").build();
@@ -159,7 +159,7 @@ fn opened() -> Rule {
         .then_output(|| GetShardIteratorOutput::builder().shard_iterator("iterator").build())
 }
 
-/// The shard, which holds sequence numbers from 1 on.
+/// A list of one shard, with sequence numbers from 1.
 fn listed() -> Rule {
     mock!(Client::list_shards).then_output(|| ListShardsOutput::builder().shards(shard("shardId-000000000000")).build())
 }
@@ -171,8 +171,8 @@ fn shard(id: &str) -> Shard {
 }
 
 #[tokio::test]
-async fn a_position_that_leads_to_empty_pages_for_ever_is_past_retention() {
-    // At the trim horizon there is a record, and where the position was there is nothing, and always more to come.
+async fn a_position_with_only_empty_pages_is_past_retention() {
+    // The trim horizon has a record. The position has only empty pages that are never the last.
     let at_trim_horizon = mock!(Client::get_shard_iterator)
         .match_requests(|request| request.shard_iterator_type() == Some(&ShardIteratorType::TrimHorizon))
         .then_output(|| GetShardIteratorOutput::builder().shard_iterator("oldest").build());
@@ -190,13 +190,13 @@ async fn a_position_that_leads_to_empty_pages_for_ever_is_past_retention() {
             Err(error) => break error,
         }
         fetches += 1;
-        assert!(fetches < 20, "it is never told");
+        assert!(fetches < 20, "it is never reported");
     };
     assert!(matches!(error, Error::PastRetention { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn an_old_record_is_no_sign_of_a_loss() {
+async fn an_old_record_is_not_a_loss() {
     let old = || record("10").clone();
     let fetched = mock!(Client::get_records)
         .sequence()
@@ -213,7 +213,7 @@ async fn an_old_record_is_no_sign_of_a_loss() {
 }
 
 #[tokio::test]
-async fn servers_that_do_not_say_how_far_behind_they_are_are_read_to_their_end() {
+async fn a_server_that_does_not_send_how_far_behind_pages_are_is_read_to_its_end() {
     let fetched = mock!(Client::get_records)
         .sequence()
         .output(|| page().build().expect("a page"))
@@ -236,7 +236,7 @@ async fn servers_that_do_not_say_how_far_behind_they_are_are_read_to_their_end()
 }
 
 #[tokio::test]
-async fn a_page_that_says_nothing_of_time_does_not_move_the_place_to_go_on_at() {
+async fn an_empty_page_without_times_does_not_move_the_position() {
     let fetched = mock!(Client::get_records).then_output(|| page().build().expect("a page"));
     let opened = opened();
     let stream = stream(&[&opened, &fetched]);
@@ -248,7 +248,7 @@ async fn a_page_that_says_nothing_of_time_does_not_move_the_place_to_go_on_at() 
 }
 
 #[tokio::test]
-async fn a_last_page_may_be_brief() {
+async fn a_last_page_may_lack_how_far_behind_it_is() {
     let fetched = mock!(Client::get_records)
         .then_output(|| GetRecordsOutput::builder().records(record("1")).build().expect("a page"));
     let opened = opened();
@@ -259,7 +259,7 @@ async fn a_last_page_may_be_brief() {
 }
 
 #[tokio::test]
-async fn pages_in_any_order_become_a_list_in_order_and_a_circle_ends() {
+async fn shards_are_sorted_across_pages_and_a_repeated_page_token_is_an_error() {
     let pages = mock!(Client::list_shards)
         .sequence()
         .output(|| ListShardsOutput::builder().shards(shard("shardId-000000000002")).next_token("a").build())
@@ -304,7 +304,7 @@ async fn another_accounts_stream_is_named_by_its_arn_in_every_request() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_kinesis_is_judged_by_its_status() {
+async fn a_response_that_is_not_from_kinesis_is_mapped_by_its_status() {
     for (status, kind, may_have_written) in
         [(413, ErrorKind::Invalid, false), (429, ErrorKind::Throttled, false), (502, ErrorKind::Unavailable, true)]
     {
@@ -316,7 +316,7 @@ async fn an_answer_that_is_not_kinesis_is_judged_by_its_status() {
         assert_eq!((error.kind(), error.may_have_written()), (kind, may_have_written), "{status}: {error:?}");
         assert!(error.to_string().contains(&status.to_string()), "{error}");
     }
-    // A code that nobody knows says less than the status.
+    // For an unknown code, the status decides.
     let described = described(summary());
     let put = mock!(Client::put_records).then_http_response(|| {
         let body = r#"{"__type": "MysteryException", "message": "hm"}"#;
@@ -327,7 +327,7 @@ async fn an_answer_that_is_not_kinesis_is_judged_by_its_status() {
 }
 
 #[tokio::test]
-async fn a_receipt_that_cannot_be_read_says_nothing_of_the_record() {
+async fn a_malformed_receipt_may_have_written() {
     let described = described(summary());
     let put = mock!(Client::put_records)
         .then_output(|| PutRecordsOutput::builder().records(taken("0x7")).build().expect("an answer"));

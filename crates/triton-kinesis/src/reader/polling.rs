@@ -1,4 +1,4 @@
-//! Pages by GetRecords.
+//! Pages by GetRecords. Pacing is the core's part.
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use super::record::to_records;
 use super::shard::ShardRequests;
 use super::source::{NextPage, Page, PageSource};
 
-/// An iterator, or where to get one at.
+/// The next iterator, or the position to get it at.
 #[derive(Debug)]
 pub(crate) enum Polling {
     At(Position),
@@ -23,7 +23,7 @@ impl PageSource for Polling {
         *self = Self::At(position);
     }
 
-    /// An iterator that has expired leaves nothing to go on by.
+    /// `false`: an expired iterator cannot be continued.
     fn resume(&mut self, _: &ShardRequests) -> bool {
         false
     }
@@ -37,7 +37,7 @@ impl PageSource for Polling {
 
     async fn next(&mut self, shard: &ShardRequests, max_records: usize, _: Instant) -> Result<NextPage> {
         let Self::Iterator(iterator) = self else { return Ok(NextPage::Pending) };
-        let since = Instant::now();
+        let requested_at = Instant::now();
         let page = match shard.fetch(iterator, max_records).await {
             Err(expired @ Error::IteratorExpired { .. }) => return Ok(NextPage::Lapsed(expired)),
             page => page?,
@@ -47,6 +47,6 @@ impl PageSource for Polling {
         let is_last = next.is_none();
         *self = next.map_or(Self::Ended, Self::Iterator);
         let millis_behind = page.millis_behind_latest.map(|millis| u64::try_from(millis).unwrap_or(0));
-        Ok(NextPage::Page(Page { records, millis_behind, is_last, since }))
+        Ok(NextPage::Page(Page { records, millis_behind, is_last, requested_at }))
     }
 }

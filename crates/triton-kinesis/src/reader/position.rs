@@ -1,20 +1,20 @@
-//! Where Kinesis starts reading a shard, as its requests say it.
+//! Starting positions in the form of Kinesis' requests. Knows nothing of retention.
 
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use triton_core::Position;
 
-/// Where Kinesis starts reading a shard.
+/// Where a shard is read from.
 #[derive(Clone, Debug)]
 pub(crate) enum StartAt {
-    /// At a position; it reads the record that the position names, too.
+    /// A position. The record that it names is read too, even for a position after it: its absence shows a loss.
     Position(Position),
-    /// After a sequence number, which need not be a record's.
+    /// After a subscription's continuation number, which need not be a record's.
     After(String),
 }
 
 impl StartAt {
-    /// As requests say it.
+    /// The type, sequence number and time of a request.
     pub(crate) fn to_request(&self) -> (ShardIteratorType, Option<String>, Option<DateTime>) {
         match self {
             Self::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number.clone()), None),

@@ -1,4 +1,4 @@
-//! A page of GetRecords as records.
+//! The SDK's records as Triton's.
 
 use aws_sdk_kinesis::types::Record as SdkRecord;
 use bytes::Bytes;
@@ -8,18 +8,18 @@ use triton_core::{PartitionKey, Record, Result, ShardId, Timestamp};
 use crate::clock::to_timestamp;
 use crate::error::contract_violation;
 
-/// Payloads up to this size share a buffer; larger ones stay where the SDK has put them. The SDK allocates each key and
-/// payload by itself, and freeing those one by one on the thread that uses the records costs more than to copy them.
+/// Payloads up to this size are copied into one shared buffer; larger ones keep the SDK's. The SDK allocates every key and
+/// payload separately, and to free them one by one on the consumer's thread costs more than the copy.
 const SMALL: usize = 512;
 
-/// The records of a page, which share buffers for what is small of them.
+/// Converts the records of a page. Keys share one buffer, and so do small payloads.
 pub(crate) fn to_records(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Record>> {
     let key = |record: &SdkRecord| record.partition_key.as_ref().map_or(0, String::len);
     let payload = |record: &SdkRecord| Some(record.data.as_ref().len()).filter(|size| *size <= SMALL).unwrap_or(0);
     let mut keys = String::with_capacity(page.iter().map(key).sum());
     let mut payloads = Vec::with_capacity(page.iter().map(payload).sum());
     for record in &page {
-        // Where a stream distributes its records itself, they may come without a key.
+        // Records may have no key in a stream that distributes them itself.
         keys.push_str(record.partition_key.as_deref().unwrap_or_default());
         if record.data.as_ref().len() <= SMALL {
             payloads.extend_from_slice(record.data.as_ref());
@@ -41,7 +41,7 @@ pub(crate) fn to_records(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Re
         };
         let arrival = record.approximate_arrival_timestamp.map_or(Timestamp::default(), to_timestamp);
         let number = record.sequence_number.parse();
-        let number = number.map_err(|_| contract_violation("a record has a sequence number that is none"))?;
+        let number = number.map_err(|_| contract_violation("a record has an invalid sequence number"))?;
         Ok(Record::new(shard.clone(), number, partition_key, arrival, data))
     };
     page.into_iter().map(record).collect()
@@ -53,7 +53,7 @@ mod tests {
     use aws_sdk_kinesis::primitives::Blob;
 
     #[test]
-    fn each_record_has_its_own_key_and_payload_whatever_their_sizes() {
+    fn each_record_has_its_own_key_and_payload_at_every_size() {
         let texts = ["", "a", "日本語", &"x".repeat(SMALL), &"y".repeat(SMALL + 1), "z"];
         let page = texts.iter().enumerate().map(|(number, text)| {
             let key = (number % 3 != 1).then(|| format!("{text}-{number}"));

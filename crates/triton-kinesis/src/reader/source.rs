@@ -1,4 +1,4 @@
-//! Where a shard's pages come from.
+//! The contract between a reader and the source of its pages. Positions and losses are the reader's part.
 
 use std::fmt;
 
@@ -8,41 +8,40 @@ use triton_core::{Error, Position, Record, Result};
 
 use super::shard::ShardRequests;
 
-/// Where a shard's pages come from. Every method is cancel safe, and none goes on past `until` for longer than a request
-/// takes.
+/// A source of a shard's pages. Every method is cancel safe, and returns at `until` or one request later.
 #[async_trait]
 pub(crate) trait PageSource: Send + fmt::Debug {
-    /// Will start at a position. Nothing is sent yet.
+    /// Sets the position to start at. Sends nothing.
     fn start(&mut self, position: Position);
 
-    /// Will go on right after the last page; whether it can, without records lost unnoticed.
+    /// Continues right after the last page. `false` if it cannot, or if records might be lost unnoticed.
     fn resume(&mut self, shard: &ShardRequests) -> bool;
 
-    /// Starts where it was told to, unless it has. `false`: not until now, and it may be asked again.
+    /// Starts, unless it has. `false` if it has not started by `until`; call it again then.
     async fn is_ready(&mut self, shard: &ShardRequests, until: Instant) -> Result<bool>;
 
-    /// The next page, once it is ready. A page counts as taken when this returns it.
+    /// Returns the next page. To be called once `is_ready` has returned `true`.
     async fn next(&mut self, shard: &ShardRequests, max_records: usize, until: Instant) -> Result<NextPage>;
 }
 
-/// What comes next.
+/// The outcome of waiting for a page.
 #[derive(Debug)]
 pub(crate) enum NextPage {
     Page(Page),
-    /// Nothing was pushed until now.
+    /// Nothing came by `until`.
     Pending,
-    /// What it read by is over, as an iterator that has expired; it has to be told where to start again.
+    /// The iterator has expired, or the subscription has ended: the source has to be started again.
     Lapsed(Error),
 }
 
-/// Records, and what was said with them.
+/// The records of one response.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) records: Vec<Record>,
-    /// How far behind the newest record it is, where it says so.
+    /// Milliseconds behind the newest record; `None` if the server did not send it.
     pub(crate) millis_behind: Option<u64>,
-    /// Whether the shard ends with it.
+    /// Whether the shard ends with this page.
     pub(crate) is_last: bool,
-    /// The server made it at this time or later.
-    pub(crate) since: Instant,
+    /// Time of the request: the server made the page then or later.
+    pub(crate) requested_at: Instant,
 }

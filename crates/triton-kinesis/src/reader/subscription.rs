@@ -1,8 +1,8 @@
 //! Pages by SubscribeToShard: a shard's records, pushed over a connection until the subscription ends.
 //!
-//! A subscription ends every five minutes, when another one of the same consumer takes over, and with its connection; it
-//! is followed by another one, after what came last. Nothing is read from it while nobody asks for a page, so that the
-//! server notices a reader that is slow.
+//! A subscription ends after five minutes, when another subscription of the same consumer takes over, and when its
+//! connection is lost. Then the next one continues after the last event. Events are read only when a page is wanted, so
+//! that a slow reader slows down the server.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -35,58 +35,58 @@ const REFUSAL_DEADLINE: Duration = Duration::from_secs(20);
 
 type Events = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
 type Subscribed = std::result::Result<SubscribeToShardOutput, SdkError<SubscribeToShardError>>;
-/// A future that is kept, so that dropping whoever waits for it does not drop what it has done.
+/// A future that outlives the call that polls it, so that dropping the call loses nothing.
 type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A consumer's subscriptions to a shard, one after the other.
 pub(crate) struct Subscription {
-    /// With a connection of its own: Kinesis allows few streams on one, and one that is not read holds up the others.
+    /// On a connection of its own.
     client: Client,
     kinesis: Kinesis,
     consumer_arn: String,
-    /// A subscription that says nothing for so long is taken for lost.
+    /// Time without an event after which a subscription counts as lost.
     idle_timeout: Duration,
     start: StartAt,
-    /// Where it goes on by itself: what is to come arrived at this time or later.
+    /// Set when it continues by itself: the next records arrived at this time or later.
     resumed_since: Option<Timestamp>,
     state: State,
     /// When the request for the subscription was sent.
-    since: Instant,
-    /// What has come, until it is handed out.
+    requested_at: Instant,
+    /// The event that was received and not returned yet.
     event: Option<SubscribeToShardEvent>,
     progress: Option<Progress>,
     refusal: Option<Refusal>,
 }
 
 enum State {
-    /// There is none.
+    /// There is no subscription.
     Idle,
     Subscribing(BoxedFuture<Subscribed>),
-    /// Nothing is read before the future is polled.
+    /// Reads an event only when polled.
     Receiving(BoxedFuture<(Box<Events>, Received)>),
 }
 
-/// What came of waiting for an event.
+/// The outcome of waiting for an event.
 enum Received {
     Event(SubscribeToShardEvent),
-    /// An event of a kind that is not known here.
+    /// An event of a type that the SDK does not know.
     UnknownEvent,
     Ended,
     IdleTimeout,
-    /// An error that Kinesis says in the stream.
+    /// An error that Kinesis sent as an event.
     ErrorEvent {
         code: String,
         message: String,
     },
-    /// The connection is lost, or what comes over it makes no sense.
+    /// The connection was lost, or an event could not be parsed.
     ConnectionLost(Box<dyn StdError + Send + Sync>),
 }
 
-/// How far the last event came.
+/// The end of the last event returned.
 #[derive(Debug)]
 struct Progress {
     continuation: String,
-    /// What comes after it arrived at this time or later.
+    /// Records after it arrived at this time or later.
     next_since: Timestamp,
 }
 
@@ -109,7 +109,7 @@ impl Subscription {
             start: StartAt::Position(Position::Latest),
             resumed_since: None,
             state: State::Idle,
-            since: Instant::now(),
+            requested_at: Instant::now(),
             event: None,
             progress: None,
             refusal: None,
@@ -120,17 +120,17 @@ impl Subscription {
         let (kind, number, time) = self.start.to_request();
         let request = self.client.subscribe_to_shard().consumer_arn(&self.consumer_arn).shard_id(shard.id().as_str());
         let kinesis = self.kinesis.clone();
-        self.since = Instant::now();
+        self.requested_at = Instant::now();
         Box::pin(async move {
             let position = StartingPosition::builder().r#type(kind).set_sequence_number(number).set_timestamp(time);
             let request = request.starting_position(position.build().map_err(SdkError::construction_failure)?);
-            // For the call alone: a subscription lives for minutes.
+            // Held for the call only: a subscription lives for minutes.
             let _permit = kinesis.call_permit().await;
             request.send().await
         })
     }
 
-    /// Will wait for the next event.
+    /// The state that waits for the next event.
     fn receive(&self, mut events: Box<Events>) -> State {
         let idle_timeout = self.idle_timeout;
         State::Receiving(Box::pin(async move {
@@ -149,8 +149,10 @@ impl Subscription {
         }))
     }
 
-    /// The server refuses because there was a subscription a moment ago: the time to ask again at, or an error where that
-    /// has been going on for too long.
+    /// Sets the time of the next request after one that was refused because of an earlier subscription.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if requests have been refused for too long.
     fn schedule_retry(&mut self, shard: &ShardRequests, message: &str) -> Result<()> {
         let now = Instant::now();
         let policy = RetryPolicy::default().with_first(FIRST_WAIT).with_longest(LONGEST_WAIT);
@@ -171,9 +173,9 @@ impl Subscription {
         let is_last = event.continuation_sequence_number.is_empty();
         self.progress = Some(Progress {
             continuation: event.continuation_sequence_number,
-            next_since: shard.server_time(self.since) - Duration::from_millis(millis_behind),
+            next_since: shard.server_time(self.requested_at) - Duration::from_millis(millis_behind),
         });
-        Ok(Some(Page { records, millis_behind: Some(millis_behind), is_last, since: self.since }))
+        Ok(Some(Page { records, millis_behind: Some(millis_behind), is_last, requested_at: self.requested_at }))
     }
 
     fn lapsed(&mut self, error: Error) -> NextPage {
@@ -181,18 +183,18 @@ impl Subscription {
         NextPage::Lapsed(error)
     }
 
-    /// What an error in the stream means.
+    /// Maps an error event.
     fn event_error(shard: &ShardRequests, code: &str, message: &str) -> Error {
         match code {
             "ResourceInUseException" => {
                 tracing::warn!(
-                    "{}: another subscription of the same consumer has taken over; two readers of one consumer take \
-                     the shard from each other",
+                    "{}: another subscription of the same consumer has taken over; two readers of one consumer cannot \
+                     share a shard",
                     shard.id()
                 );
-                subscription_ended(shard, "was taken over by another one")
+                subscription_ended(shard, "was replaced by another one")
             }
-            // What is not there any more shows when it subscribes again.
+            // The next request tells whether the stream, the shard or the consumer is missing.
             "ResourceNotFoundException" => subscription_ended(shard, message),
             _ => shard.context().from_code(code, message),
         }
@@ -208,7 +210,7 @@ impl PageSource for Subscription {
 
     fn resume(&mut self, shard: &ShardRequests) -> bool {
         match self.progress.take() {
-            // What comes next is younger than retention: none of it was lost meanwhile.
+            // The next records are within retention: none was lost meanwhile.
             Some(progress) if shard.retains(progress.next_since) => {
                 (self.start, self.state) = (StartAt::After(progress.continuation), State::Idle);
                 self.resumed_since = Some(progress.next_since);
@@ -237,10 +239,10 @@ impl PageSource for Subscription {
                     self.state = State::Subscribing(self.subscribe(shard));
                 }
                 State::Subscribing(subscribing) => {
-                    let Ok(answer) = timeout_at(until, subscribing).await else { return Ok(false) };
-                    // Where it was not granted, it is to be asked for again.
+                    let Ok(response) = timeout_at(until, subscribing).await else { return Ok(false) };
+                    // A failed request is sent again.
                     self.state = State::Idle;
-                    match answer {
+                    match response {
                         Ok(subscribed) => {
                             self.state = self.receive(Box::new(subscribed.event_stream));
                             self.refusal = None;
@@ -264,7 +266,7 @@ impl PageSource for Subscription {
                 return Ok(self.lapsed(subscription_ended(shard, "is over")));
             };
             let Ok((events, received)) = timeout_at(until, receiving).await else { return Ok(NextPage::Pending) };
-            // Nothing is awaited before what was received is kept.
+            // No await between receiving an event and storing it.
             let error = match received {
                 Received::Event(event) => {
                     (self.state, self.event) = (self.receive(events), Some(event));
@@ -275,14 +277,14 @@ impl PageSource for Subscription {
                     continue;
                 }
                 Received::Ended => subscription_ended(shard, "has ended"),
-                Received::IdleTimeout => subscription_ended(shard, "has gone silent"),
+                Received::IdleTimeout => subscription_ended(shard, "sent no event in time"),
                 Received::ErrorEvent { code, message } => Self::event_error(shard, &code, &message),
                 Received::ConnectionLost(error) => shard.context().connection_lost(&*error),
             };
             return Ok(self.lapsed(error));
         }
         if self.event.as_ref().is_some_and(is_bare) && !shard.is_closed().await? {
-            return Ok(self.lapsed(subscription_ended(shard, "has sent an event that says nothing")));
+            return Ok(self.lapsed(subscription_ended(shard, "sent an empty event")));
         }
         Ok(self.page(shard)?.map_or(NextPage::Pending, NextPage::Page))
     }
@@ -303,7 +305,7 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// The SDK keeps the kind of an error in a stream, and not its code.
+/// The code of an error event, of which the SDK keeps only the type.
 fn code_of(error: &SubscribeToShardEventStreamError) -> &str {
     use SubscribeToShardEventStreamError as Kind;
     match error {
@@ -316,18 +318,18 @@ fn code_of(error: &SubscribeToShardEventStreamError) -> &str {
         Kind::KmsOptInRequired(_) => "KMSOptInRequired",
         Kind::KmsThrottlingException(_) => "KMSThrottlingException",
         Kind::InternalFailureException(_) => "InternalFailureException",
-        // What nobody knows may pass.
+        // An unknown error may be transient.
         other => other.code().unwrap_or("InternalFailureException"),
     }
 }
 
-/// A shard's last event has no continuation, and names the shard's children. One that says nothing at all is no such
-/// event, although the SDK makes one of it.
+/// Whether an event has neither a continuation nor child shards. A shard's last event names the children, so this one is
+/// an empty message that the SDK has parsed as an event.
 fn is_bare(event: &SubscribeToShardEvent) -> bool {
     event.continuation_sequence_number.is_empty() && event.child_shards().is_empty()
 }
 
-/// That a subscription is over, which the next one makes up for.
+/// The subscription has ended; the next one continues it.
 fn subscription_ended(shard: &ShardRequests, how: &str) -> Error {
     let problem = format!("the subscription to {} {how}", shard.id());
     Error::Unavailable { problem, may_have_written: false, source: None }
