@@ -239,7 +239,7 @@ fn put_and_get_go_on_where_the_stream_may_not_be_described() {
     server.faults().inject(Operation::DescribeStreamSummary, Fault::AccessDenied, 99);
     let ran = home.feed(&["put", "-s", "test_stream"], "hi\n").ok();
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
-    assert!(ran.stderr.starts_with("warn: stream 'test_stream_v2': going on with Kinesis' default limits"), "{ran:?}");
+    assert!(ran.stderr.starts_with("warn: stream 'test_stream_v2': using Kinesis' default limits"), "{ran:?}");
     assert!(home.run(&["get", "-s", "test_stream", "--from", "all", "-e"]).ok().stdout.contains("{'msg': 'hi\\n'"));
 }
 

@@ -112,12 +112,11 @@ impl StreamAdmin for Kinesis {
             return Err(Error::Invalid { problem });
         }
         let request = self.control_client().create_stream().stream_name(stream.name());
-        let request = match options.on_demand {
-            true => {
-                let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build();
-                request.stream_mode_details(mode.map_err(|error| Error::Invalid { problem: error.to_string() })?)
-            }
-            false => request.shard_count(to_count(options.shards)?),
+        let request = if options.on_demand {
+            let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build();
+            request.stream_mode_details(mode.map_err(|error| Error::Invalid { problem: error.to_string() })?)
+        } else {
+            request.shard_count(to_count(options.shards)?)
         };
         if let Err(error) = request.send().await {
             return Err(match error.code() {
@@ -230,9 +229,10 @@ async fn is_uniform(stream: &KinesisStream) -> Result<bool> {
 
 fn retention_hours(retention: Duration) -> Result<u64> {
     let hours = retention.as_secs() / HOUR.as_secs();
-    match RETENTION_HOURS.contains(&hours) && Duration::from_secs(hours * HOUR.as_secs()) == retention {
-        true => Ok(hours),
-        false => Err(Error::Invalid { problem: "Kinesis keeps records for whole hours, from 24h to 365d".into() }),
+    if RETENTION_HOURS.contains(&hours) && Duration::from_secs(hours * HOUR.as_secs()) == retention {
+        Ok(hours)
+    } else {
+        Err(Error::Invalid { problem: "Kinesis keeps records for whole hours, from 24h to 365d".into() })
     }
 }
 

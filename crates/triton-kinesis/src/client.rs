@@ -77,7 +77,7 @@ impl KinesisStream {
     fn receipt(&self, result: PutRecordsResultEntry, shards: &mut BTreeSet<ShardId>) -> Result<PutReceipt> {
         if let Some(code) = &result.error_code {
             let message = result.error_message.as_deref().unwrap_or(code);
-            return Err(self.kinesis().write_context(self.stream_ref().name(), None).from_code(code, message));
+            return Err(self.kinesis().write_context(self.stream_ref().name(), None).code_error(code, message));
         }
         let (Some(shard), Some(number)) = (&result.shard_id, &result.sequence_number) else {
             return Err(contract_violation("a result of PutRecords has neither an error nor a sequence number"));

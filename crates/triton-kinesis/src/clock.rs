@@ -1,5 +1,5 @@
-//! The server's time, from the dates of its responses, and the SDK's times as timestamps. Times sent to the server or
-//! compared with its retention are taken from here, because this machine's clock may be wrong.
+//! The server's time, from the dates of its responses, and the SDK's times as timestamps. Times that are sent to
+//! the server or compared with its retention come from here, because this machine's clock may be wrong.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};

@@ -38,24 +38,24 @@ impl CallContext<'_> {
         let status = error.raw_response().map(|raw| raw.status().as_u16());
         match &error {
             SdkError::ServiceError(service) => match service.err().code() {
-                Some(code) => match self.from_code(code, service.err().message().unwrap_or(code)) {
+                Some(code) => match self.code_error(code, service.err().message().unwrap_or(code)) {
                     // For an unknown code, the status tells a server's failure from a wrong request.
                     Error::Invalid { problem } if status.is_some_and(|status| status >= 500) => {
                         self.unavailable(problem, None)
                     }
                     refused => refused,
                 },
-                None => self.from_status(status, &error),
+                None => self.status_error(status, &error),
             },
             SdkError::TimeoutError(_) => self.unavailable(format!("{} did not answer in time", self.server()), None),
             SdkError::DispatchFailure(failure) => self.dispatch_failure(failure.as_connector_error(), &error),
-            SdkError::ResponseError(_) => self.from_status(status, &error),
+            SdkError::ResponseError(_) => self.status_error(status, &error),
             _ => Error::Invalid { problem: format!("the request cannot be made: {}", innermost(&error)) },
         }
     }
 
     /// Maps a response without a Kinesis error code, such as a proxy's, or a truncated one.
-    fn from_status(&self, status: Option<u16>, error: &(dyn StdError + 'static)) -> Error {
+    fn status_error(&self, status: Option<u16>, error: &(dyn StdError + 'static)) -> Error {
         match status {
             Some(429) => Error::Throttled { problem: format!("{} answered with HTTP status 429", self.server()) },
             Some(status @ 400..500) if status != 408 => {
@@ -64,12 +64,12 @@ impl CallContext<'_> {
             Some(status @ 500..) => {
                 self.unavailable(format!("{} answered with HTTP status {status}", self.server()), None)
             }
-            _ => self.unavailable(format!("the answer of {} cannot be read", self.server()), Some(innermost(error))),
+            _ => self.unavailable(format!("the response of {} cannot be read", self.server()), Some(innermost(error))),
         }
     }
 
     /// Maps an error code of a call, or of one entry of PutRecords.
-    pub(crate) fn from_code(&self, code: &str, message: &str) -> Error {
+    pub(crate) fn code_error(&self, code: &str, message: &str) -> Error {
         let problem = message.to_owned();
         // Some servers send a namespace before the name, or omit its suffix.
         let code = code.rsplit('#').next().unwrap_or(code);
@@ -121,7 +121,7 @@ impl CallContext<'_> {
     /// The error of an empty response. The SDK parses an empty body as a response without any field: no results, no
     /// records, and no iterator, which would mean the end of a shard.
     pub(crate) fn empty_response(&self) -> Error {
-        self.unavailable(format!("the answer of {} is empty", self.server()), None)
+        self.unavailable(format!("the response of {} is empty", self.server()), None)
     }
 
     /// There is no usable response, so that the outcome is unknown.

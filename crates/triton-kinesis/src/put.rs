@@ -116,10 +116,10 @@ fn escape(text: &str, into: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
     // Mostly nothing is escaped, and this loop over all bytes is vectorised.
     while rest.iter().fold(false, |found, byte| found | is_escaped(*byte))
-        && let Some(place) = rest.iter().position(|byte| is_escaped(*byte))
+        && let Some(index) = rest.iter().position(|byte| is_escaped(*byte))
     {
-        into.extend_from_slice(&rest[..place]);
-        match rest[place] {
+        into.extend_from_slice(&rest[..index]);
+        match rest[index] {
             b'"' => into.extend_from_slice(br#"\""#),
             b'\\' => into.extend_from_slice(br"\\"),
             0x08 => into.extend_from_slice(br"\b"),
@@ -129,7 +129,7 @@ fn escape(text: &str, into: &mut Vec<u8>) {
             b'\t' => into.extend_from_slice(br"\t"),
             other => into.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
         }
-        rest = &rest[place + 1..];
+        rest = &rest[index + 1..];
     }
     into.extend_from_slice(rest);
 }

@@ -71,7 +71,7 @@ struct PartlyReturned {
     /// Its first record, which may have been returned before.
     first: Option<SequenceNumber>,
     millis_behind: u64,
-    says_latest: bool,
+    is_latest: bool,
     is_last: bool,
     requested_at: Instant,
 }
@@ -139,10 +139,12 @@ impl<S: PageSource> KinesisReader<S> {
             None => self.open_at(self.position()),
             // Another shard's number is a mistake, not a loss.
             Some(Position::At(_) | Position::After(_)) if is_of_another_shard(&refused) => return Err(refused),
-            Some(Position::At(number) | Position::After(number)) => match self.shard.is_past_retention(number).await? {
-                true => self.continue_past_retention(number)?,
-                false => return Err(refused),
-            },
+            Some(Position::At(number) | Position::After(number)) => {
+                if !self.shard.is_past_retention(number).await? {
+                    return Err(refused);
+                }
+                self.continue_past_retention(number)?;
+            }
             // Kinesis refuses a time that is ahead of its own clock, even by a millisecond.
             Some(Position::AtTime(time)) if self.shard.server_time(Instant::now()) < time => {
                 self.open_at(Position::Latest);
@@ -204,9 +206,9 @@ impl<S: PageSource> KinesisReader<S> {
             }
             is_new
         });
-        let says_latest = page.millis_behind == Some(0);
+        let is_latest = page.millis_behind == Some(0);
         let (records, is_last, requested_at) = (records.into_iter(), page.is_last, page.requested_at);
-        PartlyReturned { records, first, millis_behind, says_latest, is_last, requested_at }
+        PartlyReturned { records, first, millis_behind, is_latest, is_last, requested_at }
     }
 
     /// Milliseconds behind. If the server does not send it, several empty pages count as caught up.
@@ -259,7 +261,7 @@ impl<S: PageSource> KinesisReader<S> {
             self.expected = None;
         }
         // Only if the server itself reports it: an empty page alone proves nothing.
-        if page.says_latest && self.expected.is_none() {
+        if page.is_latest && self.expected.is_none() {
             self.caught_up_at = self.caught_up_at.max(Some(self.shard.server_time(page.requested_at)));
         }
         let (millis_behind, is_last, was_empty) = (page.millis_behind, page.is_last, page.first.is_none());

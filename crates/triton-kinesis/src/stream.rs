@@ -17,7 +17,7 @@ use crate::stream_ref::StreamRef;
 /// A put is one PutRecords with one attempt. Reading polls with GetRecords, one attempt each, unless the client was made
 /// by [`fan_out`](Self::fan_out): then it subscribes, and Kinesis pushes. The limits come from one
 /// DescribeStreamSummary. Where that is denied or throttled, as for producers that may only call PutRecords, Kinesis'
-/// default limits apply, and a warning says so.
+/// default limits apply, and a warning is logged.
 #[derive(Clone)]
 pub struct KinesisStream(Arc<Inner>);
 

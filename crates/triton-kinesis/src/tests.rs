@@ -49,7 +49,7 @@ fn entry(bytes: usize) -> PutEntry {
     PutEntry::new(PartitionKey::new("k").expect("a key"), vec![b'x'; bytes])
 }
 
-fn taken(number: &str) -> PutRecordsResultEntry {
+fn acknowledged(number: &str) -> PutRecordsResultEntry {
     PutRecordsResultEntry::builder().shard_id("shardId-000000000000").sequence_number(number).build()
 }
 
@@ -57,10 +57,10 @@ fn taken(number: &str) -> PutRecordsResultEntry {
 async fn a_streams_own_record_limit_applies_and_is_read_once() {
     let described = described(summary().max_record_size_in_kib(3 * 1024));
     let put = mock!(Client::put_records)
-        .then_output(|| PutRecordsOutput::builder().records(taken("1")).build().expect("an answer"));
+        .then_output(|| PutRecordsOutput::builder().records(acknowledged("1")).build().expect("a response"));
     let stream = stream(&[&described, &put]);
     assert_eq!(stream.limits().await.expect("limits").max_record_bytes, 3 << 20);
-    let receipt = stream.put_batch([entry((3 << 20) - 1)].into()).await.expect("sent").remove(0).expect("taken");
+    let receipt = stream.put_batch([entry((3 << 20) - 1)].into()).await.expect("sent").remove(0).expect("acknowledged");
     assert_eq!(receipt.sequence_number, 1.into());
     let error = stream.put_batch([entry(3 << 20)].into()).await.expect_err("too large");
     assert_eq!(error.to_string(), "record of 3.1 MiB is over the stream's limit of 3 MiB");
@@ -118,7 +118,7 @@ async fn credentials_that_expire_between_calls_fail_the_later_call() {
     let described = described(summary());
     let put = mock!(Client::put_records)
         .sequence()
-        .output(|| PutRecordsOutput::builder().records(taken("1")).build().expect("an answer"))
+        .output(|| PutRecordsOutput::builder().records(acknowledged("1")).build().expect("a response"))
         .error(|| PutRecordsError::generic(code("ExpiredTokenException")))
         .build();
     let client = mock_client!(aws_sdk_kinesis, RuleMode::MatchAny, [&described, &put]);
@@ -139,9 +139,9 @@ async fn an_entrys_own_code_decides_its_error() {
         let failed = |code: &str| PutRecordsResultEntry::builder().error_code(code).error_message("words").build();
         let results = ["ProvisionedThroughputExceededException", "InternalFailure", "KMSDisabledException"];
         let results = results.into_iter().map(failed).chain([PutRecordsResultEntry::builder().build()]);
-        PutRecordsOutput::builder().set_records(Some(results.collect())).build().expect("an answer")
+        PutRecordsOutput::builder().set_records(Some(results.collect())).build().expect("a response")
     });
-    let results = stream(&[&described, &put]).put_batch(vec![entry(1); 4].into()).await.expect("an answer");
+    let results = stream(&[&described, &put]).put_batch(vec![entry(1); 4].into()).await.expect("a response");
     let kinds: Vec<_> = results.iter().map(|result| result.as_ref().expect_err("failed").kind()).collect();
     assert_eq!(kinds, [ErrorKind::Throttled, ErrorKind::Unavailable, ErrorKind::EncryptionKey, ErrorKind::Contract]);
 }
@@ -286,7 +286,7 @@ async fn another_accounts_stream_is_named_by_its_arn_in_every_request() {
         .then_output(|| page().millis_behind_latest(0).build().expect("a page"));
     let put = mock!(Client::put_records)
         .match_requests(|request| request.stream_arn() == Some(ARN) && request.stream_name().is_none())
-        .then_output(|| PutRecordsOutput::builder().records(taken("1")).build().expect("an answer"));
+        .then_output(|| PutRecordsOutput::builder().records(acknowledged("1")).build().expect("a response"));
     let summary = summary().build().expect("a summary");
     let described =
         mock!(Client::describe_stream_summary).match_requests(|request| request.stream_arn() == Some(ARN)).then_output(
@@ -330,11 +330,11 @@ async fn a_response_that_is_not_from_kinesis_is_mapped_by_its_status() {
 async fn a_malformed_receipt_may_have_written() {
     let described = described(summary());
     let put = mock!(Client::put_records)
-        .then_output(|| PutRecordsOutput::builder().records(taken("0x7")).build().expect("an answer"));
+        .then_output(|| PutRecordsOutput::builder().records(acknowledged("0x7")).build().expect("a response"));
     let error = stream(&[&described, &put])
         .put_batch([entry(1)].into())
         .await
-        .expect("an answer")
+        .expect("a response")
         .remove(0)
         .expect_err("unread");
     assert!(matches!(error, Error::Contract { .. }) && error.may_have_written(), "{error:?}");

@@ -4,7 +4,7 @@ use triton_core::Error;
 
 /// Why a connection cannot be made from its options.
 ///
-/// `Display` is one lower-case sentence. Text from outside is escaped in it where it is no valid name.
+/// `Display` is one lower-case sentence. Invalid text from outside is escaped in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {

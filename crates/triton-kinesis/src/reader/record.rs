@@ -32,12 +32,11 @@ pub(crate) fn to_records(shard: &ShardId, page: Vec<SdkRecord>) -> Result<Vec<Re
         let partition_key = PartitionKey::stored(keys.slice_ref(&keys[key..key_end]));
         key = key_end;
         let size = record.data.as_ref().len();
-        let data = match size <= SMALL {
-            true => {
-                payload += size;
-                payloads.slice(payload - size..payload)
-            }
-            false => Bytes::from(record.data.into_inner()),
+        let data = if size <= SMALL {
+            payload += size;
+            payloads.slice(payload - size..payload)
+        } else {
+            Bytes::from(record.data.into_inner())
         };
         let arrival = record.approximate_arrival_timestamp.map_or(Timestamp::default(), to_timestamp);
         let number = record.sequence_number.parse();

@@ -159,7 +159,7 @@ impl Subscription {
         let refused_since_now = || Refusal { since: now, retry_at: now, backoff: policy.backoff(random_seed()) };
         let mut refusal = self.refusal.take().unwrap_or_else(refused_since_now);
         if now.duration_since(refusal.since) > REFUSAL_DEADLINE {
-            return Err(shard.context().from_code("ResourceInUseException", message));
+            return Err(shard.context().code_error("ResourceInUseException", message));
         }
         refusal.retry_at = now + refusal.backoff.next_wait();
         self.refusal = Some(refusal);
@@ -196,7 +196,7 @@ impl Subscription {
             }
             // The next request tells whether the stream, the shard or the consumer is missing.
             "ResourceNotFoundException" => subscription_ended(shard, message),
-            _ => shard.context().from_code(code, message),
+            _ => shard.context().code_error(code, message),
         }
     }
 }
@@ -225,7 +225,7 @@ impl PageSource for Subscription {
             match &mut self.state {
                 State::Receiving(_) => return Ok(true),
                 State::Idle => {
-                    // It may have been subscribing in vain for longer than records are kept.
+                    // Requests may have failed for longer than retention.
                     if self.resumed_since.is_some_and(|since| !shard.retains(since)) {
                         return Err(Error::Invalid { problem: "the continuation is past retention".into() });
                     }
