@@ -9,8 +9,8 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use triton_core::{Backend, Check, CreateOptions, Error, ErrorKind, Result, StreamAdmin, StreamClient, StreamConfig};
 
-use crate::connect::{ConnectOptions, Kinesis};
-use crate::summary::Summary;
+use crate::connection::{ConnectOptions, Kinesis};
+use crate::description::StreamDescription;
 
 /// AWS refuses signed requests when the clock is wrong by more than this many milliseconds; half of it is worth a word.
 const SKEW_REFUSED: i64 = 5 * 60 * 1000;
@@ -62,7 +62,7 @@ impl KinesisBackend {
         if let Some((_, kinesis)) = connections.iter().find(|(known, _)| *known == options) {
             return Ok(kinesis.clone());
         }
-        let kinesis = Kinesis::connect(options.clone()).await.map_err(as_setting)?;
+        let kinesis = Kinesis::connect(options.clone()).await.map_err(|error| as_setting(error.into()))?;
         connections.push((options, kinesis.clone()));
         Ok(kinesis)
     }
@@ -140,39 +140,39 @@ impl Diagnosis {
                 return None;
             }
         };
-        let place = kinesis.place();
-        if let Some((_, is_usable)) = self.places.get(place) {
+        let location = kinesis.location();
+        if let Some((_, is_usable)) = self.places.get(location) {
             return is_usable.then_some(kinesis);
         }
         self.checks.push(if kinesis.has_default_region() {
-            Check::warning("region", format!("none is set: {place} is taken"))
+            Check::warning("region", format!("none is set: {location} is taken"))
         } else {
-            Check::passed("region", place)
+            Check::passed("region", location)
         });
         let answer = kinesis.check_credentials().await;
         let is_usable = matches!(answer, Ok(()) | Err(Error::AccessDenied { .. }));
         self.checks.push(match answer {
-            Ok(()) => Check::passed("credentials", format!("taken by Kinesis in {place}")),
+            Ok(()) => Check::passed("credentials", format!("taken by Kinesis in {location}")),
             Err(Error::AccessDenied { .. }) => {
-                Check::passed("credentials", format!("taken by Kinesis in {place}; they may not list streams"))
+                Check::passed("credentials", format!("taken by Kinesis in {location}; they may not list streams"))
             }
             Err(error) if error.kind() == ErrorKind::Credentials => Check::failed("credentials", error),
             Err(error) => Check::failed("server", error),
         });
-        self.places.insert(place.to_owned(), (kinesis.clone(), is_usable));
+        self.places.insert(location.to_owned(), (kinesis.clone(), is_usable));
         is_usable.then_some(kinesis)
     }
 }
 
 async fn check_stream(kinesis: &Kinesis, stream: &StreamConfig) -> Check {
     let name = &stream.logical_name;
-    let summary = match kinesis.stream(&stream.name) {
-        Ok(client) => client.summary().await,
+    let described = match kinesis.stream(&stream.name) {
+        Ok(client) => client.describe().await,
         Err(error) => Err(error),
     };
-    match summary {
-        Ok(summary) if summary.is_active() => Check::passed("stream", describe(stream, &summary)),
-        Ok(summary) => Check::warning("stream", describe(stream, &summary)),
+    match described {
+        Ok(description) if description.is_active() => Check::passed("stream", describe(stream, &description)),
+        Ok(description) => Check::warning("stream", describe(stream, &description)),
         Err(error @ Error::AccessDenied { .. }) => {
             Check::warning("stream", format!("'{name}' may not be described: {error}"))
         }
@@ -180,27 +180,27 @@ async fn check_stream(kinesis: &Kinesis, stream: &StreamConfig) -> Check {
     }
 }
 
-fn describe(stream: &StreamConfig, summary: &Summary) -> String {
-    let mode = if summary.is_on_demand { "on demand" } else { "provisioned" };
-    let keys = if summary.distributes_records { ", distributes records itself (no order per key)" } else { "" };
+fn describe(stream: &StreamConfig, description: &StreamDescription) -> String {
+    let mode = if description.is_on_demand { "on demand" } else { "provisioned" };
+    let keys = if description.distributes_records { ", distributes records itself (no order per key)" } else { "" };
     format!(
         "'{}' is {}: {}, {} open shards, {mode}, keeps records {} h{keys}",
         stream.logical_name,
         stream.name,
-        summary.status,
-        summary.open_shards,
-        summary.retention.as_secs() / 3600
+        description.status,
+        description.open_shards,
+        description.retention.as_secs() / 3600
     )
 }
 
 /// Compares the clocks; without an answer of the server there is none to compare with.
 fn check_clock(kinesis: &Kinesis) -> Option<Check> {
-    let place = kinesis.place();
+    let location = kinesis.location();
     let ahead = kinesis.clock_ahead_millis()?;
     let words = match ahead {
-        -1_000..=2_000 => format!("as that of {place}, to a second"),
-        ahead if ahead > 0 => format!("{} s ahead of that of {place}", ahead / 1000),
-        ahead => format!("{} s behind that of {place}", -ahead / 1000),
+        -1_000..=2_000 => format!("as that of {location}, to a second"),
+        ahead if ahead > 0 => format!("{} s ahead of that of {location}", ahead / 1000),
+        ahead => format!("{} s behind that of {location}", -ahead / 1000),
     };
     Some(if ahead.abs() < SKEW_REFUSED / 2 {
         Check::passed("clock", words)

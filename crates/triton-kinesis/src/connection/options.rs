@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use triton_core::StreamConfig;
+use serde::Deserialize;
+use triton_core::{Result, StreamConfig};
 
+#[cfg(doc)]
 use crate::error::ConnectError;
 use crate::stream_ref::StreamRef;
 
@@ -45,16 +47,25 @@ impl Default for ConnectOptions {
     }
 }
 
+/// The keys of a stream's config that say where it is.
+#[derive(Deserialize)]
+struct Keys {
+    region: Option<String>,
+    endpoint_url: Option<String>,
+}
+
 impl ConnectOptions {
     /// Region and endpoint of a stream's config. If the stream's name is an ARN, the ARN's region goes before the
     /// config's.
     ///
     /// # Errors
-    /// [`ConnectError::InvalidArn`] for a name that starts with `arn:` and is not a stream's ARN.
-    pub fn of_stream(config: &StreamConfig) -> Result<Self, ConnectError> {
+    /// [`ConnectError::InvalidArn`] for a name that starts with `arn:` and is not a stream's ARN;
+    /// [`Error::Config`](triton_core::Error::Config) for settings of a wrong type.
+    pub fn of_stream(config: &StreamConfig) -> Result<Self> {
         let stream_ref = StreamRef::parse(&config.name)?;
-        let region = stream_ref.region().map(str::to_owned).or_else(|| config.region.clone());
-        Ok(Self { region, endpoint_url: config.endpoint_url.clone(), ..Self::default() })
+        let Keys { region, endpoint_url } = config.settings.read()?;
+        let region = stream_ref.region().map(str::to_owned).or(region);
+        Ok(Self { region, endpoint_url, ..Self::default() })
     }
 
     /// These options with another AWS profile.

@@ -39,6 +39,9 @@ pub enum ConnectError {
 
 impl From<ConnectError> for Error {
     fn from(error: ConnectError) -> Self {
-        Self::Invalid { problem: error.to_string() }
+        match error {
+            ConnectError::InsecureEndpoint { endpoint } => Self::InsecureEndpoint { url: endpoint },
+            error => Self::Invalid { problem: error.to_string() },
+        }
     }
 }
