@@ -3,17 +3,18 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderValue, Request, Response};
 use bytes::Bytes;
 use http_body_util::channel::Channel;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -29,7 +30,7 @@ use crate::strike;
 use crate::wire::{Answer, Call};
 
 /// How long a request without an answer waits for the client to hang up.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(5 * 60);
 /// How many pieces a slow answer comes in, and how far apart.
 const PIECES: usize = 20;
 const DRIP: Duration = Duration::from_millis(20);
@@ -88,7 +89,7 @@ async fn connection(stream: TcpStream, inner: Inner, mended: Option<Arc<Mended>>
             match mended {
                 Some(mended) => answer(request, mended, faults).await,
                 None => Ok(inner
-                    .stream(request.map(Body::new))
+                    .stream(request.map(axum::body::Body::new))
                     .await
                     .map(|body| body.map_err(io::Error::other).boxed_unsync())),
             }
@@ -148,15 +149,31 @@ fn dripped(body: Bytes) -> ReplyBody {
 }
 
 fn half(body: Bytes) -> ReplyBody {
-    let (mut sender, receiver) = Channel::new(1);
-    tokio::spawn(async move {
-        if sender.send_data(body.slice(..body.len() / 2)).await.is_ok() {
-            // Let the half reach the client before the connection ends.
-            sleep(DRIP).await;
-            sender.abort(io::Error::other("half of the answer was asked for"));
+    CutOff { half: Some(body.slice(..body.len() / 2)), is_sent: false }.boxed_unsync()
+}
+
+/// A body that fails after its first half.
+struct CutOff {
+    half: Option<Bytes>,
+    is_sent: bool,
+}
+
+impl Body for CutOff {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(half) = self.half.take() {
+            return Poll::Ready(Some(Ok(Frame::data(half))));
         }
-    });
-    receiver.boxed_unsync()
+        if !self.is_sent {
+            // hyper writes what it has when a body is not ready, and throws it away when a body fails.
+            self.is_sent = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(io::Error::other("half of the answer was asked for"))))
+    }
 }
 
 fn never(never: Infallible) -> io::Error {

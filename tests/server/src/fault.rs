@@ -95,7 +95,7 @@ pub enum Fault {
     InternalErrorAfter,
     /// 503 with a page of HTML, not applied.
     UnavailableBefore,
-    /// No answer until the client hangs up or a minute has passed, not applied.
+    /// No answer until the client hangs up or five minutes have passed, not applied.
     SilenceBefore,
     /// No answer, applied.
     SilenceAfter,
@@ -133,7 +133,7 @@ pub enum Fault {
     EmptyPage,
     /// SubscribeToShard: the connection closes within the second event.
     ResetMidStream,
-    /// SubscribeToShard: nothing comes after the first event, on a connection that stays open for a minute.
+    /// SubscribeToShard: nothing comes after the first event, on a connection that stays open for five minutes.
     SilenceMidStream,
     /// SubscribeToShard: InternalFailureException in the stream, after the first event.
     FailureMidStream,
@@ -202,6 +202,7 @@ struct State {
     requests: HashMap<Operation, u64>,
     page: Option<usize>,
     read_quota: bool,
+    holds_resharding: bool,
     reads: HashMap<(String, String), VecDeque<Instant>>,
     trimmed: HashMap<(String, String), (String, PastRetention)>,
 }
@@ -226,13 +227,14 @@ impl Faults {
         self.state().rain = Some(Rain { rng: StdRng::seed_from_u64(seed), chances });
     }
 
-    /// Ends the rain and the queue, the read quota and the page size. What was counted and trimmed stays.
+    /// Ends the rain and the queue, the read quota, the page size and the hold on resharding. What was counted and trimmed stays.
     pub fn clear(&self) {
         let mut state = self.state();
         state.queue.clear();
         state.rain = None;
         state.page = None;
         state.read_quota = false;
+        state.holds_resharding = false;
         state.reads.clear();
     }
 
@@ -251,6 +253,11 @@ impl Faults {
     /// ProvisionedThroughputExceededException.
     pub fn set_read_quota(&self, on: bool) {
         self.state().read_quota = on;
+    }
+
+    /// Whether a change of the shard count waits before its next split or merge, so that the stream stays UPDATING.
+    pub fn hold_resharding(&self, on: bool) {
+        self.state().holds_resharding = on;
     }
 
     /// What retention does: removes the records of a shard up to and including this sequence number. `form` is how a
@@ -291,6 +298,11 @@ impl Faults {
         }
         reads.push_back(now);
         false
+    }
+
+    /// Whether a change of the shard count has to wait.
+    pub(crate) fn holds_resharding(&self) -> bool {
+        self.state().holds_resharding
     }
 
     /// The last sequence number that a shard was trimmed of.

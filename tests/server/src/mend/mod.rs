@@ -46,7 +46,7 @@ pub(crate) struct Mended {
 
 impl Mended {
     pub(crate) fn new(inner: Inner, options: &ServerOptions, faults: Arc<Faults>) -> Self {
-        let resharding = Arc::new(Resharding::new(inner.clone(), options.shard_limit));
+        let resharding = Arc::new(Resharding::new(inner.clone(), Arc::clone(&faults), options.shard_limit));
         Self {
             inner,
             faults,

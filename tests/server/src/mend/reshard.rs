@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::stream_of;
+use crate::fault::Faults;
 use crate::inner::{Inner, refused};
 use crate::wire::Answer;
 
@@ -22,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// The streams whose shard count is changing.
 pub(super) struct Resharding {
     inner: Inner,
+    faults: Arc<Faults>,
     shard_limit: u32,
     /// By stream, the change that is under way: a stream of the same name may come before it has ended.
     under_way: Mutex<HashMap<String, u64>>,
@@ -42,8 +44,8 @@ enum Step {
 }
 
 impl Resharding {
-    pub(super) fn new(inner: Inner, shard_limit: u32) -> Self {
-        Self { inner, shard_limit, under_way: Mutex::default(), next: AtomicU64::new(0) }
+    pub(super) fn new(inner: Inner, faults: Arc<Faults>, shard_limit: u32) -> Self {
+        Self { inner, faults, shard_limit, under_way: Mutex::default(), next: AtomicU64::new(0) }
     }
 
     pub(super) fn is_under_way(&self, stream: &str) -> bool {
@@ -125,7 +127,7 @@ impl Resharding {
         while self.marks().get(&name) == Some(&mark)
             && let Ok(stream) = self.inner.store.get_stream(&name).await
         {
-            if stream.stream_status == StreamStatus::Updating {
+            if stream.stream_status == StreamStatus::Updating || self.faults.holds_resharding() {
                 sleep(LOOK).await;
                 continue;
             }

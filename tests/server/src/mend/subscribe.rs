@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How often it looks whether the shard was closed or trimmed, for each subscription that there is: that takes longer.
 const LONG_LOOK: Duration = Duration::from_millis(5);
 /// How long a subscription that has gone silent stays open.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(5 * 60);
 /// What an event holds at most.
 const RECORDS: usize = 10_000;
 

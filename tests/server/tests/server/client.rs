@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +11,18 @@ use triton_test_server::{Server, ServerOptions};
 
 pub(crate) const SHARD: &str = "shardId-000000000000";
 pub(crate) const STREAM: &str = "events";
+
+/// How long an event of a test may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for an event.
+pub(crate) fn eventually(what: &str, mut has_happened: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !has_happened() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
 
 /// A server with one stream, which is ACTIVE.
 pub(crate) fn server(shards: u32) -> Server {
@@ -25,14 +37,10 @@ pub(crate) fn create(server: &Server, stream: &str, shards: u32) {
 }
 
 pub(crate) fn wait_active(server: &Server, stream: &str) {
-    for _ in 0..5000 {
+    eventually("the stream is ACTIVE", || {
         let summary = ok(server, "DescribeStreamSummary", json!({"StreamName": stream}));
-        if summary["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE" {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("{stream} does not become ACTIVE");
+        summary["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE"
+    });
 }
 
 /// What came over the wire until the connection closed.

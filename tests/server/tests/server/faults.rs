@@ -103,17 +103,19 @@ fn silence_lasts_until_the_client_hangs_up() {
     for (fault, data) in [(Fault::SilenceBefore, "a"), (Fault::SilenceAfter, "b")] {
         server.faults().inject(Operation::PutRecords, fault, 1);
         let stream = send(&server, "PutRecords", "application/x-amz-json-1.1", records(&[data]).to_string().as_bytes());
+        eventually("the fault strikes", || server.faults().struck(fault) == 1);
+        // That nothing comes is seen for a while only.
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         assert!(receive(stream).is_none());
-        assert_eq!(server.faults().struck(fault), 1);
     }
-    assert_eq!(read_all(&server, SHARD), ["b"]);
+    eventually("the second call is applied", || read_all(&server, SHARD) == ["b"]);
     // One that is still silent does not keep the server from stopping.
     server.faults().inject(Operation::Any, Fault::SilenceBefore, 1);
     let _stream = send(&server, "ListShards", "application/x-amz-json-1.1", b"{}");
+    eventually("the fault strikes", || server.faults().struck(Fault::SilenceBefore) == 2);
     let began = Instant::now();
     drop(server);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < PATIENCE, "the silence lasts longer than that");
 }
 
 #[test]
@@ -173,16 +175,19 @@ fn reads_have_a_quota() {
     let server = server(2);
     server.faults().set_read_quota(true);
     let start = iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"}));
-    for _ in 0..5 {
-        page(&server, &start);
-    }
-    assert_eq!(
-        refused(&server, "GetRecords", json!({"ShardIterator": start})),
-        "ProvisionedThroughputExceededException"
-    );
+    let get = || call(&server, "GetRecords", json!({"ShardIterator": start})).unwrap();
+    let (mut taken, mut refusal) = (0, Value::Null);
+    // On a busy machine the first calls may be a second old before the sixth.
+    eventually("a call is refused", || {
+        let answer = get();
+        taken += usize::from(answer.status == 200);
+        refusal = answer.json()["__type"].clone();
+        answer.status != 200
+    });
+    assert!(taken >= 5, "{taken}");
+    assert_eq!(refusal, "ProvisionedThroughputExceededException");
     page(&server, &iterator(&server, "shardId-000000000001", json!({"ShardIteratorType": "LATEST"})));
-    std::thread::sleep(Duration::from_millis(1050));
-    page(&server, &start);
+    eventually("the shard is read again", || get().status == 200);
 }
 
 #[test]
@@ -191,8 +196,13 @@ fn writes_have_a_quota_where_asked_for() {
     create(&server, STREAM, 1);
     let data: Vec<String> = (0..400).map(|number| number.to_string()).collect();
     let data: Vec<&str> = data.iter().map(String::as_str).collect();
-    let failed: u64 = (0..4).map(|_| put(&server, &data)["FailedRecordCount"].as_u64().unwrap()).sum();
-    assert!(failed >= 100, "{failed}");
+    let mut calls = 0;
+    // On a busy machine a second may pass before it has seen 1,000 records.
+    eventually("records are refused", || {
+        calls += 1;
+        put(&server, &data)["FailedRecordCount"] != 0
+    });
+    assert!(calls >= 3, "the first 1,000 records of a second are taken");
 }
 
 #[tokio::test(start_paused = true)]
