@@ -1,16 +1,48 @@
 //! A stream that is split, merged and resharded while it is written and followed.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, Read as _};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
 
 use triton_test_server::{Server, ServerOptions};
 
-use crate::home::Home;
+use crate::home::{Home, Running};
 
-const RATE: usize = 2_000;
-const SECONDS: usize = 10;
 const KEYS: usize = 500;
+/// Enough for records of every key, and so of every shard.
+const SOME: usize = 2_000;
+const HANDFUL: usize = 100;
+
+/// Puts numbered records, of which at most [`SOME`] are not acknowledged.
+struct Feed {
+    put: Running,
+    sent: usize,
+    acknowledged: usize,
+}
+
+impl Feed {
+    fn put_handful(&mut self) {
+        let lines: String = (self.sent..self.sent + HANDFUL)
+            .map(|number| format!("{{\"user\": \"user-{}\", \"n\": {number}}}\n", number % KEYS))
+            .collect();
+        self.put.write(&lines);
+        self.sent += HANDFUL;
+        self.wait_for_all_but(SOME);
+    }
+
+    fn put_some(&mut self) {
+        for _ in 0..SOME / HANDFUL {
+            self.put_handful();
+        }
+        self.wait_for_all_but(0);
+    }
+
+    fn wait_for_all_but(&mut self, count: usize) {
+        while self.sent - self.acknowledged > count {
+            assert!(self.put.line().starts_with("shardId-"));
+            self.acknowledged += 1;
+        }
+    }
+}
 
 struct Line {
     shard: String,
@@ -33,44 +65,45 @@ fn every_record_is_read_once_and_in_order_while_the_stream_is_split_merged_and_r
     let server = Server::start(ServerOptions::default()).unwrap();
     let home = Home::on_kinesis("a: {name: a, partition_key: user}\n", &server);
     home.run(&["streams", "create", "-s", "a", "--shards", "4"]).ok();
-    let count = (RATE * SECONDS).to_string();
-    let mut tail = home.start(&["get", "-s", "a", "--from", "all", "-n", &count, "-o", r"%p %k %s\n"]);
+    let mut tail = home.start(&["get", "-s", "a", "--from", "all", "-o", r"%p %k %s\n"]);
+    let total = Arc::new(OnceLock::new());
+    let expected = Arc::clone(&total);
     let reading = std::thread::spawn(move || {
-        let lines: Vec<Line> = tail.stdout.by_ref().lines().map(|line| Line::parse(&line.unwrap())).collect();
-        assert!(tail.wait().success());
+        let mut lines = Vec::new();
+        while expected.get().is_none_or(|total| lines.len() < *total) {
+            lines.push(Line::parse(&tail.line()));
+        }
+        tail.signal("INT");
+        let (status, rest, stderr) = tail.end();
+        assert_eq!((status.code(), rest.as_str(), stderr.as_str()), (Some(0), "", ""));
         lines
     });
 
-    let mut put = home.start(&["put", "-s", "a", "--json"]);
-    let feeding = std::thread::spawn(move || {
-        let started = Instant::now();
-        // Twenty handfuls a second, none late for the one before.
-        for handful in 0..20 * SECONDS {
-            let first = handful * RATE / 20;
-            let lines: String = (first..first + RATE / 20)
-                .map(|number| format!("{{\"user\": \"user-{}\", \"n\": {number}}}\n", number % KEYS))
-                .collect();
-            put.write(&lines);
-            let due = Duration::from_millis(50 * (handful as u64 + 1));
-            std::thread::sleep(due.saturating_sub(started.elapsed()));
-        }
-        let (status, _, stderr) = put.end();
-        assert!(status.success(), "{stderr}");
-    });
+    let mut feed = Feed { put: home.start(&["put", "-s", "a", "--json", "--ack"]), sent: 0, acknowledged: 0 };
     for change in [
         &["split", "-s", "a", "-d", "0"][..],
         &["merge", "-s", "a", "-d", "1", "2"],
         &["reshard", "-s", "a", "--shards", "8"],
     ] {
-        std::thread::sleep(Duration::from_secs(2));
-        home.run(&[&["streams"], change].concat()).ok();
+        feed.put_some();
+        std::thread::scope(|scope| {
+            let changing = scope.spawn(|| home.run(&[&["streams"], change].concat()).ok());
+            while !changing.is_finished() {
+                feed.put_handful();
+            }
+        });
     }
-    feeding.join().unwrap();
+    // Said before the last records come, so that the reading thread waits for none that does not.
+    total.set(feed.sent + SOME).unwrap();
+    feed.put_some();
+    let count = feed.sent;
+    let (status, _, stderr) = feed.put.end();
+    assert!(status.success(), "{stderr}");
     let lines = reading.join().unwrap();
 
     let mut numbers: Vec<usize> = lines.iter().map(|line| line.number).collect();
     numbers.sort_unstable();
-    assert!(numbers.into_iter().eq(0..RATE * SECONDS), "every record once");
+    assert!(numbers.into_iter().eq(0..count), "every record once");
     let mut last_of_key: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut first_line, mut last_line) = (BTreeMap::new(), BTreeMap::new());
     for (at, line) in lines.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Ctrl-C, SIGTERM and readers that go away.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::home::{Home, eventually};
 
@@ -51,9 +52,13 @@ fn a_second_signal_ends_at_once() {
         let mut running = home.start(command);
         running.line();
         running.signal("INT");
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
         assert!(running.child.try_wait().unwrap().is_none(), "{command:?} waits for its reader");
-        running.signal("INT");
+        // Where the first was seen only now, this one is taken for the same.
+        eventually("the end", || {
+            running.signal("INT");
+            running.child.try_wait().unwrap().is_some()
+        });
         assert_eq!(running.wait().code(), Some(130), "{command:?}");
     }
 }
@@ -64,7 +69,8 @@ fn a_named_pipe_that_nobody_writes_to_can_be_left() {
     let pipe = home.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut put = home.start(&["put", "-q", "-s", "a", "--ack", "pipe"]);
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    // Signals are taken over before the stream is opened.
+    eventually("the stream is there", || home.stream_file("a").exists());
     put.signal("INT");
     assert_eq!(put.wait().code(), Some(0));
 
@@ -82,8 +88,10 @@ fn a_signal_sent_to_a_process_and_its_group_is_one() {
     home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
     let mut get = home.start(&["get", "-q", "-s", "a", "--from", "all"]);
     get.line();
-    let kill = format!("kill -TERM {0}; kill -TERM {0}", get.child.id());
-    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    // Stopped, so that the two come together, whatever else the machine does.
+    for signal in ["STOP", "INT", "TERM", "CONT"] {
+        get.signal(signal);
+    }
     assert_eq!(get.wait().code(), Some(0));
 }
 
@@ -137,9 +145,9 @@ fn lines_before_a_bad_one_are_acknowledged() {
         let mut stdin = put.child.stdin.take().unwrap();
         std::thread::spawn(move || std::io::Write::write_all(&mut stdin, lines.as_bytes()).unwrap())
     };
-    // A reader that takes its time.
+    // A reader that takes its time: the bad line is most likely met while acknowledgements wait to be read.
     put.line();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(500));
     let (status, rest, stderr) = put.end();
     feeding.join().unwrap();
     assert_eq!(status.code(), Some(7));

@@ -64,7 +64,7 @@ async fn in_the_rain() -> Suite {
         }
     }
     place.server.faults().rain(1, chances);
-    Suite::new(Arc::new(place.kinesis.clone()))
+    Suite::new(Arc::new(place.impatient.clone()))
         .with_clock_grain(CLOCK_GRAIN)
         // Records may be there twice; the faults themselves are the server's.
         .with_faults(Faults::default(), 1)
@@ -74,7 +74,7 @@ async fn in_the_rain() -> Suite {
 /// By fan-out, each client with a consumer of its own.
 async fn pushed() -> Suite {
     let place = Place::pushing().await;
-    Suite::new(Arc::new(FanOut::new(&place))).with_clock_grain(CLOCK_GRAIN).holding(place)
+    Suite::new(Arc::new(FanOut::over(&place.kinesis))).with_clock_grain(CLOCK_GRAIN).holding(place)
 }
 
 async fn pushed_under_faults() -> Suite {
@@ -104,7 +104,7 @@ async fn pushed_in_the_rain() -> Suite {
     }
     chances.push((Operation::SubscribeToShard, Fault::SilenceMidStream, 0.02));
     place.server.faults().rain(1, chances);
-    Suite::new(Arc::new(FanOut::new(&place))).with_clock_grain(CLOCK_GRAIN).holding(place)
+    Suite::new(Arc::new(FanOut::over(&place.impatient))).with_clock_grain(CLOCK_GRAIN).holding(place)
 }
 
 triton_core::conformance!(on_a_server, plain().await);

@@ -2,29 +2,33 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_config::BehaviorVersion;
 use aws_sdk_kinesis::config::Credentials;
 use triton_core::{
-    CreateOptions, HashKey, PartitionKey, Position, PutEntry, PutReceipt, Record, ShardId, ShardReader, StreamAdmin,
-    StreamClient,
+    Batch, CreateOptions, HashKey, PartitionKey, Position, PutEntry, PutReceipt, Record, ShardId, ShardReader,
+    StreamAdmin, StreamClient,
 };
 use triton_kinesis::{ConnectOptions, Kinesis};
-use triton_test_server::{Server, ServerOptions};
+use triton_test_server::{Fault, Server, ServerOptions};
 
-/// A request that is not answered by then is lost.
-const REQUEST_TIMEOUT: Duration = Duration::from_millis(800);
-/// A subscription that says nothing for so long is lost; it says something more often.
-const IDLE_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long an event of a test may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// After which a client gives up a server that is silent on purpose. A busy machine may be as slow now and then: what a
+/// test asserts of such a client holds of one that gave up too early as well.
+pub(crate) const IMPATIENCE: Duration = Duration::from_secs(3);
 const HEARTBEAT: Duration = Duration::from_millis(30);
 /// New subscriptions are refused for so long, instead of five seconds.
 const SUBSCRIPTION_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(crate) struct Place {
     pub(crate) server: Server,
+    /// Waits for an answer as long as a busy machine takes.
     pub(crate) kinesis: Kinesis,
+    /// Gives up soon, for tests in which the server is silent.
+    pub(crate) impatient: Kinesis,
 }
 
 impl Place {
@@ -39,25 +43,64 @@ impl Place {
 
     pub(crate) async fn with(options: ServerOptions) -> Self {
         let server = Server::start(options).expect("a server");
-        let options = ConnectOptions::default()
-            .with_region("us-east-1")
-            .with_endpoint_url(server.endpoint_url())
-            .with_request_timeout(REQUEST_TIMEOUT)
-            .with_idle_timeout(IDLE_TIMEOUT);
-        let credentials = Credentials::new("key", "secret", None, None, "a test");
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .credentials_provider(credentials)
-            .region("us-east-1")
-            .load()
-            .await;
-        let kinesis = Kinesis::over(config, options).expect("a connection");
-        Self { server, kinesis }
+        let kinesis = connect(&server.endpoint_url(), PATIENCE).await;
+        let impatient = connect(&server.endpoint_url(), IMPATIENCE).await;
+        Self { server, kinesis, impatient }
+    }
+
+    /// The connection for a call that meets this fault.
+    pub(crate) fn kinesis_for(&self, fault: Fault) -> &Kinesis {
+        if is_silent(fault) { &self.impatient } else { &self.kinesis }
+    }
+
+    /// Waits until a fault has struck so often: a client that gives up may be ahead of the server.
+    pub(crate) async fn struck(&self, fault: Fault, times: u64) {
+        eventually("the fault strikes", async || self.server.faults().struck(fault) == times).await;
     }
 
     /// A stream of so many shards, and its client.
     pub(crate) async fn stream(&self, shards: usize) -> Arc<dyn StreamClient> {
         self.kinesis.create("clicks", CreateOptions::default().with_shards(shards)).await.expect("create");
         self.kinesis.open("clicks").await.expect("open")
+    }
+}
+
+pub(crate) async fn connect(endpoint_url: &str, timeout: Duration) -> Kinesis {
+    let options = ConnectOptions::default()
+        .with_region("us-east-1")
+        .with_endpoint_url(endpoint_url)
+        .with_request_timeout(timeout)
+        .with_idle_timeout(timeout);
+    let credentials = Credentials::new("key", "secret", None, None, "a test");
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .credentials_provider(credentials)
+        .region("us-east-1")
+        .load()
+        .await;
+    Kinesis::over(config, options).expect("a connection")
+}
+
+/// Whether only the client's own patience ends a call that meets this fault.
+pub(crate) fn is_silent(fault: Fault) -> bool {
+    matches!(fault, Fault::SilenceBefore | Fault::SilenceAfter | Fault::SilenceMidStream)
+}
+
+/// Waits for an event.
+pub(crate) async fn eventually(what: &str, mut has_happened: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !has_happened().await {
+        assert!(started.elapsed() < PATIENCE, "{what}: did not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The next batch of an open shard, from a client that may give up too early.
+pub(crate) async fn next(reader: &mut dyn ShardReader, max_records: usize) -> Batch {
+    loop {
+        match reader.next_batch(max_records).await {
+            Ok(batch) => return batch.expect("an open shard"),
+            Err(error) => assert!(error.to_string().ends_with("did not answer in time"), "{error:?}"),
+        }
     }
 }
 
@@ -74,8 +117,8 @@ pub(crate) struct FanOut {
 }
 
 impl FanOut {
-    pub(crate) fn new(place: &Place) -> Self {
-        Self { kinesis: place.kinesis.clone(), consumers: AtomicUsize::new(0) }
+    pub(crate) fn over(kinesis: &Kinesis) -> Self {
+        Self { kinesis: kinesis.clone(), consumers: AtomicUsize::new(0) }
     }
 }
 
