@@ -24,9 +24,9 @@ use tokio::time::sleep;
 
 use crate::ServerOptions;
 use crate::fault::{Fault, Faults, Operation};
+use crate::inject;
 use crate::inner::Inner;
-use crate::mend::{Mended, Subscription};
-use crate::strike;
+use crate::shim::{Mended, Subscription};
 use crate::wire::{Answer, Call};
 
 /// How long a request without an answer waits for the client to hang up.
@@ -109,7 +109,7 @@ async fn answer(
     let call = Call::new(parts, body);
     // On a task of its own: a client that hangs up does not undo what AWS has begun.
     let answering = Arc::clone(&mended);
-    let reply = tokio::spawn(async move { strike::answer(call, &answering, &faults).await });
+    let reply = tokio::spawn(async move { inject::answer(call, &answering, &faults).await });
     match reply.await.map_err(io::Error::other)? {
         Reply::Whole(answer) => Ok(response(answer, |body| Full::new(body).map_err(never).boxed_unsync())),
         Reply::Dripped(answer) => Ok(response(answer, dripped)),

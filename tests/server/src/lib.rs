@@ -31,9 +31,9 @@ use tokio::sync::oneshot;
 
 mod connection;
 mod fault;
+mod inject;
 mod inner;
-mod mend;
-mod strike;
+mod shim;
 mod wire;
 
 pub use fault::{Fault, Faults, Operation, PastRetention};

@@ -4,5 +4,5 @@
 
 mod client;
 mod faults;
-mod mends;
 mod reshard;
+mod shim;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::connection::Reply;
 use crate::fault::{Fault, Faults, Operation, Strike};
-use crate::mend::Mended;
+use crate::shim::Mended;
 use crate::wire::{Answer, Call, entries};
 
 /// How far an empty page says it is behind the latest record.
