@@ -32,7 +32,7 @@ pub(crate) fn child(arguments: &[String]) -> Option<Result<()>> {
     let arguments: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
     match arguments[..] {
         ["--kinesis-server"] => Some(place::serve(false)),
-        ["--mended-kinesis-server"] => Some(place::serve(true)),
+        ["--shimmed-kinesis-server"] => Some(place::serve(true)),
         ["--kinesis", job, stream, records, bytes] => Some(job::run(job, stream, records, bytes)),
         _ => None,
     }
@@ -55,7 +55,7 @@ pub(crate) fn bench(triton: &Path, runs: usize) -> Result<()> {
         bench.get(load)?;
     }
     // Calls of aggregates have up to 10 MiB.
-    Bench { place: Place::start_mended()?, runs }.aggregated()?;
+    Bench { place: Place::start_with_shim()?, runs }.aggregated()?;
     let size = std::fs::metadata(triton)?.len() as f64 / 1e6;
     println!("{:<48} {size:>9.1} MB  goal < 25 MB", "the command, stripped");
     Ok(())

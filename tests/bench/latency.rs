@@ -33,7 +33,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
         anyhow::Ok(())
     })?;
     on_kinesis(&Place::start()?, Job::Tail, "Kinesis, polled every 200 ms", Duration::from_millis(200))?;
-    on_kinesis(&Place::start_mended()?, Job::TailFanOut, "Kinesis, enhanced fan-out", Duration::from_millis(20))
+    on_kinesis(&Place::start_with_shim()?, Job::TailFanOut, "Kinesis, enhanced fan-out", Duration::from_millis(20))
 }
 
 fn on_kinesis(place: &Place, job: Job, name: &str, interval: Duration) -> Result<()> {

@@ -216,7 +216,7 @@ fn throttled_for_too_long() {
     let ran = home.run(&["shards", "-s", "test_stream"]);
     assert_eq!(ran.code, Some(6), "{ran:?}");
     assert!(ran.stderr.starts_with("error: throttled: "), "{ran:?}");
-    assert_eq!(server.faults().struck(Fault::LimitExceeded), 3, "after the retries");
+    assert_eq!(server.faults().injected(Fault::LimitExceeded), 3, "after the retries");
 }
 
 #[test]
@@ -254,9 +254,9 @@ fn a_signal_ends_what_waits_for_a_server_that_says_nothing() {
     let home = with_stream(&server);
     for command in ["put", "get"] {
         server.faults().inject(Operation::DescribeStreamSummary, Fault::SilenceBefore, 9);
-        let before = server.faults().struck(Fault::SilenceBefore);
+        let before = server.faults().injected(Fault::SilenceBefore);
         let waiting = home.start(&[command, "-s", "test_stream"]);
-        crate::home::eventually("a request is out", || server.faults().struck(Fault::SilenceBefore) > before);
+        crate::home::eventually("a request is out", || server.faults().injected(Fault::SilenceBefore) > before);
         waiting.signal("INT");
         let (status, stdout, stderr) = waiting.end();
         assert_eq!((status.code(), stdout.as_str(), stderr.as_str()), (Some(0), "", ""), "{command}");

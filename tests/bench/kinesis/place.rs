@@ -13,8 +13,8 @@ use super::job::{Job, Load};
 
 /// What the server's process does, as near to AWS as it can or as fast as it can: it answers every line with how many
 /// PutRecords came so far, until the pipe ends.
-pub(super) fn serve(mends: bool) -> Result<()> {
-    let server = Server::start(ServerOptions::default().with_mends(mends))?;
+pub(super) fn serve(has_shim: bool) -> Result<()> {
+    let server = Server::start(ServerOptions::default().with_shim(has_shim))?;
     println!("{}", server.endpoint_url());
     for line in std::io::stdin().lock().lines() {
         line?;
@@ -37,8 +37,8 @@ impl Place {
     }
 
     /// The server with all that makes it like AWS.
-    pub(crate) fn start_mended() -> Result<Self> {
-        Self::start_as("--mended-kinesis-server")
+    pub(crate) fn start_with_shim() -> Result<Self> {
+        Self::start_as("--shimmed-kinesis-server")
     }
 
     fn start_as(flag: &str) -> Result<Self> {

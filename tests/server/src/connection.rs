@@ -26,7 +26,7 @@ use crate::ServerOptions;
 use crate::fault::{Fault, Faults, Operation};
 use crate::inject;
 use crate::inner::Inner;
-use crate::shim::{Mended, Subscription};
+use crate::shim::{Shim, Subscription};
 use crate::wire::{Answer, Call};
 
 /// How long a request without an answer waits for the client to hang up.
@@ -35,7 +35,7 @@ const SILENCE: Duration = Duration::from_secs(5 * 60);
 const PIECES: usize = 20;
 const DRIP: Duration = Duration::from_millis(20);
 
-/// What a client gets.
+/// A reply to a client.
 pub(crate) enum Reply {
     /// The answer as it is.
     Whole(Answer),
@@ -62,7 +62,7 @@ pub(crate) async fn serve(
 ) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let inner = Inner::new(&options);
-    let mended = options.mends.then(|| Arc::new(Mended::new(inner.clone(), &options, Arc::clone(&faults))));
+    let shim = options.shim.then(|| Arc::new(Shim::new(inner.clone(), &options, Arc::clone(&faults))));
     loop {
         let accepted = tokio::select! {
             _ = &mut stopped => return,
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(connection(stream, inner.clone(), mended.clone(), Arc::clone(&faults)));
+                tokio::spawn(connection(stream, inner.clone(), shim.clone(), Arc::clone(&faults)));
             }
             // Out of file descriptors, say: closing connections gives some back.
             Err(_) => sleep(Duration::from_millis(10)).await,
@@ -78,16 +78,16 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, inner: Inner, mended: Option<Arc<Mended>>, faults: Arc<Faults>) {
+async fn connection(stream: TcpStream, inner: Inner, shim: Option<Arc<Shim>>, faults: Arc<Faults>) {
     // Without it small answers wait for the client's acknowledgement; a socket that refuses is merely slower.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| {
         let operation = Operation::of(request.headers());
         faults.count(operation);
-        let (inner, mended, faults) = (inner.clone(), mended.clone(), Arc::clone(&faults));
+        let (inner, shim, faults) = (inner.clone(), shim.clone(), Arc::clone(&faults));
         async move {
-            match mended {
-                Some(mended) => answer(request, mended, faults).await,
+            match shim {
+                Some(shim) => answer(request, shim, faults).await,
                 None => Ok(inner
                     .stream(request.map(axum::body::Body::new))
                     .await
@@ -99,23 +99,19 @@ async fn connection(stream: TcpStream, inner: Inner, mended: Option<Arc<Mended>>
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    mended: Arc<Mended>,
-    faults: Arc<Faults>,
-) -> io::Result<Response<ReplyBody>> {
+async fn answer(request: Request<Incoming>, shim: Arc<Shim>, faults: Arc<Faults>) -> io::Result<Response<ReplyBody>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let call = Call::new(parts, body);
     // On a task of its own: a client that hangs up does not undo what AWS has begun.
-    let answering = Arc::clone(&mended);
+    let answering = Arc::clone(&shim);
     let reply = tokio::spawn(async move { inject::answer(call, &answering, &faults).await });
     match reply.await.map_err(io::Error::other)? {
         Reply::Whole(answer) => Ok(response(answer, |body| Full::new(body).map_err(never).boxed_unsync())),
         Reply::Dripped(answer) => Ok(response(answer, dripped)),
         Reply::Half(answer) => Ok(response(answer, half)),
         Reply::Events(subscription, fault) => {
-            Ok(mended.events(*subscription, fault).map(|body| body.map_err(io::Error::other).boxed_unsync()))
+            Ok(shim.events(*subscription, fault).map(|body| body.map_err(io::Error::other).boxed_unsync()))
         }
         Reply::Silence => {
             sleep(SILENCE).await;

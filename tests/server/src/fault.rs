@@ -74,18 +74,18 @@ impl Operation {
     }
 }
 
-/// What can befall a request. `Before` means that nothing was applied, `After` that everything was.
+/// A fault that can be injected into a request. `Before` means that nothing was applied, `After` that everything was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
     /// ProvisionedThroughputExceededException for the call; nothing is applied.
     ThrottleCall,
-    /// PutRecords: every second entry (the only one of a single entry; a random half in the rain) is refused with
+    /// PutRecords: every second entry (the only one of a single entry; a random half with [`Faults::inject_randomly`]) is refused with
     /// ProvisionedThroughputExceededException, the others are written.
     ThrottleEntries,
     /// The same with InternalFailure.
     FailEntries,
-    /// PutRecords: the entries are written in reverse (in the rain: shuffled); the results are in the request's order.
+    /// PutRecords: the entries are written in reverse (with [`Faults::inject_randomly`]: shuffled); the results are in the request's order.
     ReorderEntries,
     /// PutRecords: all is applied; the answer lacks its last result.
     DropResult,
@@ -148,7 +148,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether a request is one that this can befall; `body` is there for JSON requests only.
+    /// Whether this fault applies to a request; `body` is there for JSON requests only.
     fn fits(self, operation: Operation, body: Option<&Value>) -> bool {
         let has = |field| body.is_some_and(|body| body.get(field).is_some());
         match self {
@@ -181,8 +181,8 @@ pub enum PastRetention {
     EmptyPages,
 }
 
-/// A fault that strikes a request.
-pub(crate) struct Strike {
+/// A fault to be injected into a request.
+pub(crate) struct Injection {
     pub(crate) fault: Fault,
     /// Chooses entries; none where the choice is fixed.
     pub(crate) rng: Option<StdRng>,
@@ -197,8 +197,8 @@ pub struct Faults {
 #[derive(Default)]
 struct State {
     queue: VecDeque<(Operation, Fault, usize)>,
-    rain: Option<Rain>,
-    struck: HashMap<Fault, u64>,
+    random: Option<RandomFaults>,
+    injected: HashMap<Fault, u64>,
     requests: HashMap<Operation, u64>,
     page: Option<usize>,
     read_quota: bool,
@@ -207,40 +207,41 @@ struct State {
     trimmed: HashMap<(String, String), (String, PastRetention)>,
 }
 
-struct Rain {
+struct RandomFaults {
     rng: StdRng,
     chances: Vec<(Operation, Fault, f64)>,
 }
 
 impl Faults {
     /// The next `times` requests of this operation meet this fault, after those of earlier calls. A request that the
-    /// fault cannot befall (say [`Fault::EmptyPage`] one that is not GetRecords) does not use it up.
+    /// fault does not apply to (for example, [`Fault::EmptyPage`] to one that is not GetRecords) does not count.
     pub fn inject(&self, operation: Operation, fault: Fault, times: usize) {
         if times > 0 {
             self.state().queue.push_back((operation, fault, times));
         }
     }
 
-    /// From now on each request may meet one of these faults, each with its probability from 0 to 1, as the seed
-    /// decides. Replaces the rain there was.
-    pub fn rain(&self, seed: u64, chances: Vec<(Operation, Fault, f64)>) {
-        self.state().rain = Some(Rain { rng: StdRng::seed_from_u64(seed), chances });
+    /// Injects faults at random from now on, each with its probability from 0 to 1, as the seed decides. Replaces those
+    /// of an earlier call.
+    pub fn inject_randomly(&self, seed: u64, chances: Vec<(Operation, Fault, f64)>) {
+        self.state().random = Some(RandomFaults { rng: StdRng::seed_from_u64(seed), chances });
     }
 
-    /// Ends the rain and the queue, the read quota, the page size and the hold on resharding. What was counted and trimmed stays.
+    /// Removes the queued and random faults, the read quota, the page size and the hold on resharding. Counts and trimmed
+    /// records stay.
     pub fn clear(&self) {
         let mut state = self.state();
         state.queue.clear();
-        state.rain = None;
+        state.random = None;
         state.page = None;
         state.read_quota = false;
         state.holds_resharding = false;
         state.reads.clear();
     }
 
-    /// How often this fault has struck.
-    pub fn struck(&self, fault: Fault) -> u64 {
-        self.state().struck.get(&fault).copied().unwrap_or_default()
+    /// How often this fault was injected.
+    pub fn injected(&self, fault: Fault) -> u64 {
+        self.state().injected.get(&fault).copied().unwrap_or_default()
     }
 
     /// How many requests of this operation came.
@@ -277,11 +278,11 @@ impl Faults {
     }
 
     /// The fault that a request meets, if any.
-    pub(crate) fn strike(&self, operation: Operation, body: Option<&Value>) -> Option<Strike> {
+    pub(crate) fn next(&self, operation: Operation, body: Option<&Value>) -> Option<Injection> {
         let mut state = self.state();
-        let strike = state.queued(operation, body).or_else(|| state.rained(operation, body))?;
-        *state.struck.entry(strike.fault).or_default() += 1;
-        Some(strike)
+        let injection = state.next_queued(operation, body).or_else(|| state.next_random(operation, body))?;
+        *state.injected.entry(injection.fault).or_default() += 1;
+        Some(injection)
     }
 
     /// Whether a shard was read too often, this time included.
@@ -329,23 +330,23 @@ impl Faults {
 }
 
 impl State {
-    fn queued(&mut self, operation: Operation, body: Option<&Value>) -> Option<Strike> {
+    fn next_queued(&mut self, operation: Operation, body: Option<&Value>) -> Option<Injection> {
         let fits = |&(of, fault, _): &(Operation, Fault, usize)| of.covers(operation) && fault.fits(operation, body);
         let place = self.queue.iter().position(fits)?;
         let (_, fault, times) = &mut self.queue[place];
-        let strike = Strike { fault: *fault, rng: None };
+        let injection = Injection { fault: *fault, rng: None };
         *times -= 1;
         if *times == 0 {
             self.queue.remove(place);
         }
-        Some(strike)
+        Some(injection)
     }
 
-    fn rained(&mut self, operation: Operation, body: Option<&Value>) -> Option<Strike> {
-        let Rain { rng, chances } = self.rain.as_mut()?;
+    fn next_random(&mut self, operation: Operation, body: Option<&Value>) -> Option<Injection> {
+        let RandomFaults { rng, chances } = self.random.as_mut()?;
         for &(of, fault, probability) in chances.iter() {
             if of.covers(operation) && fault.fits(operation, body) && rng.random_bool(probability.clamp(0.0, 1.0)) {
-                return Some(Strike { fault, rng: Some(StdRng::seed_from_u64(rng.random())) });
+                return Some(Injection { fault, rng: Some(StdRng::seed_from_u64(rng.random())) });
             }
         }
         None
@@ -357,8 +358,8 @@ impl fmt::Debug for Faults {
         let state = self.state();
         f.debug_struct("Faults")
             .field("queue", &state.queue)
-            .field("rain", &state.rain.as_ref().map(|rain| &rain.chances))
-            .field("struck", &state.struck)
+            .field("random", &state.random.as_ref().map(|random| &random.chances))
+            .field("injected", &state.injected)
             .field("requests", &state.requests)
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! What a fault does to a request that it strikes, before and after the request is applied.
+//! Injects a fault into a request, before or after the request is applied.
 
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -10,41 +10,39 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use crate::connection::Reply;
-use crate::fault::{Fault, Faults, Operation, Strike};
-use crate::shim::Mended;
+use crate::fault::{Fault, Faults, Injection, Operation};
+use crate::shim::Shim;
 use crate::wire::{Answer, Call, entries};
 
 /// How far an empty page says it is behind the latest record.
 const BEHIND_MS: u64 = 1000;
 
-/// Answers a request: as the fault that strikes it has it, else rightly.
-pub(crate) async fn answer(call: Call, mended: &Mended, faults: &Faults) -> Reply {
+/// Answers a request, with the fault injected that the request meets, if any.
+pub(crate) async fn answer(call: Call, shim: &Shim, faults: &Faults) -> Reply {
     let body = call.json();
-    let Some(Strike { fault, rng }) = faults.strike(call.operation, body.as_ref()) else {
+    let Some(Injection { fault, rng }) = faults.next(call.operation, body.as_ref()) else {
         return match (call.operation, &body) {
-            (Operation::SubscribeToShard, Some(body)) => subscribe(body, None, mended).await,
-            _ => Reply::Whole(mended.answer(call, body).await),
+            (Operation::SubscribeToShard, Some(body)) => subscribe(body, None, shim).await,
+            _ => Reply::Whole(shim.answer(call, body).await),
         };
     };
     if let Some(reply) = instead(fault, body.as_ref()) {
         return reply;
     }
     if let (Operation::SubscribeToShard, Some(body)) = (call.operation, &body) {
-        return subscribe(body, Some(fault), mended).await;
+        return subscribe(body, Some(fault), shim).await;
     }
     let answer = match (fault, body) {
-        (Fault::ThrottleEntries | Fault::FailEntries, Some(body)) => {
-            refuse_entries(call, body, fault, rng, mended).await
-        }
-        (Fault::ReorderEntries, Some(body)) => reorder_entries(call, body, rng, mended).await,
-        (_, body) => mended.answer(call, body).await,
+        (Fault::ThrottleEntries | Fault::FailEntries, Some(body)) => refuse_entries(call, body, fault, rng, shim).await,
+        (Fault::ReorderEntries, Some(body)) => reorder_entries(call, body, rng, shim).await,
+        (_, body) => shim.answer(call, body).await,
     };
     afterwards(fault, answer)
 }
 
 /// An event stream has no end to wait for, so that it is not an answer like others.
-async fn subscribe(body: &Value, fault: Option<Fault>, mended: &Mended) -> Reply {
-    match (mended.subscribe(body).await, fault) {
+async fn subscribe(body: &Value, fault: Option<Fault>, shim: &Shim) -> Reply {
+    match (shim.subscribe(body).await, fault) {
         (Err(refusal), _) => Reply::Whole(refusal),
         (Ok(_), Some(Fault::SilenceAfter)) => Reply::Silence,
         (Ok(_), Some(Fault::ResetAfter)) => Reply::HangUp,
@@ -123,7 +121,7 @@ fn drop_result(answer: Answer) -> Answer {
 }
 
 /// Writes some of the entries and refuses the others.
-async fn refuse_entries(call: Call, mut body: Value, fault: Fault, rng: Option<StdRng>, mended: &Mended) -> Answer {
+async fn refuse_entries(call: Call, mut body: Value, fault: Fault, rng: Option<StdRng>, shim: &Shim) -> Answer {
     let refused = choose(entries(&body, "Records").len(), rng);
     let mut left = refused.iter();
     if let Some(records) = body["Records"].as_array_mut() {
@@ -133,7 +131,7 @@ async fn refuse_entries(call: Call, mut body: Value, fault: Fault, rng: Option<S
         // AWS takes no request without entries, and refuses them all in a 200 as well.
         (Answer::of_json(StatusCode::OK, &json!({})), json!({"FailedRecordCount": 0, "Records": []}))
     } else {
-        let answer = mended.answer(call.with_json(&body), Some(body)).await;
+        let answer = shim.answer(call.with_json(&body), Some(body)).await;
         let Some(written) = answer.json() else { return answer };
         (answer, written)
     };
@@ -168,14 +166,14 @@ fn choose(entries: usize, rng: Option<StdRng>) -> Vec<bool> {
 }
 
 /// Writes the entries in another order and gives the results in the request's.
-async fn reorder_entries(call: Call, mut body: Value, rng: Option<StdRng>, mended: &Mended) -> Answer {
+async fn reorder_entries(call: Call, mut body: Value, rng: Option<StdRng>, shim: &Shim) -> Answer {
     let records = entries(&body, "Records");
     let mut order: Vec<usize> = (0..records.len()).rev().collect();
     if let Some(mut rng) = rng {
         order.shuffle(&mut rng);
     }
     body["Records"] = order.iter().map(|place| records[*place].clone()).collect();
-    let answer = mended.answer(call.with_json(&body), Some(body)).await;
+    let answer = shim.answer(call.with_json(&body), Some(body)).await;
     let Some(mut written) = answer.json() else { return answer };
     let mut results = vec![Value::Null; order.len()];
     for (place, result) in order.iter().zip(entries(&written, "Records")) {

@@ -1,4 +1,4 @@
-//! The server that is mended: ferrokinesis in process.
+//! The server behind the shim: ferrokinesis in process.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -32,7 +32,7 @@ impl Inner {
             delete_stream_ms: transition,
             update_stream_ms: transition,
             shard_limit: options.shard_limit,
-            // Whole seconds there; the mend counts milliseconds.
+            // ferrokinesis counts whole seconds; the shim counts milliseconds.
             iterator_ttl_seconds: options.iterator_ttl.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
             enforce_limits: options.enforce_write_quota,
             ..StoreOptions::default()

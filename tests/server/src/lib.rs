@@ -1,9 +1,9 @@
 //! A Kinesis server for tests, on loopback: [ferrokinesis](https://docs.rs/ferrokinesis) in process, behind a layer
-//! that mends where it differs from AWS, and that meets requests with faults on demand.
+//! that corrects where it differs from AWS (the shim), and that injects faults on demand.
 //!
 //! ```text
-//! request ─▶ connection ─▶ fault ─▶ mend ─▶ ferrokinesis
-//!  answer ◀─ connection ◀─ fault ◀─ mend ◀──────┘
+//! request ─▶ connection ─▶ inject ─▶ shim ─▶ ferrokinesis
+//!  answer ◀─ connection ◀─ inject ◀─ shim ◀──────┘
 //! ```
 //!
 //! The server runs on a thread of its own with a runtime of its own, so it serves tests that start processes as well as
@@ -15,11 +15,11 @@
 //! let server = Server::start(ServerOptions::default())?;
 //! server.faults().inject(Operation::PutRecords, Fault::InternalErrorAfter, 1);
 //! assert!(server.endpoint_url().starts_with("http://127.0.0.1:"));
-//! assert_eq!(server.faults().struck(Fault::InternalErrorAfter), 0);
+//! assert_eq!(server.faults().injected(Fault::InternalErrorAfter), 0);
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Any credentials do: signatures are not checked. Only JSON requests are mended; CBOR requests pass as they are.
+//! Any credentials do: signatures are not checked. The shim applies to JSON requests only; CBOR requests bypass it.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -112,9 +112,9 @@ pub struct ServerOptions {
     pub heartbeat: Duration,
     /// Whether a shard takes at most 1 MiB and 1,000 records a second; off by default.
     pub enforce_write_quota: bool,
-    /// Whether ferrokinesis is mended; on by default. Without, requests go straight to it and meet no faults: for
-    /// benchmarks.
-    pub mends: bool,
+    /// Whether requests pass through the compatibility shim; on by default. Without it they go straight to ferrokinesis,
+    /// without injected faults: for benchmarks.
+    pub shim: bool,
 }
 
 impl Default for ServerOptions {
@@ -128,7 +128,7 @@ impl Default for ServerOptions {
             subscription_lifetime: Duration::from_secs(300),
             heartbeat: Duration::from_secs(5),
             enforce_write_quota: false,
-            mends: true,
+            shim: true,
         }
     }
 }
@@ -190,10 +190,10 @@ impl ServerOptions {
         self
     }
 
-    /// Sets whether ferrokinesis is [mended](Self::mends).
+    /// Sets whether requests pass through the [shim](Self::shim).
     #[must_use]
-    pub fn with_mends(mut self, on: bool) -> Self {
-        self.mends = on;
+    pub fn with_shim(mut self, on: bool) -> Self {
+        self.shim = on;
         self
     }
 }

@@ -27,7 +27,7 @@ impl Call {
         Self { operation: Operation::of(&parts.headers), parts, body }
     }
 
-    /// The body, where it is a JSON object. CBOR has none, and passes through unmended.
+    /// The body, where it is a JSON object. CBOR requests have none, and bypass the shim.
     pub(crate) fn json(&self) -> Option<Value> {
         let kind = self.parts.headers.get(CONTENT_TYPE)?.to_str().ok()?;
         if kind.split(';').next()?.trim() != JSON {

@@ -23,7 +23,7 @@ async fn under_faults() -> Suite {
 }
 
 /// What the network and a busy Kinesis do, now and then. A record whose acknowledgement was lost is put again.
-async fn in_the_rain() -> Suite {
+async fn under_random_faults() -> Suite {
     let place = Place::new().await;
     let mut chances = Vec::new();
     for fault in [
@@ -63,7 +63,7 @@ async fn in_the_rain() -> Suite {
             chances.push((operation, fault, 0.02));
         }
     }
-    place.server.faults().rain(1, chances);
+    place.server.faults().inject_randomly(1, chances);
     Suite::new(Arc::new(place.impatient.clone()))
         .with_clock_grain(CLOCK_GRAIN)
         // Records may be there twice; the faults themselves are the server's.
@@ -81,8 +81,8 @@ async fn pushed_under_faults() -> Suite {
     pushed().await.with_faults(Faults::all(), 1)
 }
 
-/// What befalls subscriptions, much more often than in life.
-async fn pushed_in_the_rain() -> Suite {
+/// The faults of subscriptions, much more often than in practice.
+async fn fan_out_under_random_faults() -> Suite {
     let place = Place::pushing().await;
     let mut chances = Vec::new();
     for fault in [
@@ -103,13 +103,13 @@ async fn pushed_in_the_rain() -> Suite {
         chances.push((Operation::SubscribeToShard, fault, 0.06));
     }
     chances.push((Operation::SubscribeToShard, Fault::SilenceMidStream, 0.02));
-    place.server.faults().rain(1, chances);
+    place.server.faults().inject_randomly(1, chances);
     Suite::new(Arc::new(FanOut::over(&place.impatient))).with_clock_grain(CLOCK_GRAIN).holding(place)
 }
 
 triton_core::conformance!(on_a_server, plain().await);
 triton_core::conformance!(under_faults_of_the_client, under_faults().await);
-triton_core::conformance!(under_faults_of_the_server, in_the_rain().await);
+triton_core::conformance!(under_faults_of_the_server, under_random_faults().await);
 triton_core::conformance!(by_fan_out, pushed().await);
 triton_core::conformance!(by_fan_out_under_faults_of_the_client, pushed_under_faults().await);
-triton_core::conformance!(by_fan_out_under_faults_of_subscriptions, pushed_in_the_rain().await);
+triton_core::conformance!(by_fan_out_under_faults_of_subscriptions, fan_out_under_random_faults().await);

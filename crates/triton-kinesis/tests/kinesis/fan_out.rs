@@ -1,4 +1,4 @@
-//! Enhanced fan-out: what befalls a subscription, and what comes of it.
+//! Enhanced fan-out: the faults of a subscription and how the client handles them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ async fn a_subscription_that_breaks_off_is_followed_by_another_and_nothing_is_lo
         assert_eq!(take(&mut *reader, 2).await, ["2", "3"], "{fault:?}");
         put(&writer, &["4"]).await;
         assert_eq!(take(&mut *reader, 1).await, ["4"], "{fault:?}");
-        assert!(place.server.faults().struck(fault) >= 1, "{fault:?}");
+        assert!(place.server.faults().injected(fault) >= 1, "{fault:?}");
     }
 }
 
@@ -90,7 +90,7 @@ async fn a_shard_without_records_goes_on_after_its_continuation() {
     for fault in BREAKS {
         place.server.faults().inject(Operation::SubscribeToShard, fault, 1);
         let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
-        while place.server.faults().struck(fault) == 0
+        while place.server.faults().injected(fault) == 0
             || !reader.next_batch(10).await.expect("what passes is hidden").expect("no end").is_caught_up()
         {
             reader.next_batch(10).await.expect("what passes is hidden");
@@ -113,7 +113,7 @@ async fn a_refused_subscription_is_asked_for_again_and_is_no_error() {
     place.server.faults().inject(Operation::SubscribeToShard, Fault::ResourceInUse, 3);
     let mut reader = client.open_shard(&shard, position).await.expect("open");
     assert_eq!(take(&mut *reader, 2).await, ["1", "2"]);
-    assert_eq!(place.server.faults().struck(Fault::ResourceInUse), 3);
+    assert_eq!(place.server.faults().injected(Fault::ResourceInUse), 3);
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn what_a_subscription_is_refused_for_is_told() {
         let error = client.open_shard(&shard, Position::Latest).await.expect_err("refused");
         assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
         // One attempt.
-        place.struck(fault, 1).await;
+        place.was_injected(fault, 1).await;
     }
 }
 

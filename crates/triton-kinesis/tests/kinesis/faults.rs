@@ -67,12 +67,12 @@ async fn a_put_that_may_succeed_later_says_whether_it_may_have_written() {
         let client = place.stream(1).await;
         let caller = place.kinesis_for(case.fault).open("clicks").await.expect("open");
         place.server.faults().inject(Operation::PutRecords, case.fault, 1);
-        let error = caller.put_batch(numbered(3).into()).await.expect_err("the fault strikes");
+        let error = caller.put_batch(numbered(3).into()).await.expect_err("the fault is injected");
         assert_eq!(error.kind(), case.kind, "{:?}: {error:?}", case.fault);
         assert!(error.is_retryable(), "{:?}: {error:?}", case.fault);
         assert_eq!(error.may_have_written(), case.may_have_written, "{:?}: {error:?}", case.fault);
         // One attempt, not the SDK's three.
-        place.struck(case.fault, 1).await;
+        place.was_injected(case.fault, 1).await;
         let is_as_said = async || stored(&*client).await.is_empty() != case.was_written;
         eventually(&format!("{:?}: written or not", case.fault), is_as_said).await;
     }
@@ -118,7 +118,7 @@ async fn a_call_that_is_refused_is_not_made_again() {
             assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
             assert!(!error.is_retryable() && !error.may_have_written(), "{fault:?}: {error:?}");
         }
-        assert_eq!(place.server.faults().struck(fault), 1, "{fault:?}");
+        assert_eq!(place.server.faults().injected(fault), 1, "{fault:?}");
 
         let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
         place.server.faults().clear();
@@ -218,7 +218,7 @@ async fn a_fetch_that_fails_loses_nothing_and_is_not_made_again_by_the_client() 
         let mut reader = caller.open_shard(&shard, Position::TrimHorizon).await.expect("open");
         assert_eq!(texts(&next(&mut *reader, 1).await.records), ["0"]);
         place.server.faults().inject(Operation::GetRecords, fault, 1);
-        let error = reader.next_batch(1).await.expect_err("the fault strikes");
+        let error = reader.next_batch(1).await.expect_err("the fault is injected");
         assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
         assert!(error.is_retryable() && !error.may_have_written(), "{fault:?}: {error:?}");
         assert_eq!(texts(&next(&mut *reader, 10).await.records), ["1", "2"], "{fault:?}");
@@ -284,7 +284,7 @@ async fn a_listing_starts_over_when_its_token_expires() {
 
     place.server.faults().inject(Operation::ListShards, Fault::ExpiredToken, 2);
     let shards = client.shards().await.expect("shards");
-    assert_eq!(place.server.faults().struck(Fault::ExpiredToken), 2);
+    assert_eq!(place.server.faults().injected(Fault::ExpiredToken), 2);
     assert_eq!(shards.len(), 7, "none twice, none missing");
     place.server.faults().inject(Operation::ListShards, Fault::ExpiredToken, 99);
     let error = client.shards().await.expect_err("never ends");
@@ -342,7 +342,7 @@ async fn what_is_asked_beside_puts_and_fetches_is_asked_again_at_once() {
     assert_eq!(client.shards().await.expect("asked again").len(), 1);
     assert!(client.open_shard(&shard, Position::TrimHorizon).await.is_ok());
     assert!(place.kinesis.stream("clicks").expect("a name").describe().await.is_ok());
-    assert_eq!(place.server.faults().struck(Fault::InternalErrorBefore), 3);
+    assert_eq!(place.server.faults().injected(Fault::InternalErrorBefore), 3);
 }
 
 #[tokio::test]
@@ -355,7 +355,7 @@ async fn a_server_that_never_answers_is_given_up() {
     let error = reader.next_batch(1).await.expect_err("silence");
     assert!(error.to_string().ends_with("did not answer in time"), "{error}");
     // One attempt.
-    place.struck(Fault::SilenceBefore, 1).await;
+    place.was_injected(Fault::SilenceBefore, 1).await;
     let error = client.shards().await.expect_err("silence");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }

@@ -53,9 +53,9 @@ impl Place {
         if is_silent(fault) { &self.impatient } else { &self.kinesis }
     }
 
-    /// Waits until a fault has struck so often: a client that gives up may be ahead of the server.
-    pub(crate) async fn struck(&self, fault: Fault, times: u64) {
-        eventually("the fault strikes", async || self.server.faults().struck(fault) == times).await;
+    /// Waits until a fault was injected this many times: a client that gives up may be ahead of the server.
+    pub(crate) async fn was_injected(&self, fault: Fault, times: u64) {
+        eventually("the fault is injected", async || self.server.faults().injected(fault) == times).await;
     }
 
     /// A stream of so many shards, and its client.

@@ -23,7 +23,7 @@ async fn an_expired_iterator_is_replaced_after_the_last_record() {
         records.extend(batch.records);
     }
     assert_eq!(texts(&records), ["0", "1", "2", "3"]);
-    assert_eq!(place.server.faults().struck(Fault::ExpiredIterator), 4);
+    assert_eq!(place.server.faults().injected(Fault::ExpiredIterator), 4);
     assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
 }
 

@@ -8,7 +8,7 @@ use ferrokinesis::types::ConsumerStatus;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::Mended;
+use super::Shim;
 use crate::wire::{Answer, Call};
 
 /// How often a consumer that ferrokinesis still makes is looked at, and how long.
@@ -35,7 +35,7 @@ impl Consumers {
         }
     }
 
-    fn mend(&self, consumer: &mut Value) {
+    fn correct(&self, consumer: &mut Value) {
         let is_creating = consumer["ConsumerStatus"] == json!(ConsumerStatus::Creating);
         if let Some(arn) = consumer["ConsumerARN"].as_str().filter(|_| is_creating) {
             consumer["ConsumerStatus"] = json!(self.status(arn, ConsumerStatus::Creating));
@@ -48,7 +48,7 @@ impl Consumers {
     }
 }
 
-impl Mended {
+impl Shim {
     pub(super) async fn register_consumer(&self, call: Call) -> Answer {
         let answer = self.inner.forward(call).await;
         let registered = answer.json().unwrap_or_default();
@@ -62,10 +62,10 @@ impl Mended {
         let answer = self.inner.forward(call).await;
         let Some(mut described) = answer.json() else { return answer };
         if described.get("ConsumerDescription").is_some() {
-            self.consumers.mend(&mut described["ConsumerDescription"]);
+            self.consumers.correct(&mut described["ConsumerDescription"]);
         }
         for consumer in described["Consumers"].as_array_mut().into_iter().flatten() {
-            self.consumers.mend(consumer);
+            self.consumers.correct(consumer);
         }
         answer.with_json(&described)
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Mended, stream_of};
+use super::{Shim, stream_of};
 use crate::wire::{Answer, Call};
 
 /// What holds the answer to DescribeStreamSummary.
@@ -10,7 +10,7 @@ pub(super) const SUMMARY: &str = "StreamDescriptionSummary";
 /// What holds the answer to DescribeStream.
 pub(super) const DESCRIPTION: &str = "StreamDescription";
 
-impl Mended {
+impl Shim {
     /// `part` is the field of the answer that holds everything.
     pub(super) async fn describe(&self, call: Call, body: &Value, part: &str) -> Answer {
         let answer = self.inner.forward(call).await;

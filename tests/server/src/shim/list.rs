@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Value, json};
 
-use super::Mended;
+use super::Shim;
 use crate::wire::{Answer, Call, entries};
 
 /// The most that AWS lists at once, also where a request asks for more.
@@ -12,7 +12,7 @@ const PAGE: usize = 1000;
 /// The most that ferrokinesis lists at once.
 const INNER_PAGE: usize = 10_000;
 
-impl Mended {
+impl Shim {
     pub(super) async fn list_shards(&self, call: Call, body: Value) -> Result<Answer, Answer> {
         let asked = body["MaxResults"].as_u64();
         if asked.is_some_and(|asked| asked == 0 || asked > INNER_PAGE as u64) {

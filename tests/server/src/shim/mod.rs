@@ -1,4 +1,4 @@
-//! Where ferrokinesis differs from AWS, mended: one file a concept. Requests in CBOR pass as they are.
+//! The compatibility shim: corrects where ferrokinesis differs from AWS, one file per concept. CBOR requests bypass it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +30,8 @@ mod subscribe;
 
 pub(crate) use self::subscribe::Subscription;
 
-/// ferrokinesis as AWS would have it.
-pub(crate) struct Mended {
+/// Makes ferrokinesis behave as AWS does.
+pub(crate) struct Shim {
     inner: Inner,
     faults: Arc<Faults>,
     /// When each record came. The lock is held over a whole request to write or read, so that sequence numbers and
@@ -44,7 +44,7 @@ pub(crate) struct Mended {
     iterator_ttl: Duration,
 }
 
-impl Mended {
+impl Shim {
     pub(crate) fn new(inner: Inner, options: &ServerOptions, faults: Arc<Faults>) -> Self {
         let resharding = Arc::new(Resharding::new(inner.clone(), Arc::clone(&faults), options.shard_limit));
         Self {
@@ -62,7 +62,7 @@ impl Mended {
     /// Answers a request; `body` is that of a JSON request.
     pub(crate) async fn answer(&self, call: Call, body: Option<Value>) -> Answer {
         let answered = match body {
-            Some(body) => self.mend(call, body).await,
+            Some(body) => self.answer_json(call, body).await,
             None => {
                 let _arrivals = self.arrivals.lock().await;
                 Ok(self.inner.forward(call).await)
@@ -71,7 +71,7 @@ impl Mended {
         answered.unwrap_or_else(|refusal| refusal)
     }
 
-    async fn mend(&self, mut call: Call, mut body: Value) -> Result<Answer, Answer> {
+    async fn answer_json(&self, mut call: Call, mut body: Value) -> Result<Answer, Answer> {
         if name::by_name(&mut body, &call.parts.headers)? {
             call = call.with_json(&body);
         }

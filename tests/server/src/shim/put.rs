@@ -4,7 +4,7 @@ use ferrokinesis::actions;
 use ferrokinesis::util::base64_decoded_len;
 use serde_json::{Value, json};
 
-use super::{Mended, stream_of};
+use super::{Shim, stream_of};
 use crate::inner::Inner;
 use crate::wire::{Answer, Call, entries};
 
@@ -15,7 +15,7 @@ const CALL: usize = 10 << 20;
 /// The most that AWS takes as a record.
 const RECORD: usize = 1 << 20;
 
-impl Mended {
+impl Shim {
     pub(super) async fn put_record(&self, call: Call, body: &Value) -> Answer {
         let mut arrivals = self.arrivals.lock().await;
         let answer = self.inner.forward(call).await;

@@ -5,7 +5,7 @@ use serde_json::{Number, Value, json};
 use super::arrivals::Arrivals;
 use super::position::{self, Iterator};
 use super::put::record_size;
-use super::{Mended, stream_of};
+use super::{Shim, stream_of};
 use crate::fault::PastRetention;
 use crate::wire::{Answer, Call, entries, now_ms};
 
@@ -16,15 +16,15 @@ const EMPTY_PAGES: u32 = 3;
 /// How far such an empty page says it is behind.
 const BEHIND_MS: u64 = 1000;
 
-impl Mended {
+impl Shim {
     pub(super) async fn get_shard_iterator(&self, call: Call, body: Value) -> Result<Answer, Answer> {
         let arrivals = self.arrivals.lock().await;
-        let mended = self.mended_position(&arrivals, body)?;
-        Ok(self.inner.forward(call.with_json(&mended)).await)
+        let shim = self.corrected_position(&arrivals, body)?;
+        Ok(self.inner.forward(call.with_json(&shim)).await)
     }
 
     /// A request for an iterator, with the place that it means where ferrokinesis would take another.
-    pub(super) fn mended_position(&self, arrivals: &Arrivals, mut body: Value) -> Result<Value, Answer> {
+    pub(super) fn corrected_position(&self, arrivals: &Arrivals, mut body: Value) -> Result<Value, Answer> {
         let Some((kind, sequence_number)) = self.place(arrivals, &body)? else { return Ok(body) };
         if let Some(fields) = body.as_object_mut() {
             fields.shift_remove("Timestamp");
@@ -105,7 +105,7 @@ impl Mended {
         }
         let answer = self.inner.forward(call).await;
         let Some(mut page) = answer.json() else { return Ok(answer) };
-        self.mend_page(&arrivals, &iterator, &mut page).await;
+        self.correct_page(&arrivals, &iterator, &mut page).await;
         Ok(answer.with_json(&page))
     }
 
@@ -121,7 +121,7 @@ impl Mended {
         ))
     }
 
-    pub(super) async fn mend_page(&self, arrivals: &Arrivals, iterator: &Iterator, page: &mut Value) {
+    pub(super) async fn correct_page(&self, arrivals: &Arrivals, iterator: &Iterator, page: &mut Value) {
         let (stream, shard) = (&iterator.stream, &iterator.shard);
         let next = page["NextShardIterator"].as_str().and_then(Iterator::decode);
         let mut from = next.as_ref().map_or_else(|| iterator.from.clone(), |next| next.from.clone());

@@ -17,7 +17,7 @@ use http_body_util::channel::{Channel, Sender};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::Mended;
+use super::Shim;
 use super::position::{self, Iterator};
 use super::read::empty_page;
 use crate::ServerOptions;
@@ -108,7 +108,7 @@ impl Subscriptions {
     }
 }
 
-impl Mended {
+impl Shim {
     /// Answers a request to subscribe.
     pub(crate) async fn subscribe(&self, body: &Value) -> Result<Subscription, Answer> {
         Inner::validate(Operation::SubscribeToShard, body)?;
@@ -141,7 +141,7 @@ impl Mended {
         }
         Inner::validate(Operation::GetShardIterator, &request)?;
         let arrivals = self.arrivals.lock().await;
-        let request = self.mended_position(&arrivals, request)?;
+        let request = self.corrected_position(&arrivals, request)?;
         let answer = self.inner.ask(Operation::GetShardIterator, request).await?;
         let iterator = answer["ShardIterator"].as_str().and_then(Iterator::decode);
         iterator.ok_or_else(|| Answer::invalid("There is no such place."))
@@ -230,7 +230,7 @@ impl Mended {
                 iterator.made = now_ms();
                 let request = json!({"ShardIterator": iterator.encode(), "Limit": RECORDS});
                 let mut page = self.inner.ask(Operation::GetRecords, request).await?;
-                self.mend_page(&arrivals, iterator, &mut page).await;
+                self.correct_page(&arrivals, iterator, &mut page).await;
                 page
             }
         };

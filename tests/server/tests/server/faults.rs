@@ -13,7 +13,7 @@ fn records(data: &[&str]) -> Value {
 fn put_with(server: &Server, fault: Fault, data: &[&str]) -> Option<Raw> {
     server.faults().inject(Operation::PutRecords, fault, 1);
     let raw = call(server, "PutRecords", records(data));
-    assert_eq!(server.faults().struck(fault), 1);
+    assert_eq!(server.faults().injected(fault), 1);
     raw
 }
 
@@ -103,7 +103,7 @@ fn silence_lasts_until_the_client_hangs_up() {
     for (fault, data) in [(Fault::SilenceBefore, "a"), (Fault::SilenceAfter, "b")] {
         server.faults().inject(Operation::PutRecords, fault, 1);
         let stream = send(&server, "PutRecords", "application/x-amz-json-1.1", records(&[data]).to_string().as_bytes());
-        eventually("the fault strikes", || server.faults().struck(fault) == 1);
+        eventually("the fault is injected", || server.faults().injected(fault) == 1);
         // That nothing comes is seen for a while only.
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         assert!(receive(stream).is_none());
@@ -112,14 +112,14 @@ fn silence_lasts_until_the_client_hangs_up() {
     // One that is still silent does not keep the server from stopping.
     server.faults().inject(Operation::Any, Fault::SilenceBefore, 1);
     let _stream = send(&server, "ListShards", "application/x-amz-json-1.1", b"{}");
-    eventually("the fault strikes", || server.faults().struck(Fault::SilenceBefore) == 2);
+    eventually("the fault is injected", || server.faults().injected(Fault::SilenceBefore) == 2);
     let began = Instant::now();
     drop(server);
     assert!(began.elapsed() < PATIENCE, "the silence lasts longer than that");
 }
 
 #[test]
-fn a_fault_waits_for_a_request_that_it_can_befall() {
+fn a_fault_waits_for_a_request_that_it_applies_to() {
     let server = server(2);
     put_one(&server, "a");
     let faults = server.faults();
@@ -134,13 +134,13 @@ fn a_fault_waits_for_a_request_that_it_can_befall() {
     let empty = page(&server, &start);
     assert_eq!((&empty["Records"], &empty["NextShardIterator"]), (&json!([]), &start));
     assert!(empty["MillisBehindLatest"].as_u64().unwrap() > 0);
-    assert_eq!((faults.struck(Fault::EmptyPage), faults.struck(Fault::ExpiredToken)), (1, 1));
+    assert_eq!((faults.injected(Fault::EmptyPage), faults.injected(Fault::ExpiredToken)), (1, 1));
     assert_eq!((faults.requests(Operation::GetRecords), faults.requests(Operation::ListShards)), (1, 3));
     assert!(faults.requests(Operation::Any) >= 7);
 }
 
 #[test]
-fn faults_strike_in_turn_and_then_no_more() {
+fn faults_are_injected_in_turn_and_then_no_more() {
     let server = server(1);
     server.faults().inject(Operation::PutRecords, Fault::ThrottleCall, 2);
     server.faults().inject(Operation::PutRecords, Fault::InternalErrorBefore, 1);
@@ -152,19 +152,19 @@ fn faults_strike_in_turn_and_then_no_more() {
 }
 
 #[test]
-fn rain_falls_as_the_seed_decides() {
-    let fallen = |seed| {
+fn random_faults_follow_the_seed() {
+    let run = |seed| {
         let server = server(1);
-        server.faults().rain(
+        server.faults().inject_randomly(
             seed,
             vec![(Operation::PutRecords, Fault::ThrottleCall, 0.3), (Operation::Any, Fault::ReorderEntries, 1.0)],
         );
         let statuses: Vec<u16> =
             (0..30).map(|_| call(&server, "PutRecords", records(&["a", "b", "c", "d"])).unwrap().status).collect();
-        assert_eq!(server.faults().struck(Fault::ThrottleCall) + server.faults().struck(Fault::ReorderEntries), 30);
+        assert_eq!(server.faults().injected(Fault::ThrottleCall) + server.faults().injected(Fault::ReorderEntries), 30);
         (statuses, read_all(&server, SHARD))
     };
-    let (once, again, other) = (fallen(1), fallen(1), fallen(2));
+    let (once, again, other) = (run(1), run(1), run(2));
     assert_eq!(once, again);
     assert_ne!(once, other);
     assert!(once.0.contains(&400) && once.0.contains(&200));

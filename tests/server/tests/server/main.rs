@@ -1,4 +1,4 @@
-//! The server over HTTP: each mend, and the faults that take some doing.
+//! The server over HTTP: the compatibility shim and the injected faults.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there fails it")]
 

@@ -312,8 +312,8 @@ fn cbor_passes() {
 }
 
 #[test]
-fn ferrokinesis_is_there_without_mends() {
-    let server = Server::start(ServerOptions::default().with_mends(false)).unwrap();
+fn without_the_shim_ferrokinesis_answers_as_it_is() {
+    let server = Server::start(ServerOptions::default().with_shim(false)).unwrap();
     create(&server, STREAM, 1);
     put_one(&server, "a");
     let page = page(&server, &iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"})));
