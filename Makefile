@@ -78,7 +78,7 @@ fuzz: ## Test the decoder with random payloads for 10 minutes
 	TRITON_FUZZ_SECONDS=600 $(CARGO) test --release -p triton-core --lib no_payload_makes_the_decoder_panic
 
 kill: build ## Kill a put at 200 random moments and check what it acknowledged
-	TRITON_KILLS=200 $(CARGO) test -p triton-tests --test e2e what_was_acknowledged
+	TRITON_KILLS=200 $(CARGO) test -p triton-tests --test e2e acknowledged_records
 
 N ?= 10
 stress: ## Run all tests N=10 times on a busy machine

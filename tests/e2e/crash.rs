@@ -26,7 +26,7 @@ fn random(end: u64) -> u64 {
 }
 
 #[test]
-fn what_was_acknowledged_outlasts_a_kill() {
+fn acknowledged_records_survive_a_kill() {
     let home = Home::with_config("a: {name: a, partition_key: key, backend: local, shards: 2}\n");
     let mut acknowledged: Vec<String> = Vec::new();
     let mut number = 0;

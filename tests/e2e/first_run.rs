@@ -20,7 +20,7 @@ fn the_demo_prints_what_the_seed_shows() {
 }
 
 #[test]
-fn whoever_means_aws_gets_no_local_stream() {
+fn no_local_stream_is_created_when_aws_is_configured() {
     let home = Home::new();
     for variable in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_REGION"] {
         for command in ["get", "put", "shards"] {
@@ -53,7 +53,7 @@ fn whoever_means_aws_gets_no_local_stream() {
 }
 
 #[test]
-fn a_config_that_was_named_or_found_is_the_only_one() {
+fn only_the_first_config_in_the_search_order_is_used() {
     let home = Home::new();
     let mut missing = home.command(&["get", "-s", "demo"]);
     missing.env("TRITON_CONFIG", "nowhere.yaml");
@@ -117,7 +117,7 @@ fn init_writes_a_config_whose_next_steps_work() {
 }
 
 #[test]
-fn a_configured_stream_lives_under_its_real_name() {
+fn a_configured_stream_is_stored_under_its_real_name() {
     let home =
         Home::with_config("clicks: {name: clicks_v2, partition_key: user, backend: local, path: data, shards: 3}\n");
     home.feed(&["put", "-s", "clicks", "--json"], "{\"user\": \"ann\"}\n").ok();
@@ -127,7 +127,7 @@ fn a_configured_stream_lives_under_its_real_name() {
 }
 
 #[test]
-fn without_a_command_there_is_help() {
+fn without_a_command_help_is_printed() {
     let ran = Home::new().run(&[]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("Put records in one end of a stream"), "{ran:?}");

@@ -10,7 +10,7 @@ const TAILS: usize = 10;
 
 /// Ten tails see every line once, each shard's in order, through a split and a merge made meanwhile.
 #[test]
-fn ten_tails_see_all_that_is_put_through_a_split_and_a_merge() {
+fn ten_tails_read_every_record_through_a_split_and_a_merge() {
     let home = Home::with_config("a: {name: a, partition_key: null, backend: local, shards: 2}\n");
     home.run(&["shards", "-s", "a"]).ok();
     let count = LINES.to_string();
@@ -92,7 +92,7 @@ fn a_tail_from_latest_sees_what_is_put_while_it_runs() {
 }
 
 #[test]
-fn positions_start_where_they_say() {
+fn positions_start_where_they_should() {
     let home = Home::new();
     let acks = home.feed(&["put", "-q", "-s", "a", "--ack"], "0\n1\n2\n").ok().stdout;
     let second = acks.lines().nth(1).unwrap().split(' ').nth(1).unwrap().to_owned();

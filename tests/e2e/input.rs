@@ -15,7 +15,7 @@ fn lines_keep_their_newlines_and_the_last_may_have_none() {
 }
 
 #[test]
-fn nothing_in_is_nothing_out() {
+fn empty_input_puts_nothing() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a", "--ack"], "").ok();
     assert!(home.all("a", r"%s\n").is_empty());
@@ -38,7 +38,7 @@ fn files_are_read_in_their_order_and_a_dash_is_stdin() {
 }
 
 #[test]
-fn json_objects_are_records_and_come_back_as_they_were() {
+fn json_objects_round_trip() {
     let home = Home::new();
     let lines = concat!(
         r#"{"user":"ann","n":1,"f":1.0,"list":[null,true,{"deep":"ü"}],"big":18446744073709551615}"#,
@@ -65,7 +65,7 @@ fn raw_lines_are_payloads() {
 }
 
 #[test]
-fn another_delimiter_is_no_part_of_a_record() {
+fn a_custom_delimiter_is_not_part_of_the_record() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a", "-D", r"\0"], b"one\0two\nlines\0").ok();
     let texts: Vec<_> = messages(&home, "a").iter().map(|record| record["msg"].clone()).collect();
@@ -73,7 +73,7 @@ fn another_delimiter_is_no_part_of_a_record() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_kept() {
+fn bytes_that_are_not_text_are_kept() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], b"caf\xe9\n").ok();
     assert_eq!(messages(&home, "a")[0]["msg"], serde_json::json!({"$bytes": "Y2Fm6Qo="}));

@@ -20,7 +20,7 @@ fn with_stream(server: &Server) -> Home {
 
 /// What older Tritons' users have in their scripts.
 #[test]
-fn the_demo_word_for_word() {
+fn the_demo_of_older_versions_works_word_for_word() {
     let server = server();
     let endpoint = server.endpoint_url();
     let home = Home::on_kinesis(CONFIG, &server);
@@ -45,7 +45,7 @@ fn the_demo_word_for_word() {
 }
 
 #[test]
-fn deleting_one_line_takes_a_local_stream_to_kinesis() {
+fn deleting_one_config_line_moves_a_local_stream_to_kinesis() {
     let server = server();
     let home = Home::on_kinesis("clicks: {name: clicks, partition_key: null, backend: local}\n", &server);
     home.feed(&["put", "-s", "clicks"], "here\n").ok();
@@ -84,7 +84,7 @@ fn aggregates_are_put_and_read_record_by_record() {
 }
 
 #[test]
-fn streams_are_made_changed_listed_and_removed() {
+fn streams_are_created_changed_listed_and_deleted() {
     let server = server();
     let home = with_stream(&server);
     let run = |arguments: &[&str]| home.run(arguments).ok().stdout;
@@ -123,7 +123,7 @@ fn streams_are_made_changed_listed_and_removed() {
 }
 
 #[test]
-fn doctor_says_what_is_right_and_what_is_not() {
+fn doctor_reports_what_works_and_what_does_not() {
     let server = server();
     let home = with_stream(&server);
     let stdout = home.run(&["doctor"]).ok().stdout;
@@ -162,7 +162,7 @@ fn without_credentials() {
 }
 
 #[test]
-fn a_stream_that_is_not_there_or_not_in_that_region() {
+fn a_stream_that_does_not_exist_in_the_region() {
     let server = server();
     let home = Home::on_kinesis(CONFIG, &server);
     for command in ["put", "get", "shards"] {
@@ -182,7 +182,7 @@ fn a_stream_that_is_not_there_or_not_in_that_region() {
 }
 
 #[test]
-fn without_a_region_there_is_a_default_and_a_note() {
+fn without_a_region_the_default_is_used_and_noted() {
     let server = server();
     let home = with_stream(&server).with_variable("AWS_REGION", None);
     let ran = home.feed(&["put", "-s", "test_stream"], "hi\n").ok();
@@ -238,7 +238,7 @@ fn a_server_that_cannot_be_reached() {
 }
 
 #[test]
-fn put_and_get_go_on_where_the_stream_may_not_be_described() {
+fn put_and_get_work_without_permission_to_describe_the_stream() {
     let server = server();
     let home = with_stream(&server);
     server.faults().inject(Operation::DescribeStreamSummary, Fault::AccessDenied, 99);
@@ -249,7 +249,7 @@ fn put_and_get_go_on_where_the_stream_may_not_be_described() {
 }
 
 #[test]
-fn a_signal_ends_what_waits_for_a_server_that_says_nothing() {
+fn a_signal_ends_a_wait_for_a_silent_server() {
     let server = server();
     let home = with_stream(&server);
     for command in ["put", "get"] {
@@ -265,7 +265,7 @@ fn a_signal_ends_what_waits_for_a_server_that_says_nothing() {
 }
 
 #[test]
-fn a_profile_that_is_asked_for_goes_before_keys_in_the_environment() {
+fn an_explicit_profile_overrides_keys_in_the_environment() {
     let server = server();
     let home = with_stream(&server);
     // The profile has no keys, so that it would show if others were taken.
@@ -281,7 +281,7 @@ fn a_profile_that_is_asked_for_goes_before_keys_in_the_environment() {
 }
 
 #[test]
-fn endpoints_of_the_environment_count_the_one_for_kinesis_first() {
+fn the_kinesis_endpoint_variable_overrides_the_general_one() {
     let server = server();
     let home = with_stream(&server)
         .with_variable("AWS_ENDPOINT_URL", Some("http://127.0.0.1:9"))
@@ -297,7 +297,7 @@ fn endpoints_of_the_environment_count_the_one_for_kinesis_first() {
 }
 
 #[test]
-fn a_stream_that_is_deleted_ends_a_tail_of_many_shards_with_one_message() {
+fn a_deleted_stream_ends_a_tail_of_many_shards_with_one_message() {
     let server = server();
     let home = Home::on_kinesis(CONFIG, &server);
     home.run(&["streams", "create", "-s", "test_stream", "--shards", "40"]).ok();
@@ -310,7 +310,7 @@ fn a_stream_that_is_deleted_ends_a_tail_of_many_shards_with_one_message() {
 }
 
 #[test]
-fn a_tail_by_fan_out_registers_its_consumer_once_and_says_so() {
+fn a_fan_out_tail_registers_its_consumer_once_and_says_so() {
     let server = Server::start(ServerOptions::default().with_subscription_interval(Duration::from_millis(20))).unwrap();
     let home = with_stream(&server);
     home.feed(&["put", "-s", "test_stream"], "first\n").ok();

@@ -18,7 +18,7 @@ fn a_misspelled_stream() {
 }
 
 #[test]
-fn yaml_that_is_none() {
+fn a_config_that_is_not_yaml() {
     let home = Home::with_config("test_stream:\n  name: test_stream_v2\n  partition_key: a: b\n");
     insta::assert_snapshot!(home.run(&["get", "-s", "test_stream"]).mistake(), @r"
     error: triton.yaml: line 3, column 19: mapping values are not allowed here
@@ -45,7 +45,7 @@ fn a_line_without_the_key() {
 }
 
 #[test]
-fn a_stream_that_is_not_there() {
+fn a_stream_that_does_not_exist() {
     let home = Home::new();
     insta::assert_snapshot!(home.run(&["streams", "delete", "-q", "-s", "clicks_v2", "--yes"]).mistake(), @r"
     error: stream 'clicks_v2' not found in [HOME]/.local/share/triton
@@ -77,7 +77,7 @@ fn a_record_over_the_limit() {
 }
 
 #[test]
-fn a_payload_that_is_no_record() {
+fn a_payload_that_is_not_a_record() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "clicks", "--raw"], b"\xc1\xff\n").ok();
     home.feed(&["put", "-q", "-s", "clicks"], "hi\n").ok();
@@ -102,7 +102,7 @@ fn a_payload_that_is_no_record() {
 }
 
 #[test]
-fn words_that_no_command_knows() {
+fn unknown_words_on_the_command_line() {
     let home = Home::new();
     for arguments in [
         &["gte"][..],

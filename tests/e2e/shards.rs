@@ -33,7 +33,7 @@ fn shards_are_listed_through_splits_merges_and_reshards() {
 }
 
 #[test]
-fn streams_are_made_listed_and_removed() {
+fn streams_are_created_listed_and_deleted() {
     let home = Home::new();
     home.run(&["streams", "create", "-q", "-s", "b", "--shards", "3", "--retention", "7d"]).ok();
     home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
@@ -61,7 +61,7 @@ fn streams_are_made_listed_and_removed() {
 }
 
 #[test]
-fn a_tail_of_a_stream_that_is_removed_ends_with_the_reason() {
+fn a_tail_of_a_deleted_stream_ends_with_the_reason() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
     let mut tail = home.start(&["get", "-q", "-s", "a", "--from", "all", "-o", r"%s\n"]);
@@ -73,7 +73,7 @@ fn a_tail_of_a_stream_that_is_removed_ends_with_the_reason() {
 }
 
 #[test]
-fn a_stream_made_again_does_not_give_out_its_numbers_twice() {
+fn a_recreated_stream_does_not_reuse_sequence_numbers() {
     let home = Home::new();
     let put = || {
         let acks = home.feed(&["put", "-q", "-s", "a", "--ack"], "hi\n".repeat(100)).ok().stdout;

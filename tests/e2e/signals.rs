@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::home::{Home, eventually};
 
 #[test]
-fn a_signal_ends_put_after_what_was_read() {
+fn a_signal_ends_put_after_the_lines_read() {
     for signal in ["INT", "TERM"] {
         let home = Home::new();
         let mut put = home.start(&["put", "-q", "-s", "a", "--ack"]);
@@ -23,7 +23,7 @@ fn a_signal_ends_put_after_what_was_read() {
 }
 
 #[test]
-fn a_signal_ends_get_after_what_was_fetched() {
+fn a_signal_ends_get_after_the_fetched_records() {
     for signal in ["INT", "TERM"] {
         let home = Home::new();
         let lines: String = (0..500).map(|n| format!("{n}\n")).collect();
@@ -64,7 +64,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_named_pipe_that_nobody_writes_to_can_be_left() {
+fn a_signal_ends_a_put_that_waits_for_a_named_pipe() {
     let home = Home::new();
     let pipe = home.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -83,7 +83,7 @@ fn a_named_pipe_that_nobody_writes_to_can_be_left() {
 }
 
 #[test]
-fn a_signal_sent_to_a_process_and_its_group_is_one() {
+fn a_signal_sent_to_a_process_and_its_group_counts_once() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
     let mut get = home.start(&["get", "-q", "-s", "a", "--from", "all"]);
@@ -117,7 +117,7 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[test]
-fn acknowledgements_that_nobody_reads_lose_no_line() {
+fn unread_acknowledgements_lose_no_lines() {
     let home = Home::new();
     let lines: String = (0..60_000).map(|n| format!("{n}\n")).collect();
     home.write("lines.txt", lines);
@@ -156,7 +156,7 @@ fn lines_before_a_bad_one_are_acknowledged() {
 }
 
 #[test]
-fn a_stderr_that_cannot_be_written_stops_nothing() {
+fn an_unwritable_stderr_stops_nothing() {
     let home = Home::new();
     let mut put = home.command(&["put", "-vvv", "--local", "-s", "a"]);
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -167,7 +167,7 @@ fn a_stderr_that_cannot_be_written_stops_nothing() {
 }
 
 #[test]
-fn a_full_device_is_told() {
+fn a_full_device_is_reported() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
     let mut get = home.command(&["get", "-q", "-s", "a", "--from", "all", "-e"]);
@@ -181,7 +181,7 @@ fn a_full_device_is_told() {
 }
 
 #[test]
-fn a_slow_producer_is_not_kept_waiting() {
+fn a_single_line_is_put_while_stdin_stays_open() {
     let home = Home::new();
     let mut put = home.start(&["put", "-q", "-s", "a"]);
     // One line, and the pipe stays open: it is put without a second one.

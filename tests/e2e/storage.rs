@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use crate::home::Home;
 
 #[test]
-fn files_are_the_users_own() {
+fn files_are_private_to_the_user() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -16,7 +16,7 @@ fn files_are_the_users_own() {
 }
 
 #[test]
-fn a_file_that_is_no_stream_is_refused() {
+fn a_file_that_is_not_a_stream_is_rejected() {
     let home = Home::new();
     home.write(".local/share/triton/streams/a.db", "nothing that SQLite knows, and long enough to have a header");
     for command in [&["get", "-q", "-s", "a"][..], &["put", "-q", "-s", "a"]] {
@@ -37,7 +37,7 @@ fn a_file_that_is_no_stream_is_refused() {
 }
 
 #[test]
-fn a_file_of_a_newer_triton_is_refused() {
+fn a_file_of_a_newer_format_is_rejected() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
     rusqlite::Connection::open(home.stream_file("a")).unwrap().pragma_update(None, "user_version", 99).unwrap();
@@ -48,7 +48,7 @@ fn a_file_of_a_newer_triton_is_refused() {
 }
 
 #[test]
-fn a_corrupt_page_is_told() {
+fn a_corrupt_page_is_reported() {
     let home = Home::new();
     let lines = format!("{}\n", "x".repeat(300)).repeat(2000);
     home.feed(&["put", "-q", "-s", "a"], lines).ok();
@@ -64,7 +64,7 @@ fn a_corrupt_page_is_told() {
 }
 
 #[test]
-fn a_locked_file_is_told_after_a_while() {
+fn a_locked_file_is_reported_after_a_while() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], "1\n").ok();
     let other = rusqlite::Connection::open(home.stream_file("a")).unwrap();
@@ -85,7 +85,7 @@ fn a_locked_file_is_told_after_a_while() {
 }
 
 #[test]
-fn a_file_for_what_fails_is_needed_before_anything_does() {
+fn the_file_for_failed_records_is_opened_before_any_put() {
     let home = Home::new();
     insta::assert_snapshot!(home.feed(&["put", "-q", "-s", "a", "--failed", "none/failed.mp"], "1\n").mistake(), @r"
     error: none/failed.mp cannot be opened for what fails
@@ -96,7 +96,7 @@ fn a_file_for_what_fails_is_needed_before_anything_does() {
 }
 
 #[test]
-fn a_shard_that_cannot_be_read_is_told_while_the_others_go_on() {
+fn an_unreadable_shard_is_reported_while_the_others_are_read() {
     let home = Home::with_config("a: {name: a, partition_key: null, backend: local, shards: 2, path: data}\n");
     let lines = format!("{}\n", "x".repeat(300)).repeat(200);
     home.feed(&["put", "-s", "a"], lines).ok();
@@ -116,7 +116,7 @@ fn a_shard_that_cannot_be_read_is_told_while_the_others_go_on() {
 }
 
 #[test]
-fn a_disk_that_takes_no_more_leaves_whole_transactions() {
+fn a_full_disk_leaves_whole_transactions() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], "first\n").ok();
     // Files of this process may grow to 2 MiB (ulimit counts 512 bytes), then writing fails.
@@ -138,7 +138,7 @@ fn a_disk_that_takes_no_more_leaves_whole_transactions() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_told() {
+fn a_folder_that_cannot_be_created_is_reported() {
     let home = Home::new();
     home.write("file", "");
     let mut command = home.command(&["put", "-q", "-s", "a"]);

@@ -83,7 +83,7 @@ fn shapes() -> Vec<(&'static str, Vec<PutEntry>)> {
 }
 
 #[test]
-fn what_triton_packs_aws_kinesis_agg_unpacks() {
+fn aws_kinesis_agg_unpacks_what_triton_packs() {
     let shapes = shapes();
     let packed: Vec<PutEntry> = shapes
         .iter()
@@ -117,7 +117,7 @@ fn what_triton_packs_aws_kinesis_agg_unpacks() {
 }
 
 #[test]
-fn what_aws_kinesis_agg_packs_triton_unpacks() {
+fn triton_unpacks_what_aws_kinesis_agg_packs() {
     for (shape, entries) in shapes() {
         // Small enough for several aggregates of most shapes.
         for size in ["20000", "1000000"] {

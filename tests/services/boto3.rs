@@ -55,7 +55,7 @@ fn payloads(lines: &[Value]) -> Vec<Value> {
 }
 
 #[test]
-fn what_boto3_puts_triton_gets() {
+fn triton_gets_what_boto3_puts() {
     let server = Server::start(ServerOptions::default()).unwrap();
     let home = Home::on_kinesis(CONFIG, &server);
     home.run(&["streams", "create", "-s", "clicks", "--shards", "3"]).ok();
@@ -65,7 +65,7 @@ fn what_boto3_puts_triton_gets() {
 }
 
 #[test]
-fn what_triton_puts_boto3_gets() {
+fn boto3_gets_what_triton_puts() {
     let server = Server::start(ServerOptions::default()).unwrap();
     let home = Home::on_kinesis(CONFIG, &server);
     home.run(&["streams", "create", "-s", "clicks", "--shards", "3"]).ok();
@@ -82,7 +82,7 @@ fn what_triton_puts_boto3_gets() {
 }
 
 #[test]
-fn lines_that_triton_puts_are_what_older_tritons_put() {
+fn lines_are_put_in_the_format_of_older_versions() {
     let server = Server::start(ServerOptions::default()).unwrap();
     let home = Home::on_kinesis("clicks: {name: clicks_v2, partition_key: null}\n", &server);
     home.run(&["streams", "create", "-s", "clicks"]).ok();

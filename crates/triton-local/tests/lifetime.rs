@@ -56,7 +56,7 @@ fn texts(records: &[Record]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_past_retention_is_removed_and_told_to_whoever_stood_there() {
+async fn records_past_retention_are_removed_and_reported_to_readers_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let streams = LocalStreams::new(folder.path());
     let options = CreateOptions::default().with_retention(RETENTION);
@@ -124,7 +124,7 @@ async fn a_closed_shard_leaves_the_list_when_retention_has_emptied_it() {
 }
 
 #[tokio::test]
-async fn a_removed_stream_is_gone_for_those_who_have_it_open() {
+async fn a_deleted_stream_is_not_found_by_open_clients() {
     let folder = tempfile::tempdir().expect("a folder");
     let streams = LocalStreams::new(folder.path());
     let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
@@ -146,7 +146,7 @@ async fn a_removed_stream_is_gone_for_those_who_have_it_open() {
 }
 
 #[tokio::test]
-async fn a_reader_of_a_removed_stream_does_not_go_on_in_the_one_made_after_it() {
+async fn a_reader_of_a_deleted_stream_does_not_continue_in_its_successor() {
     let folder = tempfile::tempdir().expect("a folder");
     let streams = LocalStreams::new(folder.path());
     let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
@@ -166,7 +166,7 @@ async fn a_reader_of_a_removed_stream_does_not_go_on_in_the_one_made_after_it() 
 }
 
 #[tokio::test]
-async fn a_large_backlog_past_retention_is_removed_while_records_come_in_and_while_none_do() {
+async fn a_large_backlog_past_retention_is_removed_by_a_busy_and_by_an_idle_writer() {
     let folder = tempfile::tempdir().expect("a folder");
     let streams = LocalStreams::new(folder.path());
     let options = CreateOptions::default().with_retention(RETENTION);
@@ -240,7 +240,7 @@ async fn a_writer_follows_another_processs_splits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_writers_wait_for_each_other() {
+async fn concurrent_writers_wait_for_each_other() {
     let folder = tempfile::tempdir().expect("a folder");
     LocalStreams::new(folder.path()).create("a", CreateOptions::default()).await.expect("create");
     let writers = (0..6).map(|writer| {
@@ -263,7 +263,7 @@ async fn many_writers_wait_for_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_who_make_a_stream_at_once_share_it() {
+async fn concurrent_creators_share_one_stream() {
     let folder = tempfile::tempdir().expect("a folder");
     let makers = (0..8).map(|n| {
         let streams = LocalStreams::new(folder.path());
@@ -305,7 +305,7 @@ async fn a_large_record_and_a_byte_limit_make_small_batches() {
 }
 
 #[tokio::test]
-async fn a_sequence_number_beyond_all_is_a_place_to_wait() {
+async fn a_sequence_number_beyond_the_last_waits_for_records() {
     let folder = tempfile::tempdir().expect("a folder");
     let streams = LocalStreams::new(folder.path());
     let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");

@@ -8,14 +8,14 @@ use triton_core::testing::Faults;
 use triton_core::testing::conformance::Suite;
 use triton_test_server::{Fault, Operation};
 
-use crate::place::{FanOut, Place};
+use crate::fixture::{FanOut, Fixture};
 
 /// The server's dates count seconds.
 const CLOCK_GRAIN: Duration = Duration::from_millis(1_050);
 
 async fn plain() -> Suite {
-    let place = Place::new().await;
-    Suite::new(Arc::new(place.kinesis.clone())).with_clock_grain(CLOCK_GRAIN).holding(place)
+    let fixture = Fixture::new().await;
+    Suite::new(Arc::new(fixture.kinesis.clone())).with_clock_grain(CLOCK_GRAIN).holding(fixture)
 }
 
 async fn under_faults() -> Suite {
@@ -24,7 +24,7 @@ async fn under_faults() -> Suite {
 
 /// What the network and a busy Kinesis do, now and then. A record whose acknowledgement was lost is put again.
 async fn under_random_faults() -> Suite {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let mut chances = Vec::new();
     for fault in [
         Fault::ThrottleCall,
@@ -63,18 +63,18 @@ async fn under_random_faults() -> Suite {
             chances.push((operation, fault, 0.02));
         }
     }
-    place.server.faults().inject_randomly(1, chances);
-    Suite::new(Arc::new(place.impatient.clone()))
+    fixture.server.faults().inject_randomly(1, chances);
+    Suite::new(Arc::new(fixture.impatient.clone()))
         .with_clock_grain(CLOCK_GRAIN)
         // Records may be there twice; the faults themselves are the server's.
         .with_faults(Faults::default(), 1)
-        .holding(place)
+        .holding(fixture)
 }
 
 /// By fan-out, each client with a consumer of its own.
 async fn pushed() -> Suite {
-    let place = Place::pushing().await;
-    Suite::new(Arc::new(FanOut::over(&place.kinesis))).with_clock_grain(CLOCK_GRAIN).holding(place)
+    let fixture = Fixture::pushing().await;
+    Suite::new(Arc::new(FanOut::over(&fixture.kinesis))).with_clock_grain(CLOCK_GRAIN).holding(fixture)
 }
 
 async fn pushed_under_faults() -> Suite {
@@ -83,7 +83,7 @@ async fn pushed_under_faults() -> Suite {
 
 /// The faults of subscriptions, much more often than in practice.
 async fn fan_out_under_random_faults() -> Suite {
-    let place = Place::pushing().await;
+    let fixture = Fixture::pushing().await;
     let mut chances = Vec::new();
     for fault in [
         Fault::ThrottleCall,
@@ -103,8 +103,8 @@ async fn fan_out_under_random_faults() -> Suite {
         chances.push((Operation::SubscribeToShard, fault, 0.06));
     }
     chances.push((Operation::SubscribeToShard, Fault::SilenceMidStream, 0.02));
-    place.server.faults().inject_randomly(1, chances);
-    Suite::new(Arc::new(FanOut::over(&place.impatient))).with_clock_grain(CLOCK_GRAIN).holding(place)
+    fixture.server.faults().inject_randomly(1, chances);
+    Suite::new(Arc::new(FanOut::over(&fixture.impatient))).with_clock_grain(CLOCK_GRAIN).holding(fixture)
 }
 
 triton_core::conformance!(on_a_server, plain().await);

@@ -9,20 +9,20 @@ use triton_core::{
 use triton_kinesis::{Kinesis, KinesisStream};
 use triton_test_server::{Fault, Operation, PastRetention, ServerOptions};
 
-use crate::place::{IMPATIENCE, PATIENCE, Place, entry, only_shard, pushing, put, read, read_from, texts};
+use crate::fixture::{Fixture, IMPATIENCE, PATIENCE, entry, only_shard, pushing, put, read, read_from, texts};
 
-async fn stream(place: &Place) -> KinesisStream {
-    place.kinesis.create("clicks", CreateOptions::default()).await.expect("create");
-    place.kinesis.stream("clicks").expect("a name")
+async fn stream(fixture: &Fixture) -> KinesisStream {
+    fixture.kinesis.create("clicks", CreateOptions::default()).await.expect("create");
+    fixture.kinesis.stream("clicks").expect("a name")
 }
 
-async fn pushed(place: &Place) -> (KinesisStream, ShardId) {
-    pushed_over(place, &place.kinesis).await
+async fn pushed(fixture: &Fixture) -> (KinesisStream, ShardId) {
+    pushed_over(fixture, &fixture.kinesis).await
 }
 
 /// The stream as it is read over this connection.
-async fn pushed_over(place: &Place, kinesis: &Kinesis) -> (KinesisStream, ShardId) {
-    let shard = only_shard(&stream(place).await).await;
+async fn pushed_over(fixture: &Fixture, kinesis: &Kinesis) -> (KinesisStream, ShardId) {
+    let shard = only_shard(&stream(fixture).await).await;
     let client = kinesis.stream("clicks").expect("a name").fan_out("audit").await.expect("a consumer");
     (client, shard)
 }
@@ -51,12 +51,12 @@ const BREAKS: [Fault; 7] = [
 ];
 
 #[tokio::test]
-async fn a_subscription_that_breaks_off_is_followed_by_another_and_nothing_is_lost_or_twice() {
+async fn a_broken_subscription_is_resumed_without_loss_or_duplicates() {
     for fault in BREAKS {
-        let place = Place::pushing().await;
-        let (client, shard) = pushed_over(&place, place.kinesis_for(fault)).await;
-        let writer = place.kinesis.stream("clicks").expect("a name");
-        place.server.faults().inject(Operation::SubscribeToShard, fault, 2);
+        let fixture = Fixture::pushing().await;
+        let (client, shard) = pushed_over(&fixture, fixture.kinesis_for(fault)).await;
+        let writer = fixture.kinesis.stream("clicks").expect("a name");
+        fixture.server.faults().inject(Operation::SubscribeToShard, fault, 2);
         put(&writer, &["0", "1"]).await;
         let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
         assert_eq!(take(&mut *reader, 2).await, ["0", "1"], "{fault:?}");
@@ -64,14 +64,14 @@ async fn a_subscription_that_breaks_off_is_followed_by_another_and_nothing_is_lo
         assert_eq!(take(&mut *reader, 2).await, ["2", "3"], "{fault:?}");
         put(&writer, &["4"]).await;
         assert_eq!(take(&mut *reader, 1).await, ["4"], "{fault:?}");
-        assert!(place.server.faults().injected(fault) >= 1, "{fault:?}");
+        assert!(fixture.server.faults().injected(fault) >= 1, "{fault:?}");
     }
 }
 
 #[tokio::test]
-async fn a_subscription_ends_after_its_time_and_the_next_goes_on() {
-    let place = Place::with(pushing().with_subscription_lifetime(Duration::from_millis(100))).await;
-    let (client, shard) = pushed(&place).await;
+async fn an_expired_subscription_is_followed_by_the_next() {
+    let fixture = Fixture::with(pushing().with_subscription_lifetime(Duration::from_millis(100))).await;
+    let (client, shard) = pushed(&fixture).await;
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     for number in 0..20 {
         let text = number.to_string();
@@ -79,18 +79,18 @@ async fn a_subscription_ends_after_its_time_and_the_next_goes_on() {
         assert_eq!(take(&mut *reader, 1).await, [text]);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(place.server.faults().requests(Operation::SubscribeToShard) > 2);
+    assert!(fixture.server.faults().requests(Operation::SubscribeToShard) > 2);
 }
 
 #[tokio::test]
-async fn a_shard_without_records_goes_on_after_its_continuation() {
-    let place = Place::pushing().await;
-    let (client, shard) = pushed_over(&place, &place.impatient).await;
-    let writer = place.kinesis.stream("clicks").expect("a name");
+async fn a_shard_without_records_resumes_from_its_continuation() {
+    let fixture = Fixture::pushing().await;
+    let (client, shard) = pushed_over(&fixture, &fixture.impatient).await;
+    let writer = fixture.kinesis.stream("clicks").expect("a name");
     for fault in BREAKS {
-        place.server.faults().inject(Operation::SubscribeToShard, fault, 1);
+        fixture.server.faults().inject(Operation::SubscribeToShard, fault, 1);
         let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
-        while place.server.faults().injected(fault) == 0
+        while fixture.server.faults().injected(fault) == 0
             || !reader.next_batch(10).await.expect("what passes is hidden").expect("no end").is_caught_up()
         {
             reader.next_batch(10).await.expect("what passes is hidden");
@@ -101,32 +101,32 @@ async fn a_shard_without_records_goes_on_after_its_continuation() {
 }
 
 #[tokio::test]
-async fn a_refused_subscription_is_asked_for_again_and_is_no_error() {
-    let place = Place::pushing().await;
-    let (client, shard) = pushed(&place).await;
+async fn a_rejected_subscription_is_retried_without_an_error() {
+    let fixture = Fixture::pushing().await;
+    let (client, shard) = pushed(&fixture).await;
     put(&client, &["0", "1", "2"]).await;
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     assert_eq!(texts(&reader.next_batch(1).await.expect("fetch").expect("no end").records), ["0"]);
     let position = reader.position();
     drop(reader);
     // As while the subscription before it is a few seconds old.
-    place.server.faults().inject(Operation::SubscribeToShard, Fault::ResourceInUse, 3);
+    fixture.server.faults().inject(Operation::SubscribeToShard, Fault::ResourceInUse, 3);
     let mut reader = client.open_shard(&shard, position).await.expect("open");
     assert_eq!(take(&mut *reader, 2).await, ["1", "2"]);
-    assert_eq!(place.server.faults().injected(Fault::ResourceInUse), 3);
+    assert_eq!(fixture.server.faults().injected(Fault::ResourceInUse), 3);
 }
 
 #[tokio::test]
-async fn a_stream_that_is_in_use_for_long_is_told_at_last() {
-    let place = Place::pushing().await;
-    let (client, shard) = pushed(&place).await;
-    place.server.faults().inject(Operation::SubscribeToShard, Fault::ResourceInUse, 999);
+async fn a_subscription_that_stays_in_use_is_reported_in_the_end() {
+    let fixture = Fixture::pushing().await;
+    let (client, shard) = pushed(&fixture).await;
+    fixture.server.faults().inject(Operation::SubscribeToShard, Fault::ResourceInUse, 999);
     let error = client.open_shard(&shard, Position::Latest).await.expect_err("refused for ever");
     assert!(error.is_retryable() && error.kind() == ErrorKind::Unavailable, "{error:?}");
 }
 
 #[tokio::test]
-async fn what_a_subscription_is_refused_for_is_told() {
+async fn a_subscription_error_has_the_kind_of_its_cause() {
     for (fault, kind) in [
         (Fault::AccessDenied, ErrorKind::AccessDenied),
         (Fault::KmsDisabled, ErrorKind::EncryptionKey),
@@ -135,20 +135,20 @@ async fn what_a_subscription_is_refused_for_is_told() {
         (Fault::InternalErrorBefore, ErrorKind::Unavailable),
         (Fault::SilenceBefore, ErrorKind::Unavailable),
     ] {
-        let place = Place::pushing().await;
-        let (client, shard) = pushed_over(&place, place.kinesis_for(fault)).await;
-        place.server.faults().inject(Operation::SubscribeToShard, fault, 1);
+        let fixture = Fixture::pushing().await;
+        let (client, shard) = pushed_over(&fixture, fixture.kinesis_for(fault)).await;
+        fixture.server.faults().inject(Operation::SubscribeToShard, fault, 1);
         let error = client.open_shard(&shard, Position::Latest).await.expect_err("refused");
         assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
         // One attempt.
-        place.was_injected(fault, 1).await;
+        fixture.was_injected(fault, 1).await;
     }
 }
 
 #[tokio::test]
-async fn an_event_is_handed_out_in_parts_of_the_size_asked_for() {
-    let place = Place::pushing().await;
-    let (client, shard) = pushed(&place).await;
+async fn an_event_is_split_into_batches_of_the_requested_size() {
+    let fixture = Fixture::pushing().await;
+    let (client, shard) = pushed(&fixture).await;
     let all: Vec<String> = (0..10).map(|number| number.to_string()).collect();
     let entries: Vec<_> = all.iter().map(|text| entry("k", text)).collect();
     client.put_batch(entries.into()).await.expect("put");
@@ -168,10 +168,10 @@ async fn an_event_is_handed_out_in_parts_of_the_size_asked_for() {
 }
 
 #[tokio::test]
-async fn a_reader_that_waits_is_woken_by_what_comes_and_one_that_pauses_reads_on() {
-    let place = Place::with(pushing().with_heartbeat(Duration::from_millis(400))).await;
-    let (client, shard) = pushed_over(&place, &place.impatient).await;
-    let writer = place.kinesis.stream("clicks").expect("a name");
+async fn a_waiting_reader_is_woken_and_a_paused_reader_resumes() {
+    let fixture = Fixture::with(pushing().with_heartbeat(Duration::from_millis(400))).await;
+    let (client, shard) = pushed_over(&fixture, &fixture.impatient).await;
+    let writer = fixture.kinesis.stream("clicks").expect("a name");
     let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
     assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
     let putting = async {
@@ -189,9 +189,9 @@ async fn a_reader_that_waits_is_woken_by_what_comes_and_one_that_pauses_reads_on
 }
 
 #[tokio::test]
-async fn two_readers_of_one_consumer_take_the_shard_from_each_other_and_both_read_all() {
-    let place = Place::pushing().await;
-    let (client, shard) = pushed(&place).await;
+async fn two_readers_of_one_consumer_take_turns_and_both_read_everything() {
+    let fixture = Fixture::pushing().await;
+    let (client, shard) = pushed(&fixture).await;
     let mut first = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     let mut second = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     for text in ["0", "1", "2"] {
@@ -202,12 +202,12 @@ async fn two_readers_of_one_consumer_take_the_shard_from_each_other_and_both_rea
 }
 
 #[tokio::test]
-async fn a_position_past_retention_is_an_error_by_fan_out_too() {
+async fn a_position_past_retention_is_an_error_with_fan_out_too() {
     for form in [PastRetention::InvalidArgument, PastRetention::Jump, PastRetention::EmptyPages] {
-        let place = Place::pushing().await;
-        let (client, shard) = pushed(&place).await;
+        let fixture = Fixture::pushing().await;
+        let (client, shard) = pushed(&fixture).await;
         let receipts = put(&client, &["0", "1", "2", "3"]).await;
-        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
         for position in [Position::After(receipts[0].sequence_number), Position::At(receipts[1].sequence_number)] {
             let error = read_from(&client, &shard, position).await.expect_err("records are gone");
             assert!(matches!(error, Error::PastRetention { .. }), "{form:?}: {error:?}");
@@ -217,15 +217,15 @@ async fn a_position_past_retention_is_an_error_by_fan_out_too() {
 }
 
 #[tokio::test]
-async fn a_reader_that_had_read_all_goes_on_when_retention_passes_it() {
+async fn a_caught_up_reader_continues_when_retention_passes_it() {
     for form in [PastRetention::InvalidArgument, PastRetention::Jump, PastRetention::EmptyPages] {
-        let place = Place::pushing().await;
-        let (client, shard) = pushed(&place).await;
+        let fixture = Fixture::pushing().await;
+        let (client, shard) = pushed(&fixture).await;
         let receipts = put(&client, &["0", "1"]).await;
-        place.server.faults().inject(Operation::SubscribeToShard, Fault::EndMidStream, 1);
+        fixture.server.faults().inject(Operation::SubscribeToShard, Fault::EndMidStream, 1);
         let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
         assert_eq!(take(&mut *reader, 2).await, ["0", "1"]);
-        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
         put(&client, &["2"]).await;
         assert_eq!(take(&mut *reader, 1).await, ["2"], "{form:?}");
     }
@@ -233,12 +233,12 @@ async fn a_reader_that_had_read_all_goes_on_when_retention_passes_it() {
 
 #[tokio::test]
 async fn a_closed_shard_ends_after_its_last_record() {
-    let place = Place::pushing().await;
-    let (client, shard) = pushed(&place).await;
+    let fixture = Fixture::pushing().await;
+    let (client, shard) = pushed(&fixture).await;
     put(&client, &["0", "1"]).await;
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     assert_eq!(take(&mut *reader, 1).await[0], "0");
-    place.kinesis.split("clicks", &shard, HashKey(1 << 127)).await.expect("split");
+    fixture.kinesis.split("clicks", &shard, HashKey(1 << 127)).await.expect("split");
     while let Some(batch) = reader.next_batch(10).await.expect("fetch") {
         assert!(batch.records.iter().all(|record| record.shard_id == shard));
     }
@@ -246,11 +246,11 @@ async fn a_closed_shard_ends_after_its_last_record() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_deleted_is_not_found() {
-    let place = Place::pushing().await;
-    let (client, shard) = pushed(&place).await;
+async fn a_deleted_stream_is_not_found_with_fan_out() {
+    let fixture = Fixture::pushing().await;
+    let (client, shard) = pushed(&fixture).await;
     let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
-    place.kinesis.delete("clicks").await.expect("delete");
+    fixture.kinesis.delete("clicks").await.expect("delete");
     let error = loop {
         match reader.next_batch(1).await {
             Ok(batch) => assert!(batch.expect("no end").records.is_empty()),
@@ -261,9 +261,9 @@ async fn a_stream_that_is_deleted_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_consumer_is_registered_once_found_again_listed_and_removed() {
-    let place = Place::with(ServerOptions::default().with_transition(Duration::from_millis(60))).await;
-    let stream = stream(&place).await;
+async fn a_consumer_is_registered_found_listed_and_removed() {
+    let fixture = Fixture::with(ServerOptions::default().with_transition(Duration::from_millis(60))).await;
+    let stream = stream(&fixture).await;
     assert!(stream.consumers().await.expect("a list").is_empty());
     assert!(stream.fan_out("audit").await.expect("registered").has_new_consumer());
     let again = stream.fan_out("audit").await.expect("found");
@@ -271,7 +271,7 @@ async fn a_consumer_is_registered_once_found_again_listed_and_removed() {
     stream.fan_out("all").await.expect("another");
     let names = |consumers: Vec<triton_kinesis::Consumer>| consumers.into_iter().map(|consumer| consumer.name);
     assert!(names(stream.consumers().await.expect("a list")).eq(["all", "audit"]));
-    assert_eq!(place.server.faults().requests(Operation::RegisterStreamConsumer), 2);
+    assert_eq!(fixture.server.faults().requests(Operation::RegisterStreamConsumer), 2);
     let limits = again.limits().await.expect("limits");
     assert!(limits.pushes && limits.read_quota.is_none());
 
@@ -282,27 +282,27 @@ async fn a_consumer_is_registered_once_found_again_listed_and_removed() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_another_registers_meanwhile_is_found() {
-    let place = Place::pushing().await;
-    let stream = stream(&place).await;
-    place.server.faults().inject(Operation::RegisterStreamConsumer, Fault::ResourceInUse, 1);
+async fn a_consumer_registered_concurrently_is_found() {
+    let fixture = Fixture::pushing().await;
+    let stream = stream(&fixture).await;
+    fixture.server.faults().inject(Operation::RegisterStreamConsumer, Fault::ResourceInUse, 1);
     assert!(stream.fan_out("audit").await.is_ok());
-    place.server.faults().inject(Operation::RegisterStreamConsumer, Fault::AccessDenied, 1);
+    fixture.server.faults().inject(Operation::RegisterStreamConsumer, Fault::AccessDenied, 1);
     let error = stream.fan_out("other").await.expect_err("denied");
     assert_eq!(error.kind(), ErrorKind::AccessDenied);
     assert!(stream.fan_out("audit").await.is_ok(), "who is registered needs no permission to register");
-    let missing = place.kinesis.stream("missing").expect("a name").fan_out("audit").await;
+    let missing = fixture.kinesis.stream("missing").expect("a name").fan_out("audit").await;
     assert!(matches!(missing, Err(Error::StreamNotFound { .. })), "{missing:?}");
     let wrong = stream.fan_out("no name!").await;
     assert!(matches!(wrong, Err(Error::Invalid { .. })), "{wrong:?}");
 }
 
 #[tokio::test]
-async fn more_shards_than_calls_at_once_can_be_subscribed_to() {
-    let place = Place::with(ServerOptions::default()).await;
-    place.kinesis.create("clicks", CreateOptions::default().with_shards(300)).await.expect("create");
+async fn subscriptions_do_not_use_up_the_limit_on_concurrent_calls() {
+    let fixture = Fixture::with(ServerOptions::default()).await;
+    fixture.kinesis.create("clicks", CreateOptions::default().with_shards(300)).await.expect("create");
     let client: Arc<dyn StreamClient> =
-        Arc::new(place.kinesis.stream("clicks").expect("a name").fan_out("audit").await.expect("a consumer"));
+        Arc::new(fixture.kinesis.stream("clicks").expect("a name").fan_out("audit").await.expect("a consumer"));
     let mut readers = Vec::new();
     for shard in client.shards().await.expect("shards") {
         readers.push(client.open_shard(&shard.id, Position::TrimHorizon).await.expect("open"));

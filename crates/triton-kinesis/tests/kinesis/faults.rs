@@ -11,8 +11,8 @@ use triton_core::{
 };
 use triton_test_server::{Fault, Operation, ServerOptions};
 
-use crate::place::{
-    PATIENCE, Place, connect, entry, eventually, is_silent, next, numbered, only_shard, put, read_from, texts,
+use crate::fixture::{
+    Fixture, PATIENCE, connect, entry, eventually, is_silent, next, numbered, only_shard, put, read_from, texts,
 };
 
 /// A fault of PutRecords: what one call ends with, and whether it was applied.
@@ -61,32 +61,32 @@ async fn stored(client: &dyn StreamClient) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_put_that_may_succeed_later_says_whether_it_may_have_written() {
+async fn a_retryable_put_error_says_whether_records_may_have_been_written() {
     for case in PUTS_THAT_MAY_SUCCEED_LATER {
-        let place = Place::new().await;
-        let client = place.stream(1).await;
-        let caller = place.kinesis_for(case.fault).open("clicks").await.expect("open");
-        place.server.faults().inject(Operation::PutRecords, case.fault, 1);
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
+        let caller = fixture.kinesis_for(case.fault).open("clicks").await.expect("open");
+        fixture.server.faults().inject(Operation::PutRecords, case.fault, 1);
         let error = caller.put_batch(numbered(3).into()).await.expect_err("the fault is injected");
         assert_eq!(error.kind(), case.kind, "{:?}: {error:?}", case.fault);
         assert!(error.is_retryable(), "{:?}: {error:?}", case.fault);
         assert_eq!(error.may_have_written(), case.may_have_written, "{:?}: {error:?}", case.fault);
         // One attempt, not the SDK's three.
-        place.was_injected(case.fault, 1).await;
+        fixture.was_injected(case.fault, 1).await;
         let is_as_said = async || stored(&*client).await.is_empty() != case.was_written;
         eventually(&format!("{:?}: written or not", case.fault), is_as_said).await;
     }
 }
 
 #[tokio::test]
-async fn a_producer_puts_everything_through_each_fault_and_twice_only_after_a_lost_answer() {
+async fn a_producer_duplicates_records_only_after_a_lost_response() {
     for case in PUTS_THAT_MAY_SUCCEED_LATER {
-        let place = Place::new().await;
-        let client = place.stream(1).await;
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
         let entries: Vec<_> =
             (0..20).map(|number| entry(&format!("key-{}", number % 10), &number.to_string())).collect();
-        let caller = place.kinesis_for(case.fault).open("clicks").await.expect("open");
-        place.server.faults().inject(Operation::PutRecords, case.fault, 2);
+        let caller = fixture.kinesis_for(case.fault).open("clicks").await.expect("open");
+        fixture.server.faults().inject(Operation::PutRecords, case.fault, 2);
         let outcomes = producer(&caller).put_all(entries).await;
         assert!(outcomes.iter().all(Result::is_ok), "{:?}: {outcomes:?}", case.fault);
         let stored = stored(&*client).await;
@@ -106,23 +106,23 @@ async fn a_producer_puts_everything_through_each_fault_and_twice_only_after_a_lo
 }
 
 #[tokio::test]
-async fn a_call_that_is_refused_is_not_made_again() {
+async fn a_rejected_call_is_not_retried() {
     for (fault, kind) in CALLS_THAT_ARE_REFUSED {
-        let place = Place::new().await;
-        let client = place.stream(1).await;
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
         let shard = only_shard(&*client).await;
-        place.server.faults().inject(Operation::PutRecords, fault, 9);
+        fixture.server.faults().inject(Operation::PutRecords, fault, 9);
         let outcomes = producer(&client).put_all(numbered(2)).await;
         for outcome in outcomes {
             let error = outcome.expect_err("refused");
             assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
             assert!(!error.is_retryable() && !error.may_have_written(), "{fault:?}: {error:?}");
         }
-        assert_eq!(place.server.faults().injected(fault), 1, "{fault:?}");
+        assert_eq!(fixture.server.faults().injected(fault), 1, "{fault:?}");
 
         let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
-        place.server.faults().clear();
-        place.server.faults().inject(Operation::GetRecords, fault, 1);
+        fixture.server.faults().clear();
+        fixture.server.faults().inject(Operation::GetRecords, fault, 1);
         let error = reader.next_batch(10).await.expect_err("refused");
         assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
         assert!(reader.next_batch(10).await.is_ok(), "{fault:?}: the reader stands where it stood");
@@ -130,13 +130,13 @@ async fn a_call_that_is_refused_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn entries_that_fail_are_told_by_position_and_sent_again_alone() {
+async fn failed_entries_are_reported_by_position_and_retried_alone() {
     for (fault, kind, may_have_written) in
         [(Fault::ThrottleEntries, ErrorKind::Throttled, false), (Fault::FailEntries, ErrorKind::Unavailable, true)]
     {
-        let place = Place::new().await;
-        let client = place.stream(1).await;
-        place.server.faults().inject(Operation::PutRecords, fault, 1);
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
+        fixture.server.faults().inject(Operation::PutRecords, fault, 1);
         let results = client.put_batch(numbered(10).into()).await.expect("an answer");
         let failed: Vec<usize> = (0..10).filter(|index| results[*index].is_err()).collect();
         assert_eq!(failed.len(), 5, "{fault:?}: {results:?}");
@@ -150,9 +150,9 @@ async fn entries_that_fail_are_told_by_position_and_sent_again_alone() {
             (0..10).filter(|index| !failed.contains(index)).map(|index| index.to_string()).collect();
         assert_eq!(stored_now, taken, "{fault:?}: what was acknowledged is what is there");
 
-        let place = Place::new().await;
-        let client = place.stream(1).await;
-        place.server.faults().inject(Operation::PutRecords, fault, 3);
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
+        fixture.server.faults().inject(Operation::PutRecords, fault, 3);
         let outcomes = producer(&client).put_all(numbered(10)).await;
         assert!(outcomes.iter().all(Result::is_ok), "{fault:?}");
         assert_eq!(stored(&*client).await.len(), 10, "{fault:?}: none twice");
@@ -160,10 +160,10 @@ async fn entries_that_fail_are_told_by_position_and_sent_again_alone() {
 }
 
 #[tokio::test]
-async fn results_belong_to_their_entries_however_a_call_is_stored() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
-    place.server.faults().inject(Operation::PutRecords, Fault::ReorderEntries, 1);
+async fn results_match_their_entries_in_any_storage_order() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
+    fixture.server.faults().inject(Operation::PutRecords, Fault::ReorderEntries, 1);
     let results = client.put_batch(numbered(5).into()).await.expect("an answer");
     let shard = only_shard(&*client).await;
     for (index, result) in results.into_iter().enumerate() {
@@ -176,20 +176,20 @@ async fn results_belong_to_their_entries_however_a_call_is_stored() {
 }
 
 #[tokio::test]
-async fn a_missing_result_breaks_the_contract_and_says_nothing_of_any_record() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
-    place.server.faults().inject(Operation::PutRecords, Fault::DropResult, 1);
+async fn a_missing_result_is_a_contract_violation_for_the_whole_call() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
+    fixture.server.faults().inject(Operation::PutRecords, Fault::DropResult, 1);
     let error = client.put_batch(numbered(3).into()).await.expect_err("two results for three records");
     assert_eq!(error.to_string(), "Kinesis broke its contract: PutRecords gave 2 results for 3 records");
     assert!(error.may_have_written());
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_an_answer() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
-    place.server.faults().inject(Operation::Any, Fault::SlowAfter, 2);
+async fn a_slow_response_succeeds() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
+    fixture.server.faults().inject(Operation::Any, Fault::SlowAfter, 2);
     assert!(client.put_batch(numbered(3).into()).await.expect("an answer").iter().all(Result::is_ok));
     assert_eq!(stored(&*client).await.len(), 3);
 }
@@ -208,16 +208,16 @@ const FETCHES_THAT_MAY_SUCCEED_LATER: [(Fault, ErrorKind); 10] = [
 ];
 
 #[tokio::test]
-async fn a_fetch_that_fails_loses_nothing_and_is_not_made_again_by_the_client() {
+async fn a_failed_fetch_loses_nothing_and_is_not_retried_by_the_client() {
     for (fault, kind) in FETCHES_THAT_MAY_SUCCEED_LATER {
-        let place = Place::new().await;
-        let client = place.stream(1).await;
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
         put(&*client, &["0", "1", "2"]).await;
         let shard = only_shard(&*client).await;
-        let caller = place.kinesis_for(fault).open("clicks").await.expect("open");
+        let caller = fixture.kinesis_for(fault).open("clicks").await.expect("open");
         let mut reader = caller.open_shard(&shard, Position::TrimHorizon).await.expect("open");
         assert_eq!(texts(&next(&mut *reader, 1).await.records), ["0"]);
-        place.server.faults().inject(Operation::GetRecords, fault, 1);
+        fixture.server.faults().inject(Operation::GetRecords, fault, 1);
         let error = reader.next_batch(1).await.expect_err("the fault is injected");
         assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
         assert!(error.is_retryable() && !error.may_have_written(), "{fault:?}: {error:?}");
@@ -226,12 +226,12 @@ async fn a_fetch_that_fails_loses_nothing_and_is_not_made_again_by_the_client() 
 }
 
 #[tokio::test]
-async fn empty_pages_are_neither_the_end_nor_caught_up() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn empty_pages_mean_neither_the_end_nor_caught_up() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     put(&*client, &["0", "1"]).await;
     let shard = only_shard(&*client).await;
-    place.server.faults().inject(Operation::GetRecords, Fault::EmptyPage, 3);
+    fixture.server.faults().inject(Operation::GetRecords, Fault::EmptyPage, 3);
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     for _ in 0..3 {
         let page = reader.next_batch(10).await.expect("fetch").expect("no end");
@@ -241,12 +241,12 @@ async fn empty_pages_are_neither_the_end_nor_caught_up() {
 }
 
 #[tokio::test]
-async fn a_reader_takes_a_throttled_shard_and_a_read_quota_as_they_are() {
-    let place = Place::new().await;
-    let client = place.stream(2).await;
+async fn a_reader_hides_throttling_and_the_read_quota() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(2).await;
     assert!(producer(&client).put_all(numbered(60)).await.iter().all(Result::is_ok));
-    place.server.faults().set_read_quota(true);
-    place.server.faults().inject(Operation::GetRecords, Fault::ThrottleCall, 4);
+    fixture.server.faults().set_read_quota(true);
+    fixture.server.faults().inject(Operation::GetRecords, Fault::ThrottleCall, 4);
     // Pages so small that reading takes more calls than the quota allows at once.
     let options = ReaderOptions::default().with_max_records(3).with_until_caught_up(true).with_seed(1);
     let mut reader = Reader::start(client, Start::All, options).await.expect("start");
@@ -258,16 +258,16 @@ async fn a_reader_takes_a_throttled_shard_and_a_read_quota_as_they_are() {
 }
 
 #[tokio::test]
-async fn who_may_not_ask_for_limits_puts_and_gets_with_the_defaults() {
+async fn without_permission_to_ask_for_limits_the_defaults_apply() {
     for fault in [Fault::AccessDenied, Fault::LimitExceeded] {
-        let place = Place::new().await;
-        drop(place.stream(1).await);
-        let client = place.kinesis.stream("clicks").expect("a client");
-        place.server.faults().inject(Operation::DescribeStreamSummary, fault, 100);
+        let fixture = Fixture::new().await;
+        drop(fixture.stream(1).await);
+        let client = fixture.kinesis.stream("clicks").expect("a client");
+        fixture.server.faults().inject(Operation::DescribeStreamSummary, fault, 100);
         assert!(client.put_batch(numbered(2).into()).await.expect("an answer").iter().all(Result::is_ok), "{fault:?}");
-        let asked = place.server.faults().requests(Operation::DescribeStreamSummary);
+        let asked = fixture.server.faults().requests(Operation::DescribeStreamSummary);
         assert!(client.put_batch(numbered(2).into()).await.expect("an answer").iter().all(Result::is_ok), "{fault:?}");
-        assert_eq!(place.server.faults().requests(Operation::DescribeStreamSummary), asked, "{fault:?}: asked once");
+        assert_eq!(fixture.server.faults().requests(Operation::DescribeStreamSummary), asked, "{fault:?}: asked once");
         assert_eq!(client.limits().await.expect("limits"), triton_core::Limits::KINESIS);
         assert_eq!(stored(&client).await.len(), 4, "{fault:?}");
     }
@@ -275,26 +275,26 @@ async fn who_may_not_ask_for_limits_puts_and_gets_with_the_defaults() {
 
 #[tokio::test]
 async fn a_listing_starts_over_when_its_token_expires() {
-    let place = Place::new().await;
-    let client = place.stream(7).await;
-    place.server.faults().set_page(2);
-    let before = place.server.faults().requests(Operation::ListShards);
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(7).await;
+    fixture.server.faults().set_page(2);
+    let before = fixture.server.faults().requests(Operation::ListShards);
     assert_eq!(client.shards().await.expect("shards").len(), 7);
-    assert_eq!(place.server.faults().requests(Operation::ListShards) - before, 4, "four pages of two");
+    assert_eq!(fixture.server.faults().requests(Operation::ListShards) - before, 4, "four pages of two");
 
-    place.server.faults().inject(Operation::ListShards, Fault::ExpiredToken, 2);
+    fixture.server.faults().inject(Operation::ListShards, Fault::ExpiredToken, 2);
     let shards = client.shards().await.expect("shards");
-    assert_eq!(place.server.faults().injected(Fault::ExpiredToken), 2);
+    assert_eq!(fixture.server.faults().injected(Fault::ExpiredToken), 2);
     assert_eq!(shards.len(), 7, "none twice, none missing");
-    place.server.faults().inject(Operation::ListShards, Fault::ExpiredToken, 99);
+    fixture.server.faults().inject(Operation::ListShards, Fault::ExpiredToken, 99);
     let error = client.shards().await.expect_err("never ends");
     assert!(error.is_retryable(), "{error:?}");
 }
 
 #[tokio::test]
 async fn ten_thousand_shards_are_listed_in_order() {
-    let place = Place::with(ServerOptions::default().with_shard_limit(20_000)).await;
-    let client = place.stream(10_000).await;
+    let fixture = Fixture::with(ServerOptions::default().with_shard_limit(20_000)).await;
+    let client = fixture.stream(10_000).await;
     let shards = client.shards().await.expect("shards");
     assert_eq!(shards.len(), 10_000);
     assert!(shards.is_sorted_by(|a, b| a.id < b.id));
@@ -302,12 +302,12 @@ async fn ten_thousand_shards_are_listed_in_order() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_deleted_meanwhile_is_not_found() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn a_deleted_stream_is_not_found() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     let shard = only_shard(&*client).await;
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
-    place.kinesis.delete("clicks").await.expect("delete");
+    fixture.kinesis.delete("clicks").await.expect("delete");
     for error in [
         reader.next_batch(1).await.expect_err("gone"),
         client.put_batch(numbered(1).into()).await.expect_err("gone"),
@@ -321,7 +321,7 @@ async fn a_stream_that_is_deleted_meanwhile_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_has_written_nothing() {
+async fn an_unreachable_server_has_written_nothing() {
     // A port that the system gives to nobody who asks for a free one.
     let kinesis = connect("http://127.0.0.1:9", PATIENCE).await;
     let client = kinesis.stream("clicks").expect("a name");
@@ -332,68 +332,68 @@ async fn a_server_that_is_not_there_has_written_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_asked_beside_puts_and_fetches_is_asked_again_at_once() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn calls_other_than_put_and_fetch_are_retried_at_once() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     let shard = only_shard(&*client).await;
     for operation in [Operation::ListShards, Operation::GetShardIterator, Operation::DescribeStreamSummary] {
-        place.server.faults().inject(operation, Fault::InternalErrorBefore, 1);
+        fixture.server.faults().inject(operation, Fault::InternalErrorBefore, 1);
     }
     assert_eq!(client.shards().await.expect("asked again").len(), 1);
     assert!(client.open_shard(&shard, Position::TrimHorizon).await.is_ok());
-    assert!(place.kinesis.stream("clicks").expect("a name").describe().await.is_ok());
-    assert_eq!(place.server.faults().injected(Fault::InternalErrorBefore), 3);
+    assert!(fixture.kinesis.stream("clicks").expect("a name").describe().await.is_ok());
+    assert_eq!(fixture.server.faults().injected(Fault::InternalErrorBefore), 3);
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up() {
-    let place = Place::new().await;
-    let shard = only_shard(&*place.stream(1).await).await;
-    let client = place.impatient.open("clicks").await.expect("open");
+async fn a_call_to_a_silent_server_times_out() {
+    let fixture = Fixture::new().await;
+    let shard = only_shard(&*fixture.stream(1).await).await;
+    let client = fixture.impatient.open("clicks").await.expect("open");
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
-    place.server.faults().inject(Operation::Any, Fault::SilenceBefore, 99);
+    fixture.server.faults().inject(Operation::Any, Fault::SilenceBefore, 99);
     let error = reader.next_batch(1).await.expect_err("silence");
     assert!(error.to_string().ends_with("did not answer in time"), "{error}");
     // One attempt.
-    place.was_injected(Fault::SilenceBefore, 1).await;
+    fixture.was_injected(Fault::SilenceBefore, 1).await;
     let error = client.shards().await.expect_err("silence");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
 async fn every_stream_of_an_account_is_listed() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     for number in 0..25 {
         let name = format!("stream-{number:02}");
-        place.kinesis.create(&name, triton_core::CreateOptions::default()).await.expect("create");
+        fixture.kinesis.create(&name, triton_core::CreateOptions::default()).await.expect("create");
     }
-    let names = place.kinesis.list().await.expect("list");
+    let names = fixture.kinesis.list().await.expect("list");
     assert_eq!(names.len(), 25, "{names:?}");
     assert!(names.is_sorted());
 }
 
 #[tokio::test]
-async fn a_reshard_to_the_same_number_makes_uneven_shards_even() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn a_reshard_to_the_same_count_evens_out_uneven_shards() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     let shard = only_shard(&*client).await;
-    place.kinesis.split("clicks", &shard, triton_core::HashKey(1 << 100)).await.expect("split");
-    place.kinesis.reshard("clicks", 2).await.expect("reshard");
+    fixture.kinesis.split("clicks", &shard, triton_core::HashKey(1 << 100)).await.expect("split");
+    fixture.kinesis.reshard("clicks", 2).await.expect("reshard");
     let shards = client.shards().await.expect("shards");
     let mut starts: Vec<u128> =
         shards.iter().filter(|shard| shard.is_open()).map(|shard| shard.hash_key_range.first.0).collect();
     starts.sort_unstable();
     assert_eq!(starts, [0, 1 << 127]);
-    let asked = place.server.faults().requests(Operation::Any);
-    place.kinesis.reshard("clicks", 2).await.expect("nothing to do");
-    assert!(place.server.faults().requests(Operation::Any) - asked <= 3, "a look, and no change");
+    let asked = fixture.server.faults().requests(Operation::Any);
+    fixture.kinesis.reshard("clicks", 2).await.expect("nothing to do");
+    assert!(fixture.server.faults().requests(Operation::Any) - asked <= 3, "a look, and no change");
 }
 
 #[tokio::test]
-async fn a_stream_is_not_made_by_an_arn() {
-    let place = Place::new().await;
+async fn a_stream_cannot_be_created_by_arn() {
+    let fixture = Fixture::new().await;
     let arn = "arn:aws:kinesis:us-east-1:123456789012:stream/theirs";
-    let made = place.kinesis.create(arn, triton_core::CreateOptions::default()).await;
+    let made = fixture.kinesis.create(arn, triton_core::CreateOptions::default()).await;
     assert!(matches!(made, Err(Error::Invalid { .. })), "{made:?}");
-    assert!(place.kinesis.list().await.expect("list").is_empty());
+    assert!(fixture.kinesis.list().await.expect("list").is_empty());
 }

@@ -3,5 +3,5 @@
 mod conformance;
 mod fan_out;
 mod faults;
-mod place;
+mod fixture;
 mod positions;

@@ -5,50 +5,50 @@ use std::time::{Duration, SystemTime};
 use triton_core::{Error, Position, StreamAdmin as _, StreamClient as _, Timestamp};
 use triton_test_server::{Fault, Operation, PastRetention};
 
-use crate::place::{PATIENCE, Place, entry, only_shard, put, read, read_from, texts};
+use crate::fixture::{Fixture, PATIENCE, entry, only_shard, put, read, read_from, texts};
 
 const FORMS: [PastRetention; 3] = [PastRetention::InvalidArgument, PastRetention::Jump, PastRetention::EmptyPages];
 
 #[tokio::test]
 async fn an_expired_iterator_is_replaced_after_the_last_record() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     put(&*client, &["0", "1", "2", "3"]).await;
     let shard = only_shard(&*client).await;
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
     let mut records = Vec::new();
     for _ in 0..4 {
-        place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+        fixture.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
         let batch = reader.next_batch(1).await.expect("the expiry is hidden").expect("no end");
         records.extend(batch.records);
     }
     assert_eq!(texts(&records), ["0", "1", "2", "3"]);
-    assert_eq!(place.server.faults().injected(Fault::ExpiredIterator), 4);
+    assert_eq!(fixture.server.faults().injected(Fault::ExpiredIterator), 4);
     assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
 }
 
 #[tokio::test]
-async fn an_iterator_that_expires_at_once_again_is_told() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn an_iterator_that_expires_twice_in_a_row_is_an_error() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     let shard = only_shard(&*client).await;
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
-    place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 2);
+    fixture.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 2);
     let error = reader.next_batch(1).await.expect_err("twice");
     assert!(matches!(error, Error::IteratorExpired { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_reader_of_the_latest_that_returned_nothing_goes_on_where_it_started() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn a_reader_from_latest_that_returned_nothing_resumes_where_it_started() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     put(&*client, &["before"]).await;
     let shard = only_shard(&*client).await;
     // The server's time is known to a second.
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
     put(&*client, &["after"]).await;
-    place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+    fixture.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
     assert_eq!(
         read(&mut *reader).await.expect("read"),
         ["after"],
@@ -57,9 +57,9 @@ async fn a_reader_of_the_latest_that_returned_nothing_goes_on_where_it_started()
 }
 
 #[tokio::test]
-async fn a_reader_that_saw_the_end_and_returned_nothing_goes_on_there_and_never_further_back() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn a_caught_up_reader_never_resumes_before_where_it_caught_up() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     put(&*client, &["before"]).await;
     let shard = only_shard(&*client).await;
     tokio::time::sleep(Duration::from_millis(1_050)).await;
@@ -71,19 +71,19 @@ async fn a_reader_that_saw_the_end_and_returned_nothing_goes_on_there_and_never_
         panic!("{opened:?}, {:?}", reader.position());
     };
     assert!(caught_up >= opened);
-    place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+    fixture.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
     put(&*client, &["after"]).await;
     assert_eq!(read(&mut *reader).await.expect("read"), ["after"]);
 }
 
 #[tokio::test]
-async fn a_position_past_retention_is_an_error_whatever_the_server_makes_of_it() {
+async fn a_position_past_retention_is_an_error_in_every_form() {
     for form in FORMS {
-        let place = Place::new().await;
-        let client = place.stream(1).await;
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
         let receipts = put(&*client, &["0", "1", "2", "3"]).await;
         let shard = only_shard(&*client).await;
-        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
         for position in [
             Position::After(receipts[0].sequence_number),
             Position::At(receipts[0].sequence_number),
@@ -102,30 +102,30 @@ async fn a_position_past_retention_is_an_error_whatever_the_server_makes_of_it()
 }
 
 #[tokio::test]
-async fn a_position_past_retention_of_a_shard_that_holds_nothing_is_an_error_too() {
+async fn a_position_past_retention_of_an_empty_shard_is_an_error() {
     for form in FORMS {
-        let place = Place::new().await;
-        let client = place.stream(1).await;
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
         let receipts = put(&*client, &["0", "1"]).await;
         let shard = only_shard(&*client).await;
-        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
         let error = read_from(&*client, &shard, Position::After(receipts[0].sequence_number)).await.expect_err("gone");
         assert!(matches!(error, Error::PastRetention { .. }), "{form:?}: {error:?}");
     }
 }
 
 #[tokio::test]
-async fn a_reader_that_had_seen_all_goes_on_when_retention_passes_it() {
+async fn a_caught_up_reader_continues_when_retention_passes_it() {
     for form in FORMS {
-        let place = Place::new().await;
-        let client = place.stream(1).await;
+        let fixture = Fixture::new().await;
+        let client = fixture.stream(1).await;
         let receipts = put(&*client, &["0", "1"]).await;
         let shard = only_shard(&*client).await;
         let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
         assert_eq!(read(&mut *reader).await.expect("read"), ["0", "1"]);
-        place.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
+        fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
         // Its iterator expires, and the record that it stands at is gone; none was lost.
-        place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+        fixture.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
         put(&*client, &["2"]).await;
         let mut records = Vec::new();
         while records.is_empty() {
@@ -136,9 +136,9 @@ async fn a_reader_that_had_seen_all_goes_on_when_retention_passes_it() {
 }
 
 #[tokio::test]
-async fn a_sequence_number_of_another_shard_is_a_mistake_and_no_loss() {
-    let place = Place::new().await;
-    let client = place.stream(2).await;
+async fn a_sequence_number_of_another_shard_is_invalid() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(2).await;
     let mut of_shards = Vec::new();
     for key in 0..20 {
         let results = client.put_batch([entry(&format!("key-{key}"), "x")].into()).await.expect("put");
@@ -152,23 +152,23 @@ async fn a_sequence_number_of_another_shard_is_a_mistake_and_no_loss() {
 
 #[tokio::test]
 async fn a_stream_named_by_its_arn_is_the_same_stream() {
-    let place = Place::new().await;
-    let named = place.stream(1).await;
+    let fixture = Fixture::new().await;
+    let named = fixture.stream(1).await;
     put(&*named, &["0"]).await;
     let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/clicks";
-    let client = place.kinesis.open(arn).await.expect("open");
+    let client = fixture.kinesis.open(arn).await.expect("open");
     assert_eq!(client.name(), "clicks");
     put(&*client, &["1"]).await;
     let shard = only_shard(&*client).await;
     assert_eq!(read_from(&*client, &shard, Position::TrimHorizon).await.expect("read"), ["0", "1"]);
-    let elsewhere = place.kinesis.open("arn:aws:kinesis:eu-west-1:000000000000:stream/clicks").await;
+    let elsewhere = fixture.kinesis.open("arn:aws:kinesis:eu-west-1:000000000000:stream/clicks").await;
     assert!(matches!(elsewhere, Err(Error::Invalid { .. })), "{elsewhere:?}");
 }
 
 #[tokio::test]
-async fn a_time_to_come_is_where_records_of_then_will_be() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn a_future_time_skips_earlier_records() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     put(&*client, &["now"]).await;
     let shard = only_shard(&*client).await;
     let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
@@ -178,7 +178,7 @@ async fn a_time_to_come_is_where_records_of_then_will_be() {
         let time = Timestamp::from(SystemTime::now()) + ahead;
         let mut reader = client.open_shard(&shard, Position::AtTime(time)).await.expect("open");
         put(&*client, &["too early"]).await;
-        place.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
+        fixture.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
         let records = read(&mut *reader).await.expect("read");
         if Timestamp::from(SystemTime::now()) < time {
             assert!(records.is_empty(), "{records:?}");
@@ -201,9 +201,9 @@ async fn a_time_to_come_is_where_records_of_then_will_be() {
 }
 
 #[tokio::test]
-async fn a_sequence_number_before_a_shards_first_is_its_start() {
-    let place = Place::new().await;
-    let client = place.stream(1).await;
+async fn a_sequence_number_before_the_first_is_the_start_of_the_shard() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(1).await;
     put(&*client, &["0"]).await;
     let shard = client.shards().await.expect("shards").remove(0);
     let from_the_first = Position::At(shard.first_sequence_number);
@@ -211,9 +211,9 @@ async fn a_sequence_number_before_a_shards_first_is_its_start() {
 }
 
 #[tokio::test]
-async fn another_shards_number_is_a_mistake_in_an_empty_shard_too() {
-    let place = Place::new().await;
-    let client = place.stream(2).await;
+async fn a_sequence_number_of_another_shard_is_invalid_in_an_empty_shard() {
+    let fixture = Fixture::new().await;
+    let client = fixture.stream(2).await;
     let receipt = put(&*client, &["x"]).await.remove(0);
     let shards = client.shards().await.expect("shards");
     let empty = shards.iter().find(|shard| shard.id != receipt.shard_id).expect("two shards");

@@ -18,7 +18,7 @@ fn put_with(server: &Server, fault: Fault, data: &[&str]) -> Option<Raw> {
 }
 
 #[test]
-fn entries_are_refused_by_position() {
+fn single_entries_can_be_rejected() {
     for (fault, code) in
         [(Fault::ThrottleEntries, "ProvisionedThroughputExceededException"), (Fault::FailEntries, "InternalFailure")]
     {
@@ -38,7 +38,7 @@ fn entries_are_refused_by_position() {
 }
 
 #[test]
-fn entries_are_written_in_another_order() {
+fn entries_can_be_written_in_another_order() {
     let server = server(1);
     let answer = put_with(&server, Fault::ReorderEntries, &["a", "b", "c"]).unwrap().json();
     let numbers: Vec<String> =
@@ -48,7 +48,7 @@ fn entries_are_written_in_another_order() {
 }
 
 #[test]
-fn a_result_is_missing() {
+fn a_result_can_be_missing() {
     let server = server(1);
     let answer = put_with(&server, Fault::DropResult, &["a", "b"]).unwrap().json();
     assert_eq!(answer["Records"].as_array().unwrap().len(), 1);
@@ -56,7 +56,7 @@ fn a_result_is_missing() {
 }
 
 #[test]
-fn nothing_is_applied_before() {
+fn a_fault_before_the_call_leaves_it_unapplied() {
     let server = server(1);
     let status = |fault| put_with(&server, fault, &["a"]).map(|raw| (raw.status, raw.json()["__type"].clone()));
     assert_eq!(status(Fault::InternalErrorBefore), Some((500, json!("InternalFailure"))));
@@ -79,7 +79,7 @@ fn nothing_is_applied_before() {
 }
 
 #[test]
-fn everything_is_applied_after() {
+fn a_fault_after_the_call_leaves_it_applied() {
     let server = server(1);
     assert_eq!(put_with(&server, Fault::InternalErrorAfter, &["a"]).unwrap().status, 500);
     assert!(put_with(&server, Fault::ResetAfter, &["b"]).is_none());
@@ -191,7 +191,7 @@ fn reads_have_a_quota() {
 }
 
 #[test]
-fn writes_have_a_quota_where_asked_for() {
+fn the_write_quota_is_optional() {
     let server = Server::start(ServerOptions::default().with_write_quota(true)).unwrap();
     create(&server, STREAM, 1);
     let data: Vec<String> = (0..400).map(|number| number.to_string()).collect();

@@ -50,7 +50,7 @@ fn arrivals_are_milliseconds_and_do_not_go_back() {
 }
 
 #[test]
-fn a_timestamp_is_the_place_of_the_next_record() {
+fn a_timestamp_is_the_position_of_the_next_record() {
     let server = server(1);
     let empty = now();
     assert_eq!(read(&server, at(&server, empty)), Vec::<String>::new());
@@ -77,7 +77,7 @@ fn a_timestamp_is_the_place_of_the_next_record() {
 }
 
 #[test]
-fn a_page_tells_how_far_behind_it_is() {
+fn a_page_reports_how_far_behind_it_is() {
     let server = server(1);
     put(&server, &["a", "b", "c"]);
     pause();
@@ -94,7 +94,7 @@ fn a_page_tells_how_far_behind_it_is() {
 }
 
 #[test]
-fn a_closed_shard_ends_from_every_place() {
+fn a_closed_shard_ends_from_every_position() {
     let server = server(1);
     let last = put_one(&server, "a");
     let open = iterator(&server, SHARD, json!({"ShardIteratorType": "LATEST"}));
@@ -164,7 +164,7 @@ fn shards_are_listed_in_pages() {
 }
 
 #[test]
-fn streams_are_named_by_arn_too() {
+fn streams_can_be_named_by_arn() {
     let server = server(2);
     let mut records = ok(&server, "PutRecords", json!({"StreamARN": ARN, "Records": [entry("a")]}));
     let first = records["Records"][0].take();
@@ -190,7 +190,7 @@ fn streams_are_named_by_arn_too() {
 }
 
 #[test]
-fn a_call_takes_ten_mebibytes_in_order() {
+fn a_call_accepts_ten_mebibytes_and_keeps_their_order() {
     let server = server(1);
     let record = |letter: char, size: usize| {
         let data = STANDARD.encode(letter.to_string().repeat(size));
@@ -218,7 +218,7 @@ fn a_call_takes_ten_mebibytes_in_order() {
 }
 
 #[test]
-fn a_large_call_is_refused_as_a_whole() {
+fn an_invalid_entry_rejects_the_whole_call() {
     let server = server(1);
     let mut records: Vec<Value> =
         (0..6).map(|_| json!({"Data": STANDARD.encode("x".repeat(1_000_000)), "PartitionKey": "k"})).collect();
@@ -231,7 +231,7 @@ fn a_large_call_is_refused_as_a_whole() {
 }
 
 #[test]
-fn summaries_and_headers_are_aws() {
+fn summaries_and_headers_match_aws() {
     let server = server(1);
     let raw = call(&server, "DescribeStreamSummary", json!({"StreamName": STREAM})).unwrap();
     assert_eq!(raw.json()["StreamDescriptionSummary"]["MaxRecordSizeInKiB"], 1024);
@@ -241,7 +241,7 @@ fn summaries_and_headers_are_aws() {
 }
 
 #[test]
-fn a_stream_starts_afresh() {
+fn a_recreated_stream_is_empty() {
     let server = server(1);
     put_one(&server, "a");
     ok(&server, "DeleteStream", json!({"StreamName": STREAM}));
@@ -268,7 +268,7 @@ fn iterators_expire_to_the_millisecond() {
 }
 
 #[test]
-fn trimming_shows_in_every_form() {
+fn positions_before_the_trim_behave_in_each_form() {
     let server = server(1);
     let numbers: Vec<String> = ["a", "b", "c", "d"].iter().map(|data| put_one(&server, data)).collect();
     let early = iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"}));
@@ -301,7 +301,7 @@ fn trimming_shows_in_every_form() {
 }
 
 #[test]
-fn cbor_passes() {
+fn cbor_requests_bypass_the_shim() {
     let server = server(1);
     put_one(&server, "a");
     // {"StreamName": "events"}

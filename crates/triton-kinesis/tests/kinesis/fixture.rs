@@ -23,7 +23,7 @@ const HEARTBEAT: Duration = Duration::from_millis(30);
 /// New subscriptions are refused for so long, instead of five seconds.
 const SUBSCRIPTION_INTERVAL: Duration = Duration::from_millis(20);
 
-pub(crate) struct Place {
+pub(crate) struct Fixture {
     pub(crate) server: Server,
     /// Waits for an answer as long as a busy machine takes.
     pub(crate) kinesis: Kinesis,
@@ -31,7 +31,7 @@ pub(crate) struct Place {
     pub(crate) impatient: Kinesis,
 }
 
-impl Place {
+impl Fixture {
     pub(crate) async fn new() -> Self {
         Self::with(ServerOptions::default()).await
     }
