@@ -31,7 +31,7 @@ fn acknowledged_records_survive_a_kill() {
     let mut acknowledged: Vec<String> = Vec::new();
     let mut number = 0;
     for kill in 0..kills() {
-        // From right after the start to well into the stream of commits; every fifth time before any is acknowledged.
+        // Every fifth kill comes before the first acknowledgement is read.
         let acks = if kill % 5 == 0 { 0 } else { 1 + random(MOST_ACKS) };
         let mut put = home.start(&["put", "-s", "a", "--json", "--ack"]);
         let mut stdin = put.child.stdin.take().unwrap();
@@ -80,6 +80,6 @@ fn acknowledged_records_survive_a_kill() {
         let (key, n) = (record["key"].as_str().unwrap().to_owned(), record["n"].as_u64().unwrap());
         assert!(last.insert(key.clone(), n) < Some(n), "{key} goes back to {n}");
     }
-    // The next writer finds a stream that is whole.
+    // The stream is intact for the next writer.
     home.feed(&["put", "-s", "a", "--json"], "{\"key\":\"key-0\",\"n\":0}\n").ok();
 }

@@ -1,4 +1,4 @@
-//! A home folder of its own for each test, and the command run in it.
+//! A separate home folder per test, and the command run in it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use triton_test_server::Server;
 
-/// No step of a test takes longer than this.
+/// The longest wait for an event, generous enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Home {
     folder: TempDir,
-    /// The environment of commands, beside the home itself.
+    /// Environment variables of the command, besides the home.
     variables: Vec<(&'static str, String)>,
-    /// What is printed differently in each run, and what stands for it.
+    /// Text that differs between runs, and its placeholder.
     placeholders: Vec<(String, &'static str)>,
 }
 
-/// What a run of the command left.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) stdout: String,
@@ -41,7 +41,7 @@ impl Home {
         Self { folder, variables: Vec::new(), placeholders }
     }
 
-    /// With a config, and an environment that leads to a Kinesis server.
+    /// A home with a config and an environment that points to a Kinesis server.
     pub(crate) fn on_kinesis(config: &str, server: &Server) -> Self {
         let mut home = Self::with_config(config);
         home.placeholders.push((server.endpoint_url(), "[SERVER]"));
@@ -50,13 +50,13 @@ impl Home {
             ("AWS_SECRET_ACCESS_KEY", "secret".into()),
             ("AWS_REGION", "us-east-1".into()),
             ("AWS_ENDPOINT_URL", server.endpoint_url()),
-            // Nobody there answers, and the tests ask nobody but this machine.
+            // The tests use no other machine.
             ("AWS_EC2_METADATA_DISABLED", "true".into()),
         ];
         home
     }
 
-    /// With another value of a variable, or none.
+    /// Sets a variable, or removes it.
     pub(crate) fn with_variable(mut self, name: &'static str, value: Option<&str>) -> Self {
         self.variables.retain(|(variable, _)| *variable != name);
         self.variables.extend(value.map(|value| (name, value.to_owned())));
@@ -68,7 +68,7 @@ impl Home {
         self.placeholders.iter().fold(printed, |text, (changing, name)| text.replace(changing, name))
     }
 
-    /// With a config in the folder that commands run in.
+    /// A home with a config in the working folder.
     pub(crate) fn with_config(config: &str) -> Self {
         let home = Self::new();
         home.write("triton.yaml", config);
@@ -90,7 +90,7 @@ impl Home {
         self.path().join(".local/share/triton/streams").join(format!("{stream}.db"))
     }
 
-    /// The command with nothing in its environment but this home.
+    /// The command with only this home in its environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(triton());
         command.env_clear().env("HOME", self.path()).current_dir(self.path()).args(arguments);
@@ -103,7 +103,7 @@ impl Home {
         self.run_with(self.command(arguments), b"")
     }
 
-    /// Runs the command to its end with this on its stdin.
+    /// Runs the command to its end with `input` on its stdin.
     pub(crate) fn feed(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
         self.run_with(self.command(arguments), input.as_ref())
     }
@@ -111,7 +111,7 @@ impl Home {
     pub(crate) fn run_with(&self, mut command: Command, input: &[u8]) -> Ran {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
-        // A command that ends without reading all of its input is not at fault for that.
+        // The command may end without reading all of its input.
         let feeding = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let output = child.wait_with_output().unwrap();
         feeding.join().unwrap();
@@ -135,7 +135,7 @@ impl Home {
 }
 
 impl Ran {
-    /// Stderr and the exit code, as cli.md writes mistakes.
+    /// Stderr and the exit code, for snapshots of errors.
     pub(crate) fn mistake(&self) -> String {
         assert_eq!(self.stdout, "", "nothing is printed to stdout");
         format!("{}[{}]", self.stderr, self.code.map_or("signal".into(), |code| code.to_string()))
@@ -147,7 +147,7 @@ impl Ran {
     }
 }
 
-/// A command that runs while the test goes on; killed when dropped.
+/// A command that runs in the background; killed when dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) stdout: BufReader<ChildStdout>,
@@ -199,7 +199,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until something is so.
+/// Waits for an event.
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {

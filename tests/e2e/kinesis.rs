@@ -1,4 +1,4 @@
-//! The command on a Kinesis server: what works on a local stream works here, and what goes wrong says so.
+//! The command against a Kinesis server.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn with_stream(server: &Server) -> Home {
     home
 }
 
-/// What older Tritons' users have in their scripts.
+/// The commands that users of older versions have in their scripts.
 #[test]
 fn the_demo_of_older_versions_works_word_for_word() {
     let server = server();
@@ -58,7 +58,7 @@ fn deleting_one_config_line_moves_a_local_stream_to_kinesis() {
     assert!(home.run(&["get", "--local", "-q", "-s", "clicks", "--from", "all", "-e"]).ok().stdout.contains("here"));
 }
 
-/// By the flag and by the config, through a lost answer, and read one by one.
+/// With the flag and with the config, and through a lost response.
 #[test]
 fn aggregates_are_put_and_read_record_by_record() {
     let server = server();
@@ -67,7 +67,7 @@ fn aggregates_are_put_and_read_record_by_record() {
     server.faults().inject(Operation::PutRecords, Fault::ResetBefore, 1);
     let acks = home.feed(&["put", "-s", "test_stream", "--aggregate", "--ack", "-k", "one key"], &lines).ok().stdout;
     assert_eq!(acks.lines().count(), 3_000);
-    // How many records wait for each other depends on how fast lines are read.
+    // Depends on how fast lines are read; without aggregation there would be 3,000 records.
     assert!(server.faults().requests(Operation::PutRecords) < 300, "{:?}", server.faults());
 
     let got = home.run(&["get", "-s", "test_stream", "--from", "all", "-e", "-o", "json"]).ok().stdout;
@@ -112,7 +112,7 @@ fn streams_are_created_changed_listed_and_deleted() {
     ");
     run(&["streams", "delete", "-s", "test_stream", "--yes"]);
     assert!(run(&["streams", "list"]).contains("kinesis  -"));
-    // Without a config, but with an account, the account's streams are listed.
+    // Without a config, all streams of the account are listed.
     run(&["streams", "create", "-s", "test_stream", "--retention", "7d"]);
     assert!(run(&["doctor"]).contains("keeps records 168 h"));
     std::fs::remove_file(home.path().join("triton.yaml")).unwrap();
@@ -134,7 +134,7 @@ fn doctor_reports_what_works_and_what_does_not() {
     ok    credentials  taken by Kinesis in us-east-1 at [SERVER]
     ok    stream       'test_stream' is test_stream_v2: ACTIVE, 2 open shards, provisioned, keeps records 24 h
     ");
-    // An answer that a busy machine took long to read makes the clock look late.
+    // On a busy machine a late response makes the clock look wrong.
     assert!(clock.contains("that of us-east-1 at [SERVER]"), "{clock}");
     home.write("triton.yaml", format!("{CONFIG}other: {{name: other, partition_key: null}}\nhere: {{name: here, partition_key: null, backend: local}}\n"));
     let ran = home.run(&["doctor"]);
@@ -187,7 +187,7 @@ fn without_a_region_the_default_is_used_and_noted() {
     let home = with_stream(&server).with_variable("AWS_REGION", None);
     let ran = home.feed(&["put", "-s", "test_stream"], "hi\n").ok();
     assert_eq!(ran.stderr, "note: no region is set: taking us-east-1\n");
-    // The config's region goes before the environment's.
+    // The config's region overrides the environment's.
     home.write("triton.yaml", "test_stream: {name: gone, partition_key: null, region: ap-south-1}\n");
     let ran = home.with_variable("AWS_REGION", Some("us-west-2")).run(&["shards", "-s", "test_stream"]);
     assert_eq!(ran.code, Some(5));
@@ -221,7 +221,7 @@ fn throttled_for_too_long() {
 
 #[test]
 fn a_server_that_cannot_be_reached() {
-    // A port that the system gives to nobody who asks for a free one.
+    // Below 1024: never assigned to a test that binds port 0.
     let home = Home::on_kinesis(CONFIG, &server()).with_variable("AWS_ENDPOINT_URL", Some("http://127.0.0.1:9"));
     insta::assert_snapshot!(home.run(&["get", "-s", "test_stream"]).mistake(), @r"
     error: Kinesis in us-east-1 at http://127.0.0.1:9 cannot be reached
@@ -268,7 +268,7 @@ fn a_signal_ends_a_wait_for_a_silent_server() {
 fn an_explicit_profile_overrides_keys_in_the_environment() {
     let server = server();
     let home = with_stream(&server);
-    // The profile has no keys, so that it would show if others were taken.
+    // The profile has no keys, so using others would be noticed.
     home.write(".aws/config", "[profile prod]\nregion = eu-west-1\n");
     let ran = home.run(&["shards", "-s", "test_stream", "--profile", "prod"]);
     assert_eq!(ran.code, Some(4), "{ran:?}");
@@ -287,7 +287,7 @@ fn the_kinesis_endpoint_variable_overrides_the_general_one() {
         .with_variable("AWS_ENDPOINT_URL", Some("http://127.0.0.1:9"))
         .with_variable("AWS_ENDPOINT_URL_KINESIS", Some(&server.endpoint_url()));
     home.run(&["shards", "-s", "test_stream"]).ok();
-    // Set to nothing, a variable says nothing.
+    // An empty variable counts as not set.
     let home = home
         .with_variable("AWS_ENDPOINT_URL", Some(&server.endpoint_url()))
         .with_variable("AWS_ENDPOINT_URL_KINESIS", Some(""))
@@ -332,7 +332,7 @@ fn a_fan_out_tail_registers_its_consumer_once_and_says_so() {
     crate::home::eventually("a tail has subscribed to both shards", || {
         server.faults().requests(Operation::SubscribeToShard) >= before + 2
     });
-    // Asked for is not granted yet, so that what is put in between may come before the start.
+    // A requested subscription may start after the first record is put, so put until the tail prints one.
     let tailing = std::thread::spawn(move || (tail.line(), tail));
     crate::home::eventually("the tail sees a record", || {
         home.feed(&["put", "-s", "test_stream"], "next\n").ok();

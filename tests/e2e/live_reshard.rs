@@ -93,7 +93,7 @@ fn every_record_is_read_once_and_in_order_while_the_stream_is_split_merged_and_r
             }
         });
     }
-    // Said before the last records come, so that the reading thread waits for none that does not.
+    // Set before the last records are put, so that the reader does not wait for a record that never comes.
     total.set(feed.sent + SOME).unwrap();
     feed.put_some();
     let count = feed.sent;

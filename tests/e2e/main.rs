@@ -1,6 +1,6 @@
 //! End-to-end tests: the built `triton` command, real processes, real files.
 //!
-//! They run the command that lies beside them in the target folder and fail without it; `make test` builds it first.
+//! They run the command in the target folder and fail without it; `make test` builds it first.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there fails it")]
 

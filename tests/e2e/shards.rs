@@ -48,7 +48,7 @@ fn streams_are_created_listed_and_deleted() {
     ");
     home.run(&["streams", "delete", "-q", "-s", "a", "--yes"]).ok();
     insta::assert_snapshot!(home.run(&["streams", "list", "-o", "json"]).ok().stdout, @r#"{"stream":"b","name":"b","backend":"local","open_shards":3}"#);
-    // What is no stream's file is passed over, and one that cannot be opened does not hide the others.
+    // Other files are skipped, and a file that cannot be opened does not hide the others.
     std::fs::write(home.stream_file("no stream"), "").unwrap();
     std::fs::write(home.stream_file("broken"), "no database, and long enough to have a header of one").unwrap();
     let ran = home.run(&["streams", "list"]).ok();

@@ -54,7 +54,7 @@ fn a_second_signal_ends_at_once() {
         running.signal("INT");
         std::thread::sleep(Duration::from_millis(200));
         assert!(running.child.try_wait().unwrap().is_none(), "{command:?} waits for its reader");
-        // Where the first was seen only now, this one is taken for the same.
+        // On a busy machine the first of these may still count as the same signal.
         eventually("the end", || {
             running.signal("INT");
             running.child.try_wait().unwrap().is_some()
@@ -69,7 +69,7 @@ fn a_signal_ends_a_put_that_waits_for_a_named_pipe() {
     let pipe = home.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut put = home.start(&["put", "-q", "-s", "a", "--ack", "pipe"]);
-    // Signals are taken over before the stream is opened.
+    // The signal handlers are installed before the stream is opened.
     eventually("the stream is there", || home.stream_file("a").exists());
     put.signal("INT");
     assert_eq!(put.wait().code(), Some(0));
@@ -88,7 +88,7 @@ fn a_signal_sent_to_a_process_and_its_group_counts_once() {
     home.feed(&["put", "-q", "-s", "a"], "hi\n").ok();
     let mut get = home.start(&["get", "-q", "-s", "a", "--from", "all"]);
     get.line();
-    // Stopped, so that the two come together, whatever else the machine does.
+    // Stopped in between, so that both signals are delivered together.
     for signal in ["STOP", "INT", "TERM", "CONT"] {
         get.signal(signal);
     }
@@ -145,7 +145,7 @@ fn lines_before_a_bad_one_are_acknowledged() {
         let mut stdin = put.child.stdin.take().unwrap();
         std::thread::spawn(move || std::io::Write::write_all(&mut stdin, lines.as_bytes()).unwrap())
     };
-    // A reader that takes its time: the bad line is most likely met while acknowledgements wait to be read.
+    // A slow reader: gives the command time to reach the bad line; the test passes without.
     put.line();
     std::thread::sleep(Duration::from_millis(500));
     let (status, rest, stderr) = put.end();

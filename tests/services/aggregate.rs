@@ -1,4 +1,4 @@
-//! aws-kinesis-agg from PyPI: what it packs Triton unpacks, and what Triton packs it unpacks.
+//! Aggregates exchanged with aws-kinesis-agg from PyPI, in both directions.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use triton_core::{HashKey, PartitionKey, PutEntry, Record, SequenceNumber, Shard
 use crate::home::Home;
 use crate::python;
 
-/// A run of aws-kinesis-agg: a JSON line an entry in, JSON lines out.
+/// Runs aws-kinesis-agg with one JSON line per entry, and returns the JSON lines it prints.
 fn aws_kinesis_agg(arguments: &[&str], entries: &[PutEntry]) -> Vec<Value> {
     let home = Home::new();
     let mut command = python("aggregate.py");
@@ -27,7 +27,7 @@ fn as_json(entry: &PutEntry) -> Value {
     })
 }
 
-/// An entry as it is read back from a shard.
+/// A record as read from a shard.
 fn read(key: &str, data: &str) -> Record {
     let data = STANDARD.decode(data).unwrap();
     let key = PartitionKey::stored(key);
@@ -38,7 +38,7 @@ fn entry(key: impl Into<String>, data: impl Into<Vec<u8>>) -> PutEntry {
     PutEntry::new(PartitionKey::new(key.into()).unwrap(), data.into())
 }
 
-/// Bytes of every value.
+/// A payload with every byte value.
 fn payload(number: usize, length: usize) -> Vec<u8> {
     (0..length).map(|at| (number * 31 + at * 7) as u8).collect()
 }
@@ -51,7 +51,7 @@ fn hash_key(number: usize) -> HashKey {
     })
 }
 
-/// Entries of every shape, by name.
+/// Entries of many shapes, by name.
 fn shapes() -> Vec<(&'static str, Vec<PutEntry>)> {
     let many = |count: usize, make: &dyn Fn(usize) -> PutEntry| (0..count).map(make).collect();
     let explicit = |number: usize| entry(format!("user-{}", number % 7), payload(number, 20));
@@ -96,7 +96,7 @@ fn aws_kinesis_agg_unpacks_what_triton_packs() {
     let unpacked = aws_kinesis_agg(&["unpack"], &packed);
     assert_eq!(unpacked.len(), shapes.len());
     for ((shape, entries), unpacked) in shapes.iter().zip(unpacked) {
-        // Where any record has an explicit hash key, it shows the first of the table for those that have none.
+        // If any record has an explicit hash key, it reports the first one for records without.
         let hash_keys: Vec<_> = entries.iter().map(|entry| entry.explicit_hash_key).collect();
         let default = hash_keys.iter().flatten().next().copied();
         let expected: Vec<Value> = entries

@@ -1,4 +1,4 @@
-//! boto3 and msgpack from PyPI: what they put Triton reads, and what Triton puts they read.
+//! Records exchanged with boto3 and msgpack from PyPI, in both directions.
 
 use serde_json::{Value, json};
 use triton_test_server::{Server, ServerOptions};
@@ -8,7 +8,7 @@ use crate::python;
 
 const CONFIG: &str = "clicks: {name: clicks_v2, partition_key: user}\n";
 
-/// A run of the Python client in the same environment as the command.
+/// Runs the Python client in the command's environment.
 fn client(home: &Home, server: &Server, arguments: &[&str], input: &str) -> Ran {
     let mut command = python("client.py");
     command.args(arguments).env_clear().env("HOME", home.path()).envs([
@@ -21,7 +21,7 @@ fn client(home: &Home, server: &Server, arguments: &[&str], input: &str) -> Ran 
     home.run_with(command, input.as_bytes())
 }
 
-/// Maps of every kind of value that JSON has, with a key each.
+/// Maps with every kind of JSON value, each with a key.
 fn records() -> Vec<Value> {
     let mut records: Vec<Value> = (0..1_200).map(|n| json!({"user": format!("user-{}", n % 50), "n": n})).collect();
     records.extend([
@@ -37,7 +37,7 @@ fn lines(records: &[Value]) -> String {
     records.iter().map(|record| format!("{record}\n")).collect()
 }
 
-/// Sorted by what they hold, since shards take turns.
+/// Sorted by content, because shards interleave.
 fn sorted(mut records: Vec<Value>) -> Vec<String> {
     records.sort_by_key(|record| (record["user"].to_string(), record["n"].as_u64()));
     records.iter().map(Value::to_string).collect()

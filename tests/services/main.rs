@@ -1,4 +1,4 @@
-//! Triton beside software that others wrote. `make test-services` installs what these tests need and runs them; without
+//! Triton with third-party software. `make test-services` installs what these tests need and runs them; without
 //! it they fail.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there fails it")]
@@ -12,7 +12,7 @@ mod home;
 use std::path::Path;
 use std::process::Command;
 
-/// One of the Python programs that stand here, with the packages that it needs.
+/// A Python program of this folder, with its packages.
 fn python(program: &str) -> Command {
     let python = std::env::var("TRITON_PYTHON").expect("$TRITON_PYTHON: run 'make test-services'");
     let mut command = Command::new(python);

@@ -1,4 +1,4 @@
-//! The suite that every backend passes, on SQLite files.
+//! The conformance suite on SQLite files.
 
 use std::sync::Arc;
 

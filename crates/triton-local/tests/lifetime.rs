@@ -1,4 +1,4 @@
-//! What happens to a stream in time: retention, removal, and clients that come and go.
+//! The life of a stream: retention, deletion, and several clients.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use triton_core::{
 };
 use triton_local::LocalStreams;
 
-/// How long an event of a test may take on a busy machine.
+/// The longest wait for an event, generous enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Retention that no test outlasts, unless it makes the stream older.
+/// Longer than any test runs; a test that needs expired records makes the stream older.
 const RETENTION: Duration = Duration::from_secs(3600);
 
-/// Makes all that has happened in stream `a` so far happen before its retention.
+/// Moves everything in stream `a` to before its retention.
 fn age(folder: &Path) {
     let hours = 2 * RETENTION.as_millis();
     let file = rusqlite::Connection::open(folder.join("streams/a.db")).expect("a database");
@@ -69,10 +69,10 @@ async fn records_past_retention_are_removed_and_reported_to_readers_behind() {
     age(folder.path());
     let fresh = put(&client, "fresh").await;
 
-    // Not removed yet, and already before the trim horizon.
+    // Not removed yet, but already before the trim horizon.
     assert_eq!(texts(&read(&client, shard, Position::TrimHorizon).await), ["fresh"]);
 
-    // A writer looks for what is past retention when it starts, and then once a minute.
+    // A writer looks for expired records when it starts, and then once a minute.
     drop((behind.position(), client));
     let client = LocalStreams::new(folder.path()).open("a").await.expect("open");
     put(&client, "more").await;
@@ -87,7 +87,7 @@ async fn records_past_retention_are_removed_and_reported_to_readers_behind() {
     assert!(matches!(lost, Error::PastRetention { .. }), "{lost:?}");
     let fetched = behind.next_batch(10).await;
     assert!(matches!(fetched, Err(Error::PastRetention { .. })), "{fetched:?}");
-    // After the last one that was removed nothing is missing.
+    // After the last removed record nothing is missing.
     let rest = read(&client, shard, Position::After(last_old.sequence_number)).await;
     assert_eq!(texts(&rest)[0], "fresh");
     assert_eq!(rest[0].sequence_number, fresh.sequence_number);
@@ -116,7 +116,7 @@ async fn a_closed_shard_leaves_the_list_when_retention_has_emptied_it() {
     }
     let shards = client.shards().await.expect("shards");
     assert!(shards.iter().all(|shard| shard.is_open() && shard.parent.as_ref() == Some(&parent)));
-    // Who had read all of it comes to its end; who had not is told what was lost.
+    // A reader that had read everything reaches the end; a reader behind gets an error.
     assert_eq!(reader.next_batch(1).await.expect("fetch"), None);
     let fetched = behind.next_batch(1).await;
     assert!(matches!(fetched, Err(Error::PastRetention { .. })), "{fetched:?}");
@@ -130,7 +130,7 @@ async fn a_deleted_stream_is_not_found_by_open_clients() {
     let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
     let shard = put(&client, "0").await.shard_id;
     let mut reader: Box<dyn ShardReader> = client.open_shard(&shard, Position::Latest).await.expect("open");
-    // Removed by another process, as far as these clients can tell.
+    // Deleted through another client, as another process would.
     LocalStreams::new(folder.path()).delete("a").await.expect("delete");
 
     let lost = client.put_batch([entry("1")].into()).await;
@@ -160,7 +160,7 @@ async fn a_reader_of_a_deleted_stream_does_not_continue_in_its_successor() {
     put(&other.open("a").await.expect("open"), "new").await;
     let fetched = reader.next_batch(1).await;
     assert!(matches!(fetched, Err(Error::StreamNotFound { .. })), "{fetched:?}");
-    // The client itself stands for the name, and the name for the new stream.
+    // The client belongs to the name, which now means the new stream.
     assert_eq!(client.shards().await.expect("shards").len(), 2);
     put(&client, "newer").await;
 }
@@ -191,10 +191,10 @@ async fn a_large_backlog_past_retention_is_removed_by_a_busy_and_by_an_idle_writ
     }
 }
 
-/// The clock stands still, so that nothing but the commit ends a wait. The benchmarks measure how soon.
+/// The clock stands still, so only the commit can end a wait. The benchmarks measure the delay.
 #[tokio::test(start_paused = true)]
 async fn another_processs_commit_wakes_a_reader_that_waits() {
-    // tokio moves a paused clock on when there is nothing else to do, which this thread's work keeps it from.
+    // tokio advances a paused clock when it is idle, which a blocking task prevents.
     let (done, until_done) = mpsc::channel::<()>();
     let standstill = tokio::task::spawn_blocking(move || until_done.recv_timeout(PATIENCE));
     let folder = tempfile::tempdir().expect("a folder");
@@ -206,7 +206,7 @@ async fn another_processs_commit_wakes_a_reader_that_waits() {
     for number in 0..20 {
         assert!(reader.next_batch(1).await.expect("fetch").expect("open").is_caught_up());
         let putting = async {
-            // Most likely the reader waits by then.
+            // Gives the reader time to wait; the test passes without.
             let pause = tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(30)));
             pause.await.expect("a pause");
             put(&theirs, &number.to_string()).await

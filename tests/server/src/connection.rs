@@ -1,4 +1,4 @@
-//! The connections: requests read to their end, answers sent whole, in pieces, in part or not at all.
+//! The connections: read complete requests, and send responses whole, in pieces, in part or not at all.
 
 use std::convert::Infallible;
 use std::io;
@@ -29,19 +29,19 @@ use crate::inner::Inner;
 use crate::shim::{Shim, Subscription};
 use crate::wire::{Answer, Call};
 
-/// How long a request without an answer waits for the client to hang up.
+/// How long a request without a response waits for the client to hang up.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
-/// How many pieces a slow answer comes in, and how far apart.
+/// Number of pieces of a slow response, and the time between them.
 const PIECES: usize = 20;
 const DRIP: Duration = Duration::from_millis(20);
 
 /// A reply to a client.
 pub(crate) enum Reply {
-    /// The answer as it is.
+    /// The whole response.
     Whole(Answer),
-    /// The answer in small pieces.
+    /// The response in small pieces.
     Dripped(Answer),
-    /// The first half of the answer, then the end of the connection.
+    /// The first half of the response, then the end of the connection.
     Half(Answer),
     /// Events until a subscription ends, or the fault ends it.
     Events(Box<Subscription>, Option<Fault>),
@@ -53,7 +53,7 @@ pub(crate) enum Reply {
 
 type ReplyBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// Serves until told to stop; what is under way then is cut off.
+/// Serves until `stopped` resolves; requests in progress are cut off.
 pub(crate) async fn serve(
     listener: TcpListener,
     options: ServerOptions,
@@ -72,14 +72,14 @@ pub(crate) async fn serve(
             Ok((stream, _)) => {
                 tokio::spawn(connection(stream, inner.clone(), shim.clone(), Arc::clone(&faults)));
             }
-            // Out of file descriptors, say: closing connections gives some back.
+            // For example, out of file descriptors: closing connections frees some.
             Err(_) => sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
 async fn connection(stream: TcpStream, inner: Inner, shim: Option<Arc<Shim>>, faults: Arc<Faults>) {
-    // Without it small answers wait for the client's acknowledgement; a socket that refuses is merely slower.
+    // Without it small responses wait for the client's TCP acknowledgement; a failure only makes the socket slower.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| {
         let operation = Operation::of(request.headers());
@@ -95,7 +95,7 @@ async fn connection(stream: TcpStream, inner: Inner, shim: Option<Arc<Shim>>, fa
             }
         }
     });
-    // An error is a client that went away, or a connection that we end on purpose.
+    // An error means that the client went away, or that a fault ends the connection.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -103,7 +103,7 @@ async fn answer(request: Request<Incoming>, shim: Arc<Shim>, faults: Arc<Faults>
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let call = Call::new(parts, body);
-    // On a task of its own: a client that hangs up does not undo what AWS has begun.
+    // On its own task: as on AWS, a client that hangs up does not cancel its call.
     let answering = Arc::clone(&shim);
     let reply = tokio::spawn(async move { inject::answer(call, &answering, &faults).await });
     match reply.await.map_err(io::Error::other)? {
@@ -126,7 +126,7 @@ fn response(answer: Answer, send: impl FnOnce(Bytes) -> ReplyBody) -> Response<R
     let mut response = Response::new(send(answer.body));
     *response.status_mut() = answer.status;
     *response.headers_mut() = *answer.headers;
-    // Also that of a body that ends too early, so that the client can tell.
+    // The full length also for a truncated body, so that the client notices.
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     response
 }
@@ -163,7 +163,7 @@ impl Body for CutOff {
             return Poll::Ready(Some(Ok(Frame::data(half))));
         }
         if !self.is_sent {
-            // hyper writes what it has when a body is not ready, and throws it away when a body fails.
+            // hyper flushes its buffer when a body is pending, and drops the buffer when a body fails.
             self.is_sent = true;
             context.waker().wake_by_ref();
             return Poll::Pending;

@@ -80,12 +80,13 @@ impl Operation {
 pub enum Fault {
     /// ProvisionedThroughputExceededException for the call; nothing is applied.
     ThrottleCall,
-    /// PutRecords: every second entry (the only one of a single entry; a random half with [`Faults::inject_randomly`]) is refused with
-    /// ProvisionedThroughputExceededException, the others are written.
+    /// PutRecords: every second entry is rejected with ProvisionedThroughputExceededException, the others are written.
+    /// A single entry is rejected; [`Faults::inject_randomly`] rejects a random half.
     ThrottleEntries,
     /// The same with InternalFailure.
     FailEntries,
-    /// PutRecords: the entries are written in reverse (with [`Faults::inject_randomly`]: shuffled); the results are in the request's order.
+    /// PutRecords: the entries are written in reverse, or shuffled with [`Faults::inject_randomly`]. The results are in
+    /// the request's order.
     ReorderEntries,
     /// PutRecords: all is applied; the answer lacks its last result.
     DropResult,
@@ -227,8 +228,8 @@ impl Faults {
         self.state().random = Some(RandomFaults { rng: StdRng::seed_from_u64(seed), chances });
     }
 
-    /// Removes the queued and random faults, the read quota, the page size and the hold on resharding. Counts and trimmed
-    /// records stay.
+    /// Removes the queued and random faults, the read quota, the page size and the hold on resharding. Counts and
+    /// trimmed records stay.
     pub fn clear(&self) {
         let mut state = self.state();
         state.queue.clear();

@@ -14,10 +14,10 @@ use crate::fault::{Fault, Faults, Injection, Operation};
 use crate::shim::Shim;
 use crate::wire::{Answer, Call, entries};
 
-/// How far an empty page says it is behind the latest record.
+/// `MillisBehindLatest` of an empty page.
 const BEHIND_MS: u64 = 1000;
 
-/// Answers a request, with the fault injected that the request meets, if any.
+/// Handles a request, with the next fault for it injected, if any.
 pub(crate) async fn answer(call: Call, shim: &Shim, faults: &Faults) -> Reply {
     let body = call.json();
     let Some(Injection { fault, rng }) = faults.next(call.operation, body.as_ref()) else {
@@ -40,7 +40,7 @@ pub(crate) async fn answer(call: Call, shim: &Shim, faults: &Faults) -> Reply {
     afterwards(fault, answer)
 }
 
-/// An event stream has no end to wait for, so that it is not an answer like others.
+/// Handled apart from other responses: an event stream has no end to wait for.
 async fn subscribe(body: &Value, fault: Option<Fault>, shim: &Shim) -> Reply {
     match (shim.subscribe(body).await, fault) {
         (Err(refusal), _) => Reply::Whole(refusal),
@@ -51,7 +51,7 @@ async fn subscribe(body: &Value, fault: Option<Fault>, shim: &Shim) -> Reply {
     }
 }
 
-/// What the client gets without the request being applied.
+/// The reply of a fault that keeps the request from being applied.
 fn instead(fault: Fault, body: Option<&Value>) -> Option<Reply> {
     let (code, message) = match fault {
         Fault::SilenceBefore => return Some(Reply::Silence),
@@ -83,7 +83,7 @@ fn instead(fault: Fault, body: Option<&Value>) -> Option<Reply> {
     Some(Reply::Whole(Answer::refusal(code, message)))
 }
 
-/// What the client gets of an answer.
+/// The reply of a fault that is injected after the request was applied.
 fn afterwards(fault: Fault, answer: Answer) -> Reply {
     match fault {
         Fault::SilenceAfter => Reply::Silence,
@@ -104,7 +104,7 @@ fn internal_error() -> Answer {
     Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure", "Internal service failure.")
 }
 
-/// A load balancer's answer rather than Kinesis's.
+/// The response of a load balancer, not of Kinesis.
 fn unavailable() -> Answer {
     let mut headers = Box::new(HeaderMap::new());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
@@ -120,7 +120,7 @@ fn drop_result(answer: Answer) -> Answer {
     answer.with_json(&body)
 }
 
-/// Writes some of the entries and refuses the others.
+/// Writes some of the entries and rejects the others.
 async fn refuse_entries(call: Call, mut body: Value, fault: Fault, rng: Option<StdRng>, shim: &Shim) -> Answer {
     let refused = choose(entries(&body, "Records").len(), rng);
     let mut left = refused.iter();
@@ -128,7 +128,7 @@ async fn refuse_entries(call: Call, mut body: Value, fault: Fault, rng: Option<S
         records.retain(|_| !left.next().copied().unwrap_or_default());
     }
     let (answer, mut written) = if entries(&body, "Records").is_empty() {
-        // AWS takes no request without entries, and refuses them all in a 200 as well.
+        // AWS rejects a request without entries, but returns 200 when it rejects every entry.
         (Answer::of_json(StatusCode::OK, &json!({})), json!({"FailedRecordCount": 0, "Records": []}))
     } else {
         let answer = shim.answer(call.with_json(&body), Some(body)).await;
@@ -151,7 +151,7 @@ async fn refuse_entries(call: Call, mut body: Value, fault: Fault, rng: Option<S
     answer.with_json(&written)
 }
 
-/// Which entries are refused: at least one.
+/// Which entries to reject: at least one.
 fn choose(entries: usize, rng: Option<StdRng>) -> Vec<bool> {
     let mut refused: Vec<bool> = match rng {
         Some(mut rng) => (0..entries).map(|_| rng.random_bool(0.5)).collect(),
@@ -165,7 +165,7 @@ fn choose(entries: usize, rng: Option<StdRng>) -> Vec<bool> {
     refused
 }
 
-/// Writes the entries in another order and gives the results in the request's.
+/// Writes the entries in another order and returns the results in the request's order.
 async fn reorder_entries(call: Call, mut body: Value, rng: Option<StdRng>, shim: &Shim) -> Answer {
     let records = entries(&body, "Records");
     let mut order: Vec<usize> = (0..records.len()).rev().collect();

@@ -47,7 +47,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server; when this returns, it accepts connections.
+    /// Starts a server, which accepts connections when this returns.
     pub fn start(options: ServerOptions) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
         listener.set_nonblocking(true)?;
@@ -62,12 +62,12 @@ impl Server {
         Ok(Self { address, faults, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens: `http://127.0.0.1:PORT`.
+    /// The address that it listens on: `http://127.0.0.1:PORT`.
     pub fn endpoint_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The faults that requests meet.
+    /// The injected faults.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
@@ -103,17 +103,17 @@ pub struct ServerOptions {
     pub transition: Duration,
     /// How long a shard iterator is valid; 300 s by default, as on AWS.
     pub iterator_ttl: Duration,
-    /// How long after a subscription another one of the same consumer to the same shard is refused; 5 s by default, as on
+    /// How long after a subscription another of the same consumer and shard is rejected; 5 s by default, as on
     /// AWS.
     pub subscription_interval: Duration,
-    /// After how long a subscription ends; 5 minutes by default, as on AWS.
+    /// How long a subscription lasts; 5 minutes by default, as on AWS.
     pub subscription_lifetime: Duration,
-    /// How often a subscription without new records sends an event without any; every 5 s by default.
+    /// Interval of empty events on a subscription without new records; 5 s by default.
     pub heartbeat: Duration,
     /// Whether a shard takes at most 1 MiB and 1,000 records a second; off by default.
     pub enforce_write_quota: bool,
-    /// Whether requests pass through the compatibility shim; on by default. Without it they go straight to ferrokinesis,
-    /// without injected faults: for benchmarks.
+    /// Whether requests pass through the compatibility shim; on by default. Without it they go straight to
+    /// ferrokinesis, without injected faults: for benchmarks.
     pub shim: bool,
 }
 

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            // With stderr gone there is nobody left to tell.
+            // A failure to write to stderr cannot be reported.
             let _ = writeln!(std::io::stderr(), "kinesis-server: {why}");
             ExitCode::FAILURE
         }

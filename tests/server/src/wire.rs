@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::fault::Operation;
 
-/// The content type of JSON requests and answers.
+/// The content type of JSON requests and responses.
 const JSON: &str = "application/x-amz-json-1.1";
 
-/// A request that was read to its end.
+/// A complete request.
 pub(crate) struct Call {
     pub(crate) operation: Operation,
     pub(crate) parts: Parts,
@@ -27,7 +27,7 @@ impl Call {
         Self { operation: Operation::of(&parts.headers), parts, body }
     }
 
-    /// The body, where it is a JSON object. CBOR requests have none, and bypass the shim.
+    /// The body, if it is a JSON object. CBOR requests have none, and bypass the shim.
     pub(crate) fn json(&self) -> Option<Value> {
         let kind = self.parts.headers.get(CONTENT_TYPE)?.to_str().ok()?;
         if kind.split(';').next()?.trim() != JSON {
@@ -42,16 +42,16 @@ impl Call {
     }
 }
 
-/// An answer that was not sent yet.
+/// A response before it is sent.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    /// Boxed, so that a refusal is no larger than it need be.
+    /// Boxed, to keep `Result<_, Answer>` small.
     pub(crate) headers: Box<HeaderMap>,
     pub(crate) body: Bytes,
 }
 
 impl Answer {
-    /// An answer with a JSON body.
+    /// A response with a JSON body.
     pub(crate) fn of_json(status: StatusCode, body: &Value) -> Self {
         let mut headers = Box::new(HeaderMap::new());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -69,12 +69,12 @@ impl Answer {
         Self::error(StatusCode::BAD_REQUEST, code, message)
     }
 
-    /// The refusal of a request that makes no sense.
+    /// InvalidArgumentException.
     pub(crate) fn invalid(message: impl Display) -> Self {
         Self::refusal("InvalidArgumentException", message)
     }
 
-    /// The body of a success, where it is a JSON object.
+    /// The body, if this is a success and the body is a JSON object.
     pub(crate) fn json(&self) -> Option<Value> {
         if self.status != StatusCode::OK {
             return None;
@@ -82,12 +82,12 @@ impl Answer {
         serde_json::from_slice(&self.body).ok().filter(Value::is_object)
     }
 
-    /// The same answer with another body.
+    /// The same response with another JSON body.
     pub(crate) fn with_json(self, body: &Value) -> Self {
         self.with_body(bytes_of(body))
     }
 
-    /// The same answer with another body, whatever it is.
+    /// The same response with other bytes as the body.
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
         // The length is that of the old body; the connection writes the right one.
         self.headers.remove(CONTENT_LENGTH);
@@ -96,7 +96,7 @@ impl Answer {
     }
 }
 
-/// The entries of a `Records` or `Shards` list; none where it is missing.
+/// The entries of a `Records` or `Shards` list; empty if it is missing.
 pub(crate) fn entries<'a>(body: &'a Value, list: &str) -> &'a [Value] {
     body[list].as_array().map_or(&[], Vec::as_slice)
 }

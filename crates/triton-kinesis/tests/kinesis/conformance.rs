@@ -1,4 +1,4 @@
-//! The suite that every backend passes: on a server that behaves, under faults of the client, and under faults of the
+//! The conformance suite: without faults, under faults of the client, and under faults of the
 //! server and the connection to it.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ async fn under_faults() -> Suite {
     plain().await.with_faults(Faults::all(), 1)
 }
 
-/// What the network and a busy Kinesis do, now and then. A record whose acknowledgement was lost is put again.
+/// Occasional faults of the network and of a busy Kinesis. A record whose acknowledgement was lost is put again.
 async fn under_random_faults() -> Suite {
     let fixture = Fixture::new().await;
     let mut chances = Vec::new();
@@ -66,12 +66,12 @@ async fn under_random_faults() -> Suite {
     fixture.server.faults().inject_randomly(1, chances);
     Suite::new(Arc::new(fixture.impatient.clone()))
         .with_clock_grain(CLOCK_GRAIN)
-        // Records may be there twice; the faults themselves are the server's.
+        // Allows duplicates; the server injects the faults.
         .with_faults(Faults::default(), 1)
         .holding(fixture)
 }
 
-/// By fan-out, each client with a consumer of its own.
+/// With fan-out, one consumer per client.
 async fn pushed() -> Suite {
     let fixture = Fixture::pushing().await;
     Suite::new(Arc::new(FanOut::over(&fixture.kinesis))).with_clock_grain(CLOCK_GRAIN).holding(fixture)

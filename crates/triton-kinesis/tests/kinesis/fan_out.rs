@@ -20,14 +20,14 @@ async fn pushed(fixture: &Fixture) -> (KinesisStream, ShardId) {
     pushed_over(fixture, &fixture.kinesis).await
 }
 
-/// The stream as it is read over this connection.
+/// The stream with fan-out, over this connection.
 async fn pushed_over(fixture: &Fixture, kinesis: &Kinesis) -> (KinesisStream, ShardId) {
     let shard = only_shard(&stream(fixture).await).await;
     let client = kinesis.stream("clicks").expect("a name").fan_out("audit").await.expect("a consumer");
     (client, shard)
 }
 
-/// Takes batches until there are so many records.
+/// Reads until there are `count` records.
 async fn take(reader: &mut dyn ShardReader, count: usize) -> Vec<String> {
     let mut records = Vec::new();
     let taking = async {
@@ -109,7 +109,7 @@ async fn a_rejected_subscription_is_retried_without_an_error() {
     assert_eq!(texts(&reader.next_batch(1).await.expect("fetch").expect("no end").records), ["0"]);
     let position = reader.position();
     drop(reader);
-    // As while the subscription before it is a few seconds old.
+    // As AWS does for five seconds after the last subscription.
     fixture.server.faults().inject(Operation::SubscribeToShard, Fault::ResourceInUse, 3);
     let mut reader = client.open_shard(&shard, position).await.expect("open");
     assert_eq!(take(&mut *reader, 2).await, ["1", "2"]);
@@ -175,13 +175,13 @@ async fn a_waiting_reader_is_woken_and_a_paused_reader_resumes() {
     let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
     assert!(reader.next_batch(1).await.expect("fetch").expect("no end").is_caught_up());
     let putting = async {
-        // Most likely the reader waits by then.
+        // Gives the reader time to wait; the test passes without.
         tokio::time::sleep(Duration::from_millis(50)).await;
         put(&writer, &["woken"]).await
     };
     let (records, _) = tokio::join!(take(&mut *reader, 1), putting);
     assert_eq!(records, ["woken"]);
-    // Longer than a subscription may be silent: it was not, nobody listened.
+    // Longer than the idle timeout: the reader paused, the subscription was not idle.
     put(&writer, &["before"]).await;
     tokio::time::sleep(IMPATIENCE + Duration::from_millis(500)).await;
     put(&writer, &["after"]).await;
@@ -277,7 +277,7 @@ async fn a_consumer_is_registered_found_listed_and_removed() {
 
     assert!(stream.remove_consumer("audit").await.expect("removed"));
     assert!(!stream.remove_consumer("nobody").await.expect("none of that name"));
-    // It takes a moment to go, and then it is another one.
+    // Waits until it is removed, and registers a new one.
     assert!(stream.fan_out("audit").await.expect("registered").has_new_consumer());
 }
 

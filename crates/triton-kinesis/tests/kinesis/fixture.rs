@@ -1,4 +1,4 @@
-//! A server of its own for each test, and a connection to it.
+//! A separate server per test, and connections to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,20 +14,20 @@ use triton_core::{
 use triton_kinesis::{ConnectOptions, Kinesis};
 use triton_test_server::{Fault, Server, ServerOptions};
 
-/// How long an event of a test may take on a busy machine.
+/// The longest wait for an event, generous enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// After which a client gives up a server that is silent on purpose. A busy machine may be as slow now and then: what a
-/// test asserts of such a client holds of one that gave up too early as well.
+/// Timeout of clients that meet a silent server. On a busy machine it may end other calls too: the assertions on such a
+/// client allow that.
 pub(crate) const IMPATIENCE: Duration = Duration::from_secs(3);
 const HEARTBEAT: Duration = Duration::from_millis(30);
-/// New subscriptions are refused for so long, instead of five seconds.
+/// Instead of five seconds.
 const SUBSCRIPTION_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(crate) struct Fixture {
     pub(crate) server: Server,
-    /// Waits for an answer as long as a busy machine takes.
+    /// With a timeout that a busy machine does not reach.
     pub(crate) kinesis: Kinesis,
-    /// Gives up soon, for tests in which the server is silent.
+    /// With a short timeout, for tests in which the server is silent.
     pub(crate) impatient: Kinesis,
 }
 
@@ -36,7 +36,7 @@ impl Fixture {
         Self::with(ServerOptions::default()).await
     }
 
-    /// With a server on which little time passes between subscriptions, and between signs of life.
+    /// With short intervals between subscriptions and between heartbeats.
     pub(crate) async fn pushing() -> Self {
         Self::with(pushing()).await
     }
@@ -48,17 +48,17 @@ impl Fixture {
         Self { server, kinesis, impatient }
     }
 
-    /// The connection for a call that meets this fault.
+    /// The connection for a call that this fault is injected into.
     pub(crate) fn kinesis_for(&self, fault: Fault) -> &Kinesis {
         if is_silent(fault) { &self.impatient } else { &self.kinesis }
     }
 
-    /// Waits until a fault was injected this many times: a client that gives up may be ahead of the server.
+    /// Waits until a fault was injected this many times. A client that times out may be ahead of the server.
     pub(crate) async fn was_injected(&self, fault: Fault, times: u64) {
         eventually("the fault is injected", async || self.server.faults().injected(fault) == times).await;
     }
 
-    /// A stream of so many shards, and its client.
+    /// Creates a stream and returns its client.
     pub(crate) async fn stream(&self, shards: usize) -> Arc<dyn StreamClient> {
         self.kinesis.create("clicks", CreateOptions::default().with_shards(shards)).await.expect("create");
         self.kinesis.open("clicks").await.expect("open")
@@ -80,7 +80,7 @@ pub(crate) async fn connect(endpoint_url: &str, timeout: Duration) -> Kinesis {
     Kinesis::over(config, options).expect("a connection")
 }
 
-/// Whether only the client's own patience ends a call that meets this fault.
+/// Whether only the client's timeout ends a call with this fault.
 pub(crate) fn is_silent(fault: Fault) -> bool {
     matches!(fault, Fault::SilenceBefore | Fault::SilenceAfter | Fault::SilenceMidStream)
 }
@@ -94,7 +94,7 @@ pub(crate) async fn eventually(what: &str, mut has_happened: impl AsyncFnMut() -
     }
 }
 
-/// The next batch of an open shard, from a client that may give up too early.
+/// The next batch of an open shard, through a client with a short timeout.
 pub(crate) async fn next(reader: &mut dyn ShardReader, max_records: usize) -> Batch {
     loop {
         match reader.next_batch(max_records).await {
@@ -108,8 +108,7 @@ pub(crate) fn pushing() -> ServerOptions {
     ServerOptions::default().with_heartbeat(HEARTBEAT).with_subscription_interval(SUBSCRIPTION_INTERVAL)
 }
 
-/// Kinesis whose streams are read by fan-out, each client by a consumer of its own: readers of one consumer take a shard
-/// from each other.
+/// Kinesis with fan-out, one consumer per client: readers of one consumer take a shard from each other.
 #[derive(Debug)]
 pub(crate) struct FanOut {
     kinesis: Kinesis,
@@ -162,7 +161,7 @@ pub(crate) fn numbered(count: usize) -> Vec<PutEntry> {
     (0..count).map(|number| entry(&format!("key-{number}"), &number.to_string())).collect()
 }
 
-/// Puts records one call each, so that they are in this order.
+/// Puts records in this order, one call per record.
 pub(crate) async fn put(client: &dyn StreamClient, texts: &[&str]) -> Vec<PutReceipt> {
     let mut receipts = Vec::new();
     for text in texts {
@@ -176,7 +175,7 @@ pub(crate) async fn only_shard(client: &dyn StreamClient) -> ShardId {
     client.shards().await.expect("shards").remove(0).id
 }
 
-/// Everything up to the end, or to where the reader is caught up.
+/// Reads until the shard ends or the reader is caught up.
 pub(crate) async fn read(reader: &mut dyn ShardReader) -> triton_core::Result<Vec<String>> {
     let mut records = Vec::new();
     while let Some(batch) = reader.next_batch(100).await? {

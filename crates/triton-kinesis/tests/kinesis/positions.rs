@@ -1,4 +1,4 @@
-//! Where a reader stands: iterators that expire, and positions that retention has passed.
+//! Positions of readers: iterators that expire, and positions past retention.
 
 use std::time::{Duration, SystemTime};
 
@@ -44,7 +44,7 @@ async fn a_reader_from_latest_that_returned_nothing_resumes_where_it_started() {
     let client = fixture.stream(1).await;
     put(&*client, &["before"]).await;
     let shard = only_shard(&*client).await;
-    // The server's time is known to a second.
+    // The client knows the server's time to the second.
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     let mut reader = client.open_shard(&shard, Position::Latest).await.expect("open");
     put(&*client, &["after"]).await;
@@ -93,7 +93,7 @@ async fn a_position_past_retention_is_an_error_in_every_form() {
             assert!(matches!(error, Error::PastRetention { .. }), "{form:?}: {error:?}");
             assert!(!error.is_retryable());
         }
-        // What is kept is read, from where it is.
+        // The remaining records can be read.
         let rest = read_from(&*client, &shard, Position::TrimHorizon).await.expect("read");
         assert_eq!(rest, ["2", "3"], "{form:?}");
         let from_the_oldest = Position::At(receipts[2].sequence_number);
@@ -124,7 +124,7 @@ async fn a_caught_up_reader_continues_when_retention_passes_it() {
         let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
         assert_eq!(read(&mut *reader).await.expect("read"), ["0", "1"]);
         fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
-        // Its iterator expires, and the record that it stands at is gone; none was lost.
+        // Its iterator expires and its last record is gone, but no unread record was lost.
         fixture.server.faults().inject(Operation::GetRecords, Fault::ExpiredIterator, 1);
         put(&*client, &["2"]).await;
         let mut records = Vec::new();
@@ -184,7 +184,7 @@ async fn a_future_time_skips_earlier_records() {
             assert!(records.is_empty(), "{records:?}");
             break (reader, time);
         }
-        // On a busy machine the time has come in between.
+        // On a busy machine the time may have passed.
         assert!(ahead < PATIENCE, "a put and a fetch take too long");
         ahead *= 2;
     };

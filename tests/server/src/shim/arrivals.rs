@@ -1,4 +1,4 @@
-//! When records came, to the millisecond: ferrokinesis knows whole seconds.
+//! Arrival times in milliseconds: ferrokinesis keeps whole seconds.
 
 use std::collections::HashMap;
 
@@ -7,32 +7,32 @@ use serde_json::Value;
 use super::position;
 use crate::wire::now_ms;
 
-/// The records of every shard, with their arrivals.
+/// The arrival times of every shard's records.
 #[derive(Default)]
 pub(super) struct Arrivals {
     shards: HashMap<(String, String), Vec<Arrival>>,
 }
 
-/// A record's place and time.
+/// A record's sequence number and arrival time.
 pub(super) struct Arrival {
     pub(super) sequence_number: String,
     pub(super) ms: u64,
 }
 
 impl Arrivals {
-    /// Notes a result of PutRecords or PutRecord; of a refused entry there is nothing to note.
+    /// Notes a result of PutRecords or PutRecord; ignores a rejected entry.
     pub(super) fn note(&mut self, stream: &str, result: &Value) {
         let (Some(shard), Some(sequence_number)) = (result["ShardId"].as_str(), result["SequenceNumber"].as_str())
         else {
             return;
         };
         let shard = self.shards.entry((stream.to_owned(), shard.to_owned())).or_default();
-        // Within a shard time does not go back, whatever the clock does.
+        // Arrival times do not decrease within a shard, even if the clock is set back.
         let ms = now_ms().max(shard.last().map_or(0, |last| last.ms));
         shard.push(Arrival { sequence_number: sequence_number.to_owned(), ms });
     }
 
-    /// When a record came.
+    /// The arrival time of a record.
     pub(super) fn of(&self, stream: &str, shard: &str, sequence_number: &str) -> Option<u64> {
         let records = self.shard(stream, shard);
         let place = position::first_not_before(records, sequence_number);

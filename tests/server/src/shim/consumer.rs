@@ -1,4 +1,4 @@
-//! Consumers that are ACTIVE as quickly as all else changes here: ferrokinesis takes half a second.
+//! Consumers become ACTIVE after the configured transition: ferrokinesis takes half a second.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::Shim;
 use crate::wire::{Answer, Call};
 
-/// How often a consumer that ferrokinesis still makes is looked at, and how long.
+/// How often, and how many times, to check a consumer that ferrokinesis is still creating.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOKS: usize = 200;
 
@@ -26,7 +26,7 @@ impl Consumers {
         Self { registered: Mutex::default(), transition }
     }
 
-    /// How a consumer stands, of which ferrokinesis says this.
+    /// The status of a consumer, given what ferrokinesis reports.
     pub(super) fn status(&self, arn: &str, said: ConsumerStatus) -> ConsumerStatus {
         let is_ready = self.registered().get(arn).is_some_and(|since| since.elapsed() >= self.transition);
         match said {
@@ -70,7 +70,7 @@ impl Shim {
         answer.with_json(&described)
     }
 
-    /// ferrokinesis breaks when a consumer goes that it is still making.
+    /// ferrokinesis breaks when a consumer is removed while it is being created.
     pub(super) async fn deregister_consumer(&self, call: Call, body: &Value) -> Answer {
         for _ in 0..LOOKS {
             let found = match (body["ConsumerARN"].as_str(), body["StreamARN"].as_str(), body["ConsumerName"].as_str())

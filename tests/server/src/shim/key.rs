@@ -1,4 +1,4 @@
-//! Partition keys: AWS takes 256 characters, ferrokinesis 256 bytes.
+//! Partition keys: AWS accepts 256 characters, ferrokinesis 256 bytes.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,17 +6,17 @@ use std::sync::{Mutex, PoisonError};
 use ferrokinesis::sequence::partition_key_to_hash_key;
 use serde_json::Value;
 
-/// The longest key that ferrokinesis takes, in bytes, and AWS in characters.
+/// The longest key: in bytes for ferrokinesis, in characters for AWS.
 const LONGEST: usize = 256;
 
-/// Keys that are stored under a shorter one, which leads to the same shard.
+/// Keys that are stored as a shorter key of the same shard.
 #[derive(Default)]
 pub(super) struct LongKeys {
     stands_for: Mutex<HashMap<String, String>>,
 }
 
 impl LongKeys {
-    /// Puts short keys in place of long ones in a record to be put; tells whether there was one.
+    /// Replaces a long key in a record to be put; returns whether there was one.
     pub(super) fn shorten(&self, record: &mut Value) -> bool {
         let Some(key) = record["PartitionKey"].as_str() else { return false };
         if key.len() <= LONGEST || key.chars().count() > LONGEST {
@@ -32,7 +32,7 @@ impl LongKeys {
         true
     }
 
-    /// Puts the long key back into a record that is read.
+    /// Restores the long key in a record that is read.
     pub(super) fn restore(&self, record: &mut Value) {
         let stands_for = self.stands_for.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = record["PartitionKey"].as_str().and_then(|short| stands_for.get(short)) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Shim;
 use crate::wire::{Answer, Call, entries};
 
-/// The most that AWS lists at once, also where a request asks for more.
+/// The largest page of AWS, even if a request asks for more.
 const PAGE: usize = 1000;
 /// The most that ferrokinesis lists at once.
 const INNER_PAGE: usize = 10_000;

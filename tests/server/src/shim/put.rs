@@ -1,4 +1,4 @@
-//! Writes: arrivals are noted, and a call takes 10 MiB as on AWS rather than 5.
+//! Writes: notes arrival times, and accepts 10 MiB per call as AWS does, not 5.
 
 use ferrokinesis::actions;
 use ferrokinesis::util::base64_decoded_len;
@@ -8,11 +8,11 @@ use super::{Shim, stream_of};
 use crate::inner::Inner;
 use crate::wire::{Answer, Call, entries};
 
-/// The most that ferrokinesis takes in a call: data and partition keys together.
+/// The largest call of ferrokinesis, in bytes of data and partition keys.
 const INNER_CALL: usize = 5 << 20;
-/// The most that AWS takes in a call.
+/// The largest call of AWS.
 const CALL: usize = 10 << 20;
-/// The most that AWS takes as a record.
+/// The largest record of AWS.
 const RECORD: usize = 1 << 20;
 
 impl Shim {
@@ -43,7 +43,7 @@ impl Shim {
         let answer = if total <= INNER_CALL {
             self.inner.forward(call).await
         } else {
-            // A call is refused as a whole, so nothing may be written before all of it is known to be right.
+            // An invalid entry rejects the whole call, so all entries are checked before any is written.
             Inner::validate(actions::Operation::PutRecords, &body)?;
             self.put_in_parts(&call, &mut body, &sizes).await?
         };
@@ -53,7 +53,7 @@ impl Shim {
         Ok(answer)
     }
 
-    /// Writes a call that is too large for ferrokinesis as several, and answers as if it were one.
+    /// Splits a call that is too large for ferrokinesis, and joins the responses.
     async fn put_in_parts(&self, call: &Call, body: &mut Value, sizes: &[usize]) -> Result<Answer, Answer> {
         let mut records = std::mem::take(&mut body["Records"]).as_array_mut().map(std::mem::take).unwrap_or_default();
         let mut sizes = sizes;
@@ -80,7 +80,7 @@ impl Shim {
     }
 }
 
-/// What counts of a record: its data and its partition key.
+/// The size of a record: its data and its partition key.
 pub(super) fn record_size(record: &Value) -> usize {
     let data = record["Data"].as_str().map_or(0, base64_decoded_len);
     data + record["PartitionKey"].as_str().map_or(0, str::len)

@@ -9,11 +9,11 @@ use super::{Shim, stream_of};
 use crate::fault::PastRetention;
 use crate::wire::{Answer, Call, entries, now_ms};
 
-/// The most that AWS gives in a page.
+/// The largest page of AWS.
 const PAGE: usize = 10 << 20;
-/// How many empty pages come before the first record that is left, where [`PastRetention::EmptyPages`] is asked for.
+/// Number of empty pages before the first remaining record, for [`PastRetention::EmptyPages`].
 const EMPTY_PAGES: u32 = 3;
-/// How far such an empty page says it is behind.
+/// `MillisBehindLatest` of such an empty page.
 const BEHIND_MS: u64 = 1000;
 
 impl Shim {
@@ -23,7 +23,7 @@ impl Shim {
         Ok(self.inner.forward(call.with_json(&shim)).await)
     }
 
-    /// A request for an iterator, with the place that it means where ferrokinesis would take another.
+    /// Corrects the position of an iterator request where ferrokinesis would use another.
     pub(super) fn corrected_position(&self, arrivals: &Arrivals, mut body: Value) -> Result<Value, Answer> {
         let Some((kind, sequence_number)) = self.place(arrivals, &body)? else { return Ok(body) };
         if let Some(fields) = body.as_object_mut() {
@@ -34,7 +34,7 @@ impl Shim {
         Ok(body)
     }
 
-    /// The place that a request for an iterator means, where ferrokinesis would take another.
+    /// The position of an iterator request, where ferrokinesis would use another.
     fn place(&self, arrivals: &Arrivals, body: &Value) -> Result<Option<(&'static str, String)>, Answer> {
         let (stream, shard) = (stream_of(body), body["ShardId"].as_str().unwrap_or_default());
         let trimmed = self.faults.trimmed(stream, shard);
@@ -145,7 +145,7 @@ impl Shim {
         let behind = if more { now_ms().saturating_sub(came.unwrap_or_default()).max(1) } else { 0 };
         page["MillisBehindLatest"] = json!(behind);
         if !more && self.is_closed(stream, shard).await {
-            // A closed shard ends with its last record, not when the clock has passed its end.
+            // A closed shard ends with its last record, not at its closing time.
             if let Some(fields) = page.as_object_mut() {
                 fields.shift_remove("NextShardIterator");
             }
@@ -154,7 +154,7 @@ impl Shim {
         }
     }
 
-    /// Whether a shard has records at a place or after it.
+    /// Whether a shard has records at or after a position.
     async fn has_records(&self, iterator: &Iterator, from: &str) -> bool {
         match position::key_range(&iterator.shard, from) {
             Some((start, end)) => {
@@ -171,14 +171,14 @@ impl Shim {
     }
 }
 
-/// The next empty page of an iterator that stands before what trimming left; none when they have all come.
+/// The next empty page for an iterator before the trim horizon; none after the last of them.
 pub(super) fn empty_page(iterator: &Iterator) -> Option<Value> {
     let left = iterator.empty_pages.unwrap_or(EMPTY_PAGES).checked_sub(1)?;
     let next = Iterator { empty_pages: Some(left), made: now_ms(), ..iterator.clone() };
     Some(json!({"Records": [], "NextShardIterator": next.encode(), "MillisBehindLatest": BEHIND_MS}))
 }
 
-/// How many of the records fit a page: at least one.
+/// Number of records that fit into a page: at least one.
 fn fitting(records: &[Value]) -> usize {
     let mut size = 0;
     let over = records.iter().position(|record| {
@@ -188,13 +188,13 @@ fn fitting(records: &[Value]) -> usize {
     over.unwrap_or(records.len()).max(1)
 }
 
-/// A time in a request, a float of seconds, to the millisecond and not past it: a client's 'now' is no future.
+/// Converts a request's time from seconds to milliseconds, rounding down: a client's 'now' is not in the future.
 fn milliseconds(seconds: f64) -> u64 {
-    // The float of a whole millisecond may be a little less than it.
+    // A float may be slightly less than the millisecond that it stands for.
     (seconds * 1000.0 + 0.01).floor() as u64
 }
 
-/// A time in an answer.
+/// Converts a response's time from milliseconds to seconds.
 fn seconds(ms: u64) -> Option<Number> {
     Number::from_f64(ms as f64 / 1000.0)
 }

@@ -17,7 +17,7 @@ use crate::fault::Faults;
 use crate::inner::{Inner, refused};
 use crate::wire::Answer;
 
-/// How often a step that is under way is looked at.
+/// How often to check whether a split or merge has finished.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The streams whose shard count is changing.
@@ -25,7 +25,7 @@ pub(super) struct Resharding {
     inner: Inner,
     faults: Arc<Faults>,
     shard_limit: u32,
-    /// By stream, the change that is under way: a stream of the same name may come before it has ended.
+    /// The change in progress of each stream. The number tells it from a change of an earlier stream of that name.
     under_way: Mutex<HashMap<String, u64>>,
     next: AtomicU64,
 }
@@ -56,10 +56,10 @@ impl Resharding {
         self.marks().remove(stream);
     }
 
-    /// Whether a shard may be split or merged: ferrokinesis does it to closed ones too.
+    /// Rejects splits and merges of closed shards, which ferrokinesis accepts.
     pub(super) async fn check(&self, body: &Value) -> Result<(), Answer> {
         let name = stream_of(body);
-        // A stream that is not there is refused further on.
+        // A missing stream is rejected by ferrokinesis.
         let Ok(stream) = self.inner.store.get_stream(name).await else { return Ok(()) };
         if self.is_under_way(name) {
             return Err(self.in_use(name));
@@ -81,7 +81,7 @@ impl Resharding {
         Ok(())
     }
 
-    /// Begins to change the shard count, and answers; the change goes on.
+    /// Starts a change of the shard count and returns while it goes on.
     pub(super) async fn update_shard_count(self: &Arc<Self>, body: &Value) -> Result<Answer, Answer> {
         Inner::validate(Operation::UpdateShardCount, body)?;
         let name = stream_of(body);
@@ -123,7 +123,7 @@ impl Resharding {
     }
 
     async fn reshard(self: Arc<Self>, name: String, mark: u64, boundaries: Vec<u128>) {
-        // Ends as well when the stream is deleted, or a shard limit is met on the way, as far as it came.
+        // Also stops when the stream is deleted or the shard limit is reached.
         while self.marks().get(&name) == Some(&mark)
             && let Ok(stream) = self.inner.store.get_stream(&name).await
         {
@@ -180,8 +180,8 @@ fn open_shards(stream: &Stream) -> Vec<Open> {
     open
 }
 
-/// The first hash keys of the shards that a stream is to have, less the first shard's. Where rounding alone tells one
-/// from a boundary that is there, it is that one: no shard should be a few hash keys wide.
+/// The first hash keys of the target shards, without the first shard's. A boundary that differs from an existing one
+/// only by rounding is the existing one: no shard should be a few hash keys wide.
 fn boundaries(target: u32, open: &[Open]) -> Vec<u128> {
     if target < 2 {
         return Vec::new();
@@ -200,7 +200,7 @@ fn boundaries(target: u32, open: &[Open]) -> Vec<u128> {
         .collect()
 }
 
-/// What is to do next: every split, then every merge.
+/// The next step: first every split, then every merge.
 fn next_step(open: &[Open], boundaries: &[u128]) -> Option<Step> {
     for shard in open {
         let inside = boundaries.partition_point(|boundary| *boundary <= shard.first);

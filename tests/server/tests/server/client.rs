@@ -1,4 +1,4 @@
-//! A client that sees the bytes: one connection a request.
+//! A client that shows the raw bytes: one connection per request.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use triton_test_server::{Server, ServerOptions};
 pub(crate) const SHARD: &str = "shardId-000000000000";
 pub(crate) const STREAM: &str = "events";
 
-/// How long an event of a test may take on a busy machine.
+/// The longest wait for an event, generous enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for an event.
@@ -43,7 +43,7 @@ pub(crate) fn wait_active(server: &Server, stream: &str) {
     });
 }
 
-/// What came over the wire until the connection closed.
+/// The bytes received until the connection closed.
 #[derive(Debug)]
 pub(crate) struct Raw {
     pub(crate) status: u16,
@@ -77,10 +77,10 @@ pub(crate) fn send(server: &Server, operation: &str, kind: &str, body: &[u8]) ->
     stream
 }
 
-/// None where the connection closes without an answer.
+/// Returns `None` if the connection closes without a response.
 pub(crate) fn receive(mut stream: TcpStream) -> Option<Raw> {
     let mut bytes = Vec::new();
-    // A connection that breaks off is what some tests are about.
+    // Some tests break the connection.
     let _ = stream.read_to_end(&mut bytes);
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
@@ -98,7 +98,7 @@ pub(crate) fn ok(server: &Server, operation: &str, body: Value) -> Value {
     raw.json()
 }
 
-/// The error code of a refusal.
+/// Expects an error and returns its code.
 pub(crate) fn refused(server: &Server, operation: &str, body: Value) -> String {
     let raw = call(server, operation, body).unwrap();
     assert_ne!(raw.status, 200, "{operation}: {}", String::from_utf8_lossy(&raw.body));
@@ -114,12 +114,12 @@ pub(crate) fn put(server: &Server, data: &[&str]) -> Value {
     ok(server, "PutRecords", json!({"StreamName": STREAM, "Records": records}))
 }
 
-/// The sequence number of one record that is put.
+/// Puts one record and returns its sequence number.
 pub(crate) fn put_one(server: &Server, data: &str) -> String {
     text(&put(server, &[data])["Records"][0]["SequenceNumber"])
 }
 
-/// An iterator of a shard; `more` has its kind and what belongs to it.
+/// An iterator of a shard; `more` has the iterator type and its fields.
 pub(crate) fn iterator(server: &Server, shard: &str, more: Value) -> Value {
     let mut body = json!({"StreamName": STREAM, "ShardId": shard});
     for (field, value) in more.as_object().unwrap() {
@@ -138,7 +138,7 @@ pub(crate) fn data(page: &Value) -> Vec<String> {
     records.map(|record| String::from_utf8(STANDARD.decode(text(&record["Data"])).unwrap()).unwrap()).collect()
 }
 
-/// All data of a shard, from an iterator to its end or to the latest.
+/// Reads from an iterator to the end of the shard or to the latest record.
 pub(crate) fn read(server: &Server, mut iterator: Value) -> Vec<String> {
     let mut all = Vec::new();
     for _ in 0..100 {

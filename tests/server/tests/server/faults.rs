@@ -104,12 +104,12 @@ fn silence_lasts_until_the_client_hangs_up() {
         server.faults().inject(Operation::PutRecords, fault, 1);
         let stream = send(&server, "PutRecords", "application/x-amz-json-1.1", records(&[data]).to_string().as_bytes());
         eventually("the fault is injected", || server.faults().injected(fault) == 1);
-        // That nothing comes is seen for a while only.
+        // The absence of a response can only be observed for a while.
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         assert!(receive(stream).is_none());
     }
     eventually("the second call is applied", || read_all(&server, SHARD) == ["b"]);
-    // One that is still silent does not keep the server from stopping.
+    // A silent request does not keep the server from stopping.
     server.faults().inject(Operation::Any, Fault::SilenceBefore, 1);
     let _stream = send(&server, "ListShards", "application/x-amz-json-1.1", b"{}");
     eventually("the fault is injected", || server.faults().injected(Fault::SilenceBefore) == 2);
@@ -177,7 +177,7 @@ fn reads_have_a_quota() {
     let start = iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"}));
     let get = || call(&server, "GetRecords", json!({"ShardIterator": start})).unwrap();
     let (mut taken, mut refusal) = (0, Value::Null);
-    // On a busy machine the first calls may be a second old before the sixth.
+    // On a busy machine the first calls may be more than a second old by the sixth.
     eventually("a call is refused", || {
         let answer = get();
         taken += usize::from(answer.status == 200);
@@ -197,7 +197,7 @@ fn the_write_quota_is_optional() {
     let data: Vec<String> = (0..400).map(|number| number.to_string()).collect();
     let data: Vec<&str> = data.iter().map(String::as_str).collect();
     let mut calls = 0;
-    // On a busy machine a second may pass before it has seen 1,000 records.
+    // On a busy machine a second may pass before 1,000 records are put.
     eventually("records are refused", || {
         calls += 1;
         put(&server, &data)["FailedRecordCount"] != 0

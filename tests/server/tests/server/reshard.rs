@@ -9,7 +9,7 @@ fn update(target: u32) -> Value {
     json!({"StreamName": STREAM, "TargetShardCount": target, "ScalingType": "UNIFORM_SCALING"})
 }
 
-/// The open shards' first hash keys, after checking that they cover everything and that each knows its parents.
+/// Checks that the open shards cover all hash keys and know their parents. Returns their first hash keys.
 fn open(server: &Server) -> Vec<u128> {
     let shards = shards(server);
     let by_id: HashMap<String, &Value> = shards.iter().map(|shard| (text(&shard["ShardId"]), shard)).collect();

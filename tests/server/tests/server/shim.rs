@@ -66,7 +66,7 @@ fn a_timestamp_is_the_position_of_the_next_record() {
     assert_eq!(read(&server, at(&server, empty)), ["a", "b", "c"]);
     assert_eq!(read(&server, at(&server, between)), ["b", "c"]);
     assert_eq!(read(&server, after), ["c"]);
-    // The arrival itself is included.
+    // The arrival time itself is included.
     let first = page(&server, &iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"})));
     let came = first["Records"][1]["ApproximateArrivalTimestamp"].as_f64().unwrap();
     assert_eq!(read(&server, at(&server, came)), ["b", "c"]);
@@ -114,7 +114,7 @@ fn a_closed_shard_ends_from_every_position() {
     let page = page(&server, &iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"})));
     assert_eq!(data(&page), ["a"]);
     assert!(page.get("NextShardIterator").is_none(), "{page}");
-    // An empty closed shard, and the children.
+    // The children go on.
     assert_eq!(shards(&server).len(), 3);
     put(&server, &["b", "c", "d", "e"]);
     let mut children = read_all(&server, "shardId-000000000001");
@@ -200,7 +200,7 @@ fn a_call_accepts_ten_mebibytes_and_keeps_their_order() {
     let records: Vec<Value> = "abcdefghij".chars().map(|letter| record(letter, largest)).collect();
     let written = ok(&server, "PutRecords", json!({"StreamName": STREAM, "Records": records}));
     assert_eq!((&written["FailedRecordCount"], written["Records"].as_array().unwrap().len()), (&json!(0), 10));
-    // A page is at most 10 MiB as well, and these are just that.
+    // A page is also limited to 10 MiB, which these records fill.
     let letters: Vec<String> = read_all(&server, SHARD).iter().map(|data| data[..1].to_owned()).collect();
     assert_eq!(letters.concat(), "abcdefghij");
     put_one(&server, "k");
@@ -260,7 +260,7 @@ fn iterators_expire_to_the_millisecond() {
     let server = Server::start(options).unwrap();
     create(&server, STREAM, 1);
     let start = || json!({"ShardIterator": iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"}))});
-    // A busy machine may take longer than an iterator lasts, though not every time.
+    // On a busy machine an iterator may expire before it is used, but not every time.
     eventually("an iterator is used in time", || call(&server, "GetRecords", start()).unwrap().status == 200);
     let expired = start();
     std::thread::sleep(Duration::from_millis(50));
