@@ -1,4 +1,5 @@
-//! Creates, changes and deletes streams, as a [`StreamAdmin`]. Each call returns when the stream is active again, or gone.
+//! Creates, changes and deletes streams, as a [`StreamAdmin`]. Each call returns when the stream is active again, or
+//! gone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A Kinesis stream as a [`StreamClient`]: checks calls against the limits and turns responses into receipts. The requests
-//! themselves are in `put`, `shard_list` and `reader`.
+//! A Kinesis stream as a [`StreamClient`]: checks calls against the limits and turns responses into receipts. The
+//! requests themselves are in `put`, `shard_list` and `reader`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -17,8 +17,8 @@ const MAX_ANCHOR_AGE: Duration = Duration::from_secs(60);
 /// How far this machine's clock may be ahead of the server's before there is a date to compare.
 const LOCAL_CLOCK_MARGIN: Duration = Duration::from_secs(10);
 
-/// A lower bound of the server's time, at most about a second low: HTTP dates count whole seconds, so the server's clock
-/// shows the date of a response or later.
+/// A lower bound of the server's time, at most about a second low: HTTP dates count whole seconds, so the server's
+/// clock shows the date of a response or later.
 #[derive(Debug, Default)]
 pub(crate) struct ServerClock {
     anchor: Mutex<Option<Anchor>>,

@@ -1,4 +1,5 @@
-//! A connection: SDK clients for one region or endpoint, and the resources that its streams share. Makes no request itself.
+//! A connection: SDK clients for one region or endpoint, and the resources that its streams share. Makes no request
+//! itself.
 
 mod location;
 mod options;
@@ -21,8 +22,8 @@ use crate::clock::{DateInterceptor, ServerClock};
 use crate::error::{CallContext, ConnectError};
 use crate::put::Buffers;
 
-/// Kinesis in one region, or at one endpoint: SDK clients, connections and credentials, shared by every stream opened from
-/// it. Cheap to clone.
+/// Kinesis in one region, or at one endpoint: SDK clients, connections and credentials, shared by every stream opened
+/// from it. Cheap to clone.
 ///
 /// As a [`StreamAdmin`](triton_core::StreamAdmin) it creates, changes and deletes streams.
 #[derive(Clone)]
@@ -154,7 +155,8 @@ impl Kinesis {
     }
 
     /// A client for the subscriptions to one shard: one attempt, on connections of its own. A subscription occupies its
-    /// HTTP/2 stream for minutes, Kinesis allows few of them per connection, and one that is not read blocks the others.
+    /// HTTP/2 stream for minutes, Kinesis allows few of them per connection, and one that is not read blocks the
+    /// others.
     pub(crate) fn subscription_client(&self) -> Client {
         if !self.0.owns_http_client {
             return self.0.data.clone();
@@ -169,7 +171,8 @@ impl Kinesis {
         })
     }
 
-    /// Keeps a subscription client for the next subscription: a new one takes milliseconds, mostly to load certificates.
+    /// Keeps a subscription client for the next subscription: a new one takes milliseconds, mostly to load
+    /// certificates.
     pub(crate) fn recycle(&self, client: Client) {
         let mut idle = self.idle_subscription_clients();
         if self.0.owns_http_client && idle.len() < MAX_CONCURRENT_CALLS {

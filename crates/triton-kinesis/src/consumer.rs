@@ -1,5 +1,6 @@
 //! Consumers with enhanced fan-out: registers, finds, lists and removes them. Reading as one is in `reader`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
@@ -14,7 +15,8 @@ use crate::stream::{KinesisStream, Registration};
 /// The ceilings of the waits between two descriptions of a consumer that is being registered.
 const FIRST_POLL: Duration = Duration::from_millis(20);
 const LONGEST_POLL: Duration = Duration::from_secs(2);
-/// Time that a registration may take. Kinesis takes some seconds, and as long to remove an earlier consumer of the name.
+/// Time that a registration may take. Kinesis takes some seconds, and as long to remove an earlier consumer of the
+/// name.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Consumers per page of ListStreamConsumers: its maximum.
 const PAGE: i32 = 100;
@@ -34,12 +36,12 @@ pub struct Consumer {
 }
 
 impl KinesisStream {
-    /// The same stream, read by enhanced fan-out: Kinesis pushes each shard's records as they come, at up to 2 MB a second
-    /// per shard, independent of other readers. Registers the consumer of this name if necessary, which takes some
-    /// seconds. It stays registered, and costs money, until [`remove_consumer`](Self::remove_consumer).
+    /// The same stream, read by enhanced fan-out: Kinesis pushes each shard's records as they come, at up to 2 MB a
+    /// second per shard, independent of other readers. Registers the consumer of this name if necessary, which takes
+    /// some seconds. It stays registered, and costs money, until [`remove_consumer`](Self::remove_consumer).
     ///
-    /// A shard has one reader per consumer: a new reader takes over from the one before, at least five seconds after that
-    /// one subscribed. Programs that each want every record need one consumer each.
+    /// A shard has one reader per consumer: a new reader takes over from the one before, at least five seconds after
+    /// that one subscribed. Programs that each want every record need one consumer each.
     ///
     /// Dropping the future may leave the consumer registered; the next call finds it.
     ///
@@ -58,31 +60,29 @@ impl KinesisStream {
     /// ```
     ///
     /// # Errors
-    /// [`Error::StreamNotFound`]; [`Error::Invalid`] for an invalid name, and if the stream has the most consumers allowed
-    /// (20, or 50); [`Error::Unavailable`] if the consumer is not active after a minute; the reason why Kinesis gives no
-    /// response.
+    /// [`Error::StreamNotFound`]; [`Error::Invalid`] for an invalid name, and if the stream has the most consumers
+    /// allowed (20, or 50); [`Error::Unavailable`] if the consumer is not active after a minute; the reason why Kinesis
+    /// gives no response.
     pub async fn fan_out(&self, consumer: &str) -> Result<Self> {
         let stream_arn = self.arn().await?;
-        let late = || {
-            let (stream, seconds) = (self.stream_ref().name(), DEADLINE.as_secs());
-            let problem = format!("consumer '{consumer}' of stream '{stream}' is not active after {seconds} s");
-            Error::Unavailable { problem, may_have_written: true, source: None }
-        };
-        let registered = poll_until(registration_backoff(), || async {
-            match self.find_consumer(&stream_arn, consumer).await? {
-                // Its name is free only once it is gone.
-                Some(found) if found.status == ConsumerStatus::Deleting.as_str() => Ok(None),
-                Some(_) => Ok(Some(false)),
-                None => self.register(&stream_arn, consumer).await.map(Some),
-            }
-        });
-        let is_new = registered.await?.ok_or_else(late)?;
+        let is_new = AtomicBool::new(false);
         let active = poll_until(registration_backoff(), || async {
-            let found = self.find_consumer(&stream_arn, consumer).await?;
-            Ok(found.filter(|found| found.status == ConsumerStatus::Active.as_str()))
+            match self.find_consumer(&stream_arn, consumer).await? {
+                Some(found) if found.status == ConsumerStatus::Active.as_str() => return Ok(Some(found.arn)),
+                Some(_) => {}
+                // In every round: an earlier consumer of this name may have been removed since the last one.
+                None => _ = is_new.fetch_or(self.register(&stream_arn, consumer).await?, Ordering::Relaxed),
+            }
+            Ok(None)
         });
-        let Consumer { arn, .. } = active.await?.ok_or_else(late)?;
-        Ok(self.with_consumer(Registration { arn, is_new }))
+        match active.await? {
+            Some(arn) => Ok(self.with_consumer(Registration { arn, is_new: is_new.into_inner() })),
+            None => {
+                let (stream, seconds) = (self.stream_ref().name(), DEADLINE.as_secs());
+                let problem = format!("consumer '{consumer}' of stream '{stream}' is not active after {seconds} s");
+                Err(Error::Unavailable { problem, may_have_written: true, source: None })
+            }
+        }
     }
 
     /// Whether the consumer is new: registered by the [`fan_out`](Self::fan_out) that returned this client.

@@ -19,8 +19,8 @@ pub struct StreamDescription {
     pub status: String,
     /// Whether Kinesis chooses the number of shards.
     pub is_on_demand: bool,
-    /// Whether Kinesis chooses the shard of each record (record distribution strategy AUTO): partition keys then choose no
-    /// shard, and records of one key have no order.
+    /// Whether Kinesis chooses the shard of each record (record distribution strategy AUTO): partition keys then choose
+    /// no shard, and records of one key have no order.
     pub distributes_records: bool,
     /// When the stream was created: distinguishes it from an earlier stream of the same name.
     pub created_at: Timestamp,

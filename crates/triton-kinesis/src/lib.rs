@@ -1,7 +1,7 @@
 //! Streams on AWS Kinesis, or on a server that speaks its protocol.
 //!
-//! [`Kinesis`] is one region or endpoint, with its connections and credentials. A [`KinesisStream`] is one stream there:
-//! a [`StreamClient`](triton_core::StreamClient) like any other backend's.
+//! [`Kinesis`] is one region or endpoint, with its connections and credentials. A [`KinesisStream`] is one stream
+//! there: a [`StreamClient`](triton_core::StreamClient) like any other backend's.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -21,19 +21,20 @@
 //!
 //! # Where region and credentials come from
 //! Credentials: from the environment, the profile, and the roles of containers and instances, in the order of every AWS
-//! tool; never from Triton's config. Profiles that sign in by SSO need the feature `sso`, profiles that run a program the
-//! feature `credentials-process`; both are on by default. Region: the stream's, else the environment's or the profile's,
-//! else us-east-1.
+//! tool; never from Triton's config. Profiles that sign in by SSO need the feature `sso`, profiles that run a program
+//! the feature `credentials-process`; both are on by default. Region: the stream's, else the environment's or the
+//! profile's, else us-east-1.
 //!
 //! # Polling and fan-out
-//! A reader polls with GetRecords: at most five times a second per shard, shared by all readers of the shard. To a client
-//! made by [`KinesisStream::fan_out`] Kinesis pushes instead, with 2 MB a second per shard of its own; that costs money.
+//! A reader polls with GetRecords: at most five times a second per shard, shared by all readers of the shard. To a
+//! client made by [`KinesisStream::fan_out`] Kinesis pushes instead, with 2 MB a second per shard of its own; that
+//! costs money.
 //!
 //! # Expired iterators
-//! A reader replaces an expired iterator at its position: after the last record that it returned. Before the first record
-//! that is ten seconds before the time at which it was last caught up, or its start, whichever is later. These times are
-//! the server's, from the dates of its responses. Dates count whole seconds, so a start at the latest record may be up to
-//! a second early, never late. If responses have no date, this machine's clock minus ten seconds is used.
+//! A reader replaces an expired iterator at its position: after the last record that it returned. Before the first
+//! record that is ten seconds before the time at which it was last caught up, or its start, whichever is later. These
+//! times are the server's, from the dates of its responses. Dates count whole seconds, so a start at the latest record
+//! may be up to a second early, never late. If responses have no date, this machine's clock minus ten seconds is used.
 
 mod admin;
 mod backend;

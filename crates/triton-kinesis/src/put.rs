@@ -1,9 +1,9 @@
 //! PutRecords, with a body written straight from the entries into one buffer. Limits and retries are the caller's.
 //!
-//! The SDK needs an allocation for each payload and key, copies every payload once more to encode it, and grows the body
-//! on the way. The rest of a request stays with the SDK: endpoint, headers, signature, timeouts, errors.
-//! [`mutate_request`](aws_sdk_kinesis::client::customize::CustomizableOperation::mutate_request) sets the body before the
-//! request is signed. The stream's name and ARN are in the SDK's input too, because the endpoint depends on them.
+//! The SDK needs an allocation for each payload and key, copies every payload once more to encode it, and grows the
+//! body on the way. The rest of a request stays with the SDK: endpoint, headers, signature, timeouts, errors.
+//! [`mutate_request`](aws_sdk_kinesis::client::customize::CustomizableOperation::mutate_request) sets the body before
+//! the request is signed. The stream's name and ARN are in the SDK's input too, because the endpoint depends on them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,5 @@
-//! Reads one shard in order, by polling or by subscription: keeps the position, resumes there, and detects records lost to
-//! retention. Pacing and prefetching are the core's part.
+//! Reads one shard in order, by polling or by subscription: keeps the position, resumes there, and detects records lost
+//! to retention. Pacing and prefetching are the core's part.
 
 pub(crate) mod polling;
 mod position;
@@ -39,8 +39,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A reader of one shard, whatever the source of its pages.
 ///
 /// A sequence number is opened by AT_SEQUENCE_NUMBER, even if its record has been returned: if that record is gone,
-/// retention has passed the position. Kinesis itself reports this in several ways: by InvalidArgument, by a silent jump to
-/// the oldest record, or by empty pages.
+/// retention has passed the position. Kinesis itself reports this in several ways: by InvalidArgument, by a silent jump
+/// to the oldest record, or by empty pages.
 #[derive(Debug)]
 pub(crate) struct KinesisReader<S> {
     shard: ShardRequests,

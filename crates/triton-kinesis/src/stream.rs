@@ -14,8 +14,8 @@ use crate::stream_ref::StreamRef;
 /// One Kinesis stream, as a [`StreamClient`](triton_core::StreamClient). Cheap to clone; made by [`Kinesis::stream`].
 ///
 /// # Requests
-/// A put is one PutRecords with one attempt. Reading polls with GetRecords, one attempt each, unless the client was made
-/// by [`fan_out`](Self::fan_out): then it subscribes, and Kinesis pushes. The limits come from one
+/// A put is one PutRecords with one attempt. Reading polls with GetRecords, one attempt each, unless the client was
+/// made by [`fan_out`](Self::fan_out): then it subscribes, and Kinesis pushes. The limits come from one
 /// DescribeStreamSummary. Where that is denied or throttled, as for producers that may only call PutRecords, Kinesis'
 /// default limits apply, and a warning is logged.
 #[derive(Clone)]
@@ -39,11 +39,12 @@ pub(crate) struct Registration {
 }
 
 impl Kinesis {
-    /// Returns a client for the stream of this name, or of this ARN if another account owns it. Sends nothing, so that a
-    /// missing stream shows in the first call.
+    /// Returns a client for the stream of this name, or of this ARN if another account owns it. Sends nothing, so that
+    /// a missing stream shows in the first call.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that starts with `arn:` and is not a stream's ARN, and for the ARN of another region.
+    /// [`Error::Invalid`] for a name that starts with `arn:` and is not a stream's ARN, and for the ARN of another
+    /// region.
     pub fn stream(&self, name: &str) -> Result<KinesisStream> {
         let stream_ref = StreamRef::parse(name)?;
         match stream_ref.region() {

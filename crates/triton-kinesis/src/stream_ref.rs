@@ -16,8 +16,8 @@ struct Arn {
 }
 
 impl StreamRef {
-    /// Parses a name, or an ARN: `arn:aws:kinesis:REGION:ACCOUNT:stream/NAME`. Every text that does not start with `arn:`
-    /// is a name.
+    /// Parses a name, or an ARN: `arn:aws:kinesis:REGION:ACCOUNT:stream/NAME`. Every text that does not start with
+    /// `arn:` is a name.
     pub(crate) fn parse(text: &str) -> Result<Self, ConnectError> {
         if !text.starts_with("arn:") {
             return Ok(Self { name: text.to_owned(), arn: None });

@@ -18,8 +18,8 @@ pub struct ConnectOptions {
     pub profile: Option<String>,
     /// AWS region. `None`: the environment's, else the profile's, else us-east-1.
     pub region: Option<String>,
-    /// URL of another Kinesis-compatible server. `None`: `$AWS_ENDPOINT_URL_KINESIS`, else `$AWS_ENDPOINT_URL`, else the
-    /// profile's, else AWS.
+    /// URL of another Kinesis-compatible server. `None`: `$AWS_ENDPOINT_URL_KINESIS`, else `$AWS_ENDPOINT_URL`, else
+    /// the profile's, else AWS.
     pub endpoint_url: Option<String>,
     /// Whether the endpoint may be plain HTTP to another machine.
     pub allow_insecure_endpoint: bool,

@@ -8,8 +8,8 @@ use triton_core::{PartitionKey, Record, Result, ShardId, Timestamp};
 use crate::clock::to_timestamp;
 use crate::error::contract_violation;
 
-/// Payloads up to this size are copied into one shared buffer; larger ones keep the SDK's. The SDK allocates every key and
-/// payload separately, and to free them one by one on the consumer's thread costs more than the copy.
+/// Payloads up to this size are copied into one shared buffer; larger ones keep the SDK's. The SDK allocates every key
+/// and payload separately, and to free them one by one on the consumer's thread costs more than the copy.
 const SMALL: usize = 512;
 
 /// Converts the records of a page. Keys share one buffer, and so do small payloads.

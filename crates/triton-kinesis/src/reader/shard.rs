@@ -121,16 +121,16 @@ impl ShardRequests {
         Ok(self.stream.list_shards().await?.iter().any(|shard| shard.id == self.id && !shard.is_open()))
     }
 
-    /// Whether retention has removed the record of a sequence number: the oldest record kept is after it, and the number
-    /// is within the shard's range.
+    /// Whether retention has removed the record of a sequence number: the oldest record kept is after it, and the
+    /// number is within the shard's range.
     pub(crate) async fn is_past_retention(&self, position: SequenceNumber) -> Result<bool> {
         match self.oldest_record().await? {
             OldestRecord::Record(oldest) if oldest <= position => return Ok(false),
             OldestRecord::Record(_) | OldestRecord::None => {}
             OldestRecord::Unknown => {
                 tracing::warn!(
-                    "{}: its oldest record was not found within {MAX_EMPTY_PAGES} empty pages, so records after {position} may \
-                     have been lost",
+                    "{}: its oldest record was not found within {MAX_EMPTY_PAGES} empty pages, so records after \
+                     {position} may have been lost",
                     self.id
                 );
                 return Ok(false);
@@ -172,8 +172,8 @@ enum OldestRecord {
     Unknown,
 }
 
-/// Whether the response had an empty body, which the SDK parses as a page without records or a next iterator: the end of
-/// the shard.
+/// Whether the response had an empty body, which the SDK parses as a page without records or a next iterator: the end
+/// of the shard.
 fn is_empty_body(page: &GetRecordsOutput) -> bool {
     page.records.is_empty()
         && page.next_shard_iterator.is_none()

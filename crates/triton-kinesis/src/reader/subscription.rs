@@ -26,8 +26,8 @@ use super::shard::ShardRequests;
 use super::source::{NextPage, Page, PageSource};
 use crate::connection::Kinesis;
 
-/// The ceilings of the waits before a refused subscription is requested again. Kinesis refuses a new one for five seconds
-/// after the one before.
+/// The ceilings of the waits before a refused subscription is requested again. Kinesis refuses a new one for five
+/// seconds after the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A refusal that lasts longer has another cause, such as a stream or a consumer that is being changed.
@@ -323,8 +323,8 @@ fn code_of(error: &SubscribeToShardEventStreamError) -> &str {
     }
 }
 
-/// Whether an event has neither a continuation nor child shards. A shard's last event names the children, so this one is
-/// an empty message that the SDK has parsed as an event.
+/// Whether an event has neither a continuation nor child shards. A shard's last event names the children, so this one
+/// is an empty message that the SDK has parsed as an event.
 fn is_bare(event: &SubscribeToShardEvent) -> bool {
     event.continuation_sequence_number.is_empty() && event.child_shards().is_empty()
 }
