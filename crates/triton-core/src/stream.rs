@@ -70,7 +70,8 @@ struct EncoderPool {
 
 struct Encoders {
     /// At most as many as were ever used at once.
-    idle: Vec<Encoder>,
+    #[expect(clippy::vec_box, reason = "taken and put back for each record, and several hundred bytes large")]
+    idle: Vec<Box<Encoder>>,
     /// Seeds the next new one.
     random: StdRng,
 }
@@ -82,7 +83,7 @@ impl EncoderPool {
             partition_key: config.partition_key.clone(),
             // One caller's random keys are those of one encoder.
             pool: Mutex::new(Encoders {
-                idle: vec![Encoder::new(&config.logical_name, config.partition_key.clone(), seed)],
+                idle: vec![Box::new(Encoder::new(&config.logical_name, config.partition_key.clone(), seed))],
                 random: StdRng::seed_from_u64(seed),
             }),
         }
@@ -101,13 +102,13 @@ impl EncoderPool {
         encoded
     }
 
-    fn take(&self) -> Encoder {
+    fn take(&self) -> Box<Encoder> {
         let mut pool = self.lock();
         if let Some(encoder) = pool.idle.pop() {
             return encoder;
         }
         let seed = pool.random.random();
-        Encoder::new(&self.stream, self.partition_key.clone(), seed)
+        Box::new(Encoder::new(&self.stream, self.partition_key.clone(), seed))
     }
 }
 
