@@ -92,8 +92,15 @@ impl Home {
 
     /// The command with only this home in its environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(triton());
-        command.env_clear().env("HOME", self.path()).current_dir(self.path()).args(arguments);
+        let mut command = self.program(&triton());
+        command.args(arguments);
+        command
+    }
+
+    /// Another program in the same folder and environment.
+    pub(crate) fn program(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("HOME", self.path()).current_dir(self.path());
         command.envs(self.variables.iter().cloned());
         command
     }

@@ -12,6 +12,7 @@ mod input;
 mod kinesis;
 mod live_reshard;
 mod mistakes;
+mod one_program;
 mod shards;
 mod signals;
 mod storage;

@@ -188,7 +188,7 @@ impl Stream {
     /// # use triton_core::{Stream, StreamConfig, memory::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> triton_core::Result<()> {
-    /// # let stream = Stream::new(&StreamConfig::local("clicks"), std::sync::Arc::new(Memory::new().stream("clicks", 4)?));
+    /// # let stream = Stream::new(&StreamConfig::new("clicks"), std::sync::Arc::new(Memory::new().stream("clicks", 4)?));
     /// let mut tickets = Vec::new();
     /// for n in 0..1000 {
     ///     tickets.push(stream.submit(&serde_json::json!({"n": n})).await?);
