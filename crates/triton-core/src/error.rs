@@ -7,6 +7,7 @@
 mod config;
 mod decode;
 mod json;
+pub(crate) mod parse;
 mod submit;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::model::shard::ShardId;
 pub use self::config::ConfigError;
 pub use self::decode::{DecodeError, DecodeErrorKind};
 pub use self::json::JsonError;
+pub use self::parse::ParseError;
 pub use self::submit::TrySubmitError;
 
 /// A result with Triton's [`Error`].
@@ -108,6 +110,10 @@ pub enum Error {
     /// A payload is not a MessagePack record.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+
+    /// Text that is no id, time, key or receipt.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
 
     /// A line of JSON is no record.
     #[error(transparent)]
@@ -352,7 +358,7 @@ impl Error {
             Error::Storage { .. } => ErrorKind::Storage,
             Error::StreamExists { .. } => ErrorKind::Exists,
             Error::Closed { .. } => ErrorKind::Closed,
-            Error::Invalid { .. } | Error::CallTooLarge { .. } => ErrorKind::Invalid,
+            Error::Invalid { .. } | Error::Parse(_) | Error::CallTooLarge { .. } => ErrorKind::Invalid,
             Error::Contract { .. } => ErrorKind::Contract,
             Error::Shard { source, .. } | Error::PredecessorFailed { source } => source.kind(),
         }

@@ -62,7 +62,8 @@ pub use self::config::{Config, StreamConfig};
 pub use self::consumer::reader::{Reader, StopHandle, Typed, TypedReader};
 pub use self::consumer::{ReaderOptions, Start};
 pub use self::error::{
-    Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, JsonError, Result, Size, TrySubmitError,
+    Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, JsonError, ParseError, Result, Size,
+    TrySubmitError,
 };
 pub use self::flow::{Budget, RetryPolicy};
 pub use self::model::hash_key::{HashKey, HashKeyRange};

@@ -6,4 +6,5 @@ pub(crate) mod sequence_number;
 pub(crate) mod shard;
 pub(crate) mod shard_map;
 pub(crate) mod shard_router;
+pub(crate) mod text;
 pub(crate) mod timestamp;

@@ -9,6 +9,7 @@ mod entries;
 pub mod json;
 mod key;
 pub mod msgpack;
+mod receipt;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 pub use self::entries::Entries;
 pub use self::key::PartitionKey;
 pub use self::msgpack::{Encoder, KeySource, decode, decode_value};
+pub use self::receipt::PutReceipt;
 
 use crate::error::Result;
 use crate::model::hash_key::HashKey;
@@ -55,15 +57,6 @@ impl PutEntry {
     pub fn size(&self) -> usize {
         self.data.len() + self.partition_key.as_str().len()
     }
-}
-
-/// Where a record was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PutReceipt {
-    /// The shard that holds it.
-    pub shard_id: ShardId,
-    /// Its place in that shard.
-    pub sequence_number: SequenceNumber,
 }
 
 /// A record as it was read from a shard.

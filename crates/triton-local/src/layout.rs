@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 use triton_core::ShardMap;
-use triton_core::{CreateOptions, Error, HashKey, HashKeyRange, Result, SequenceNumber, Shard, ShardId, Timestamp};
+use triton_core::{
+    CreateOptions, Error, HashKey, HashKeyRange, ParseError, Result, SequenceNumber, Shard, ShardId, Timestamp,
+};
 
 use crate::error::{from_sqlite, storage};
 
@@ -196,7 +198,7 @@ fn wait_for_others(tries: i32) -> bool {
 
 fn hash_key(row: &Row<'_>, column: usize) -> rusqlite::Result<HashKey> {
     let text: String = row.get(column)?;
-    text.parse().map_err(|error: Error| {
+    text.parse().map_err(|error: ParseError| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
     })
 }

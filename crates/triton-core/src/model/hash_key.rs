@@ -3,6 +3,10 @@
 use std::fmt;
 
 use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+
+use crate::error::parse::ParseError;
+use crate::model::text::serde_as_text;
 
 /// A partition key's place among the shards: a 128-bit number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,17 +39,17 @@ impl fmt::Display for HashKey {
 }
 
 impl std::str::FromStr for HashKey {
-    type Err = crate::Error;
+    type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| crate::Error::Invalid {
-            problem: format!("'{}' is not a hash key (decimal, 0 to 2^128 - 1)", text.escape_debug()),
-        })
+        text.parse().map(Self).map_err(|_| ParseError::new(text, "a hash key (decimal, 0 to 2^128 - 1)"))
     }
 }
 
+serde_as_text!(HashKey);
+
 /// The hash keys of one shard, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HashKeyRange {
     /// The lowest hash key in it.
     pub first: HashKey,

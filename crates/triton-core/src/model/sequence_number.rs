@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::error::parse::ParseError;
+use crate::model::text::serde_as_text;
 
 /// Where a record stands in its shard: an unsigned number of up to 256 bits.
 ///
@@ -76,12 +77,12 @@ impl From<u64> for SequenceNumber {
 }
 
 impl TryFrom<SequenceNumber> for u64 {
-    type Error = crate::Error;
+    type Error = ParseError;
 
     fn try_from(value: SequenceNumber) -> Result<Self, Self::Error> {
         match value {
             SequenceNumber { high: 0, low } if low <= u128::from(u64::MAX) => Ok(low as u64),
-            other => Err(crate::Error::Invalid { problem: format!("sequence number {other} has more than 64 bits") }),
+            other => Err(ParseError::new(other.to_string(), "a sequence number of up to 64 bits")),
         }
     }
 }
@@ -97,12 +98,10 @@ fn eight_digits(digits: [u8; 8]) -> u64 {
 }
 
 impl FromStr for SequenceNumber {
-    type Err = crate::Error;
+    type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || crate::Error::Invalid {
-            problem: format!("'{}' is not a sequence number (decimal, up to 256 bits)", text.escape_debug()),
-        };
+        let invalid = || ParseError::new(text, "a sequence number (decimal, up to 256 bits)");
         let digits = text.as_bytes();
         let canonical = text == "0" || digits.first().is_some_and(|&digit| digit != b'0');
         // Without an early end, which would keep the compiler from looking at many digits at once.
@@ -150,17 +149,7 @@ impl fmt::Debug for SequenceNumber {
     }
 }
 
-impl Serialize for SequenceNumber {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for SequenceNumber {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+serde_as_text!(SequenceNumber);
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,21 @@
 //! Shards: their ids, the hash keys they hold, and how they descend from each other.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::hash_key::HashKeyRange;
 
+use crate::error::parse::ParseError;
 use crate::model::sequence_number::SequenceNumber;
+use crate::model::text::serde_as_text;
 
 /// The id of a shard, such as `shardId-000000000001`. Ids sort in the order of their creation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(Arc<str>);
+
+/// Kinesis' limit, in characters.
+const MAX_LENGTH: usize = 128;
 
 impl ShardId {
     /// The id that Kinesis gives to the shard that was made as number `number`.
@@ -45,6 +51,22 @@ impl From<&str> for ShardId {
         Self(id.into())
     }
 }
+
+impl FromStr for ShardId {
+    type Err = ParseError;
+
+    /// Reads an id that was stored or typed. Whether there is such a shard, its stream knows.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(is_valid) {
+            Ok(Self(text.into()))
+        } else {
+            Err(ParseError::new(text, "a shard id (1 to 128 letters, digits, '_', '.' and '-')"))
+        }
+    }
+}
+
+serde_as_text!(ShardId);
 
 /// So that a set of ids can be asked for a text.
 impl std::borrow::Borrow<str> for ShardId {
@@ -98,6 +120,17 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_text_wherever_they_go() {
+        let id = ShardId::numbered(7);
+        assert_eq!("shardId-000000000007".parse(), Ok(id.clone()));
+        assert_eq!(serde_json::to_string(&id).unwrap(), "\"shardId-000000000007\"");
+        assert_eq!(serde_json::from_str::<ShardId>("\"shardId-000000000007\"").unwrap(), id);
+        for wrong in ["", "shardId 7", "shardId:7", "shardId-\u{1b}"] {
+            assert!(wrong.parse::<ShardId>().is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn ids_carry_their_number() {

@@ -1,8 +1,10 @@
 //! Partition keys.
 
 use std::fmt;
+use std::str::FromStr;
 
 use bytestring::ByteString;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 use crate::model::hash_key::HashKey;
@@ -42,6 +44,28 @@ impl PartitionKey {
     /// Its place among the shards.
     pub fn hash_key(&self) -> HashKey {
         HashKey::of(&self.0)
+    }
+}
+
+impl FromStr for PartitionKey {
+    type Err = Error;
+
+    /// A key for a record to be put, as [`new`](Self::new).
+    fn from_str(key: &str) -> Result<Self> {
+        Self::new(key)
+    }
+}
+
+impl Serialize for PartitionKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for PartitionKey {
+    /// Any key that a stream may hold, as [`stored`](Self::stored).
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::stored)
     }
 }
 
