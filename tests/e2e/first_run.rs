@@ -1,4 +1,4 @@
-//! The first minutes: nothing configured, then a first config.
+//! First use: without a config, then with a first config.
 
 use crate::home::Home;
 
@@ -46,7 +46,7 @@ fn no_local_stream_is_created_when_aws_is_configured() {
     let mut local = home.command(&["put", "-s", "demo", "--local"]);
     local.env("AWS_PROFILE", "x");
     home.run_with(local, b"hi\n").ok();
-    // A setting of whole machines is no sign that the user means AWS.
+    // A machine-wide setting does not mean that the user wants AWS.
     let mut bundle = home.command(&["get", "-s", "demo", "--from", "all", "-e"]);
     bundle.env("AWS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt");
     assert!(home.run_with(bundle, b"").ok().stdout.contains("hi"));
@@ -66,7 +66,7 @@ fn only_the_first_config_in_the_search_order_is_used() {
     [3]
     ");
 
-    // A link that leads nowhere was meant to be a config.
+    // A dangling link is an error, not a missing config.
     std::os::unix::fs::symlink("nowhere.yaml", home.path().join("triton.yaml")).unwrap();
     insta::assert_snapshot!(home.run(&["get", "-s", "demo"]).mistake(), @r"
     error: triton.yaml: no such file
@@ -74,7 +74,7 @@ fn only_the_first_config_in_the_search_order_is_used() {
     ");
     std::fs::remove_file(home.path().join("triton.yaml")).unwrap();
 
-    // In the order of the search, each hides the ones behind it.
+    // Each hides those later in the search order.
     let config = |name: &str| format!("{name}: {{name: {name}, partition_key: null, backend: local}}");
     let list = |extra: &[&str], variable: Option<&str>| {
         let mut command = home.command(&["streams", "list"]);

@@ -1,4 +1,4 @@
-//! Tails that follow while others put, split and merge.
+//! Tails that follow a stream while it is written, split and merged.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Read as _};
@@ -8,13 +8,13 @@ use crate::home::Home;
 const LINES: usize = 100_000;
 const TAILS: usize = 10;
 
-/// Ten tails see every line once, each shard's in order, through a split and a merge made meanwhile.
+/// Ten tails read every line once, in order per shard, through a split and a merge.
 #[test]
 fn ten_tails_read_every_record_through_a_split_and_a_merge() {
     let home = Home::with_config("a: {name: a, partition_key: null, backend: local, shards: 2}\n");
     home.run(&["shards", "-s", "a"]).ok();
     let count = LINES.to_string();
-    // From all: a tail that starts late sees the same.
+    // From all: a tail that starts late reads the same.
     let arguments = ["get", "-s", "a", "--from", "all", "-n", &count, "-o", r"%p %o %s\n"];
     let tails: Vec<_> = (0..TAILS)
         .map(|_| {
@@ -66,7 +66,7 @@ fn a_tail_from_latest_sees_what_is_put_while_it_runs() {
     let home = Home::new();
     home.feed(&["put", "-q", "-s", "a"], "old\n").ok();
     let mut tail = home.start(&["get", "-v", "--local", "-s", "a", "-o", r"%s\n"]);
-    // The tail does not say that it has started; what is put again and again will be seen once it has.
+    // The tail does not report its start, so keep putting until it prints a record.
     let mut put = home.start(&["put", "-q", "-s", "a"]);
     let (seen, enough) = std::sync::mpsc::channel::<()>();
     let feeding = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! What `put` reads: lines, JSON, raw payloads, other delimiters, and lines that are no records.
+//! The input of `put`: lines, JSON, raw payloads, other delimiters, and invalid lines.
 
 use crate::home::Home;
 
@@ -117,7 +117,7 @@ fn a_dry_run_checks_and_puts_nothing() {
 #[test]
 fn a_huge_line_does_not_fill_the_memory() {
     let home = Home::new();
-    // A limit on the address space that a gigabyte of line would pass.
+    // An address space limit that a line of 1 GB exceeds.
     let script = format!(
         "ulimit -v 700000; head -c 1000000000 /dev/zero | {} put -q -s a",
         home.command(&[]).get_program().display()

@@ -1,4 +1,4 @@
-//! The mistakes that cli.md lists: message, next step and exit code, as they are printed.
+//! Common mistakes: message, next step and exit code, as printed.
 
 use crate::home::Home;
 

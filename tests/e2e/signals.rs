@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and readers that go away.
+//! Ctrl-C, SIGTERM and closed pipes.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn a_signal_ends_put_after_the_lines_read() {
         put.line();
         put.write("3\n");
         put.line();
-        // Stdin stays open: the read that waits for it is interrupted.
+        // Stdin stays open: the signal interrupts the read.
         put.signal(signal);
         assert_eq!(put.wait().code(), Some(0), "{signal}");
         assert_eq!(home.all("a", r"%o\n").len(), 3);
@@ -43,7 +43,7 @@ fn a_second_signal_ends_at_once() {
     let lines = format!("{}\n", "x".repeat(500)).repeat(5000);
     home.feed(&["put", "-q", "-s", "a"], &lines).ok();
     home.write("lines.txt", &lines);
-    // Nobody reads, so what was fetched, or acknowledged, cannot be delivered: while there is more, and at the end.
+    // Nothing reads the output, so fetched records and acknowledgements cannot be delivered.
     for command in [
         &["get", "-q", "-s", "a", "--from", "all", "-o", "json"][..],
         &["get", "-q", "-s", "a", "--from", "all", "-o", "json", "-n", "1500"],
@@ -184,7 +184,7 @@ fn a_full_device_is_reported() {
 fn a_single_line_is_put_while_stdin_stays_open() {
     let home = Home::new();
     let mut put = home.start(&["put", "-q", "-s", "a"]);
-    // One line, and the pipe stays open: it is put without a second one.
+    // The pipe stays open: the line is put without waiting for a second one.
     put.write("1\n");
     eventually("the line", || !home.all("a", "%s").is_empty());
 }

@@ -1,4 +1,4 @@
-//! Files that fail: a clear error, and nothing half written.
+//! Failing files: a clear error and no partial writes.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -75,7 +75,7 @@ fn a_locked_file_is_reported_after_a_while() {
       cause: database is locked
     [1]
     ");
-    // Who only reads is not kept out.
+    // Readers are not blocked.
     assert_eq!(home.all("a", r"%o\n").len(), 1);
     other.execute_batch("COMMIT").unwrap();
     let kept = std::fs::read_to_string(home.path().join("failed.txt")).unwrap();
@@ -101,7 +101,7 @@ fn an_unreadable_shard_is_reported_while_the_others_are_read() {
     let lines = format!("{}\n", "x".repeat(300)).repeat(200);
     home.feed(&["put", "-s", "a"], lines).ok();
     let file = home.path().join("data/streams/a.db");
-    // A text where SQLite's own checks find nothing wrong, and a record's payload should be bytes.
+    // A text instead of a payload's bytes, which SQLite's own checks accept.
     let database = rusqlite::Connection::open(file).unwrap();
     database.execute("UPDATE record SET data = 'text' WHERE id = (SELECT min(id) FROM record)", []).unwrap();
     let mut get = home.start(&["get", "-s", "a", "--from", "all", "-o", r"%p\n"]);

@@ -1,4 +1,4 @@
-//! The faults: which there are, and which request meets which.
+//! The faults, and which request each is injected into.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
-/// How many GetRecords requests a shard takes in each second.
+/// GetRecords requests per shard and second, for the read quota.
 const READS: usize = 5;
 
 /// An operation of the Kinesis API.
@@ -36,7 +36,7 @@ pub enum Operation {
     SplitShard,
     SubscribeToShard,
     UpdateShardCount,
-    /// An operation that has no name here.
+    /// An operation not listed here.
     Other,
     /// Every operation.
     Any,
@@ -88,7 +88,7 @@ pub enum Fault {
     /// PutRecords: the entries are written in reverse, or shuffled with [`Faults::inject_randomly`]. The results are in
     /// the request's order.
     ReorderEntries,
-    /// PutRecords: all is applied; the answer lacks its last result.
+    /// PutRecords: everything is applied; the response lacks its last result.
     DropResult,
     /// 500, not applied.
     InternalErrorBefore,
@@ -96,25 +96,25 @@ pub enum Fault {
     InternalErrorAfter,
     /// 503 with a page of HTML, not applied.
     UnavailableBefore,
-    /// No answer until the client hangs up or five minutes have passed, not applied.
+    /// No response until the client hangs up or five minutes have passed, not applied.
     SilenceBefore,
-    /// No answer, applied.
+    /// No response, applied.
     SilenceAfter,
-    /// The connection closes without an answer, not applied.
+    /// The connection closes without a response, not applied.
     ResetBefore,
-    /// The connection closes without an answer, applied.
+    /// The connection closes without a response, applied.
     ResetAfter,
     /// The connection closes after half the body, applied.
     TruncatedAfter,
     /// 200 with an empty body, applied.
     EmptyAfter,
-    /// 200 with a body that is no JSON, applied.
+    /// 200 with a body that is not JSON, applied.
     GarbageAfter,
-    /// The right answer, dripped in 20 pieces over 400 ms.
+    /// The right response in 20 pieces over 400 ms.
     SlowAfter,
     /// ExpiredIteratorException.
     ExpiredIterator,
-    /// ExpiredNextTokenException; meets only ListShards with a NextToken.
+    /// ExpiredNextTokenException; applies only to ListShards with a NextToken.
     ExpiredToken,
     /// AccessDeniedException.
     AccessDenied,
@@ -128,9 +128,9 @@ pub enum Fault {
     KmsDisabled,
     /// ExpiredTokenException: the credentials have expired.
     ExpiredCredentials,
-    /// UnrecognizedClientException: the credentials are none.
+    /// UnrecognizedClientException: the credentials are unknown.
     InvalidSignature,
-    /// GetRecords: a page without records, though behind the latest, and with the request's iterator as the next.
+    /// GetRecords: an empty page that is behind the latest record; its next iterator is the request's.
     EmptyPage,
     /// SubscribeToShard: the connection closes within the second event.
     ResetMidStream,
@@ -138,9 +138,9 @@ pub enum Fault {
     SilenceMidStream,
     /// SubscribeToShard: InternalFailureException in the stream, after the first event.
     FailureMidStream,
-    /// SubscribeToShard: ResourceInUseException in the stream, after the first event: another has taken over.
+    /// SubscribeToShard: ResourceInUseException in the stream, after the first event: another subscription replaced it.
     TakenMidStream,
-    /// SubscribeToShard: the second event does not fit its checksum.
+    /// SubscribeToShard: the checksum of the second event is wrong.
     GarbageMidStream,
     /// SubscribeToShard: an event without any field, after the first event. The SDK takes it for the end of the shard.
     BareMidStream,
@@ -170,26 +170,26 @@ impl Fault {
     }
 }
 
-/// How the server treats a position before the records that [`Faults::trim`] left.
+/// How the server handles a position before the records that [`Faults::trim`] left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PastRetention {
-    /// GetShardIterator refuses its sequence number with InvalidArgumentException; iterators from before go on at the
-    /// first record that is left.
+    /// GetShardIterator rejects the sequence number with InvalidArgumentException; older iterators go on at the
+    /// first remaining record.
     InvalidArgument,
-    /// Reading goes on at the first record that is left.
+    /// Reading goes on at the first remaining record.
     Jump,
-    /// Reading goes on at the first record that is left, after three empty pages.
+    /// Reading goes on at the first remaining record, after three empty pages.
     EmptyPages,
 }
 
 /// A fault to be injected into a request.
 pub(crate) struct Injection {
     pub(crate) fault: Fault,
-    /// Chooses entries; none where the choice is fixed.
+    /// Chooses entries; `None` if the choice is fixed.
     pub(crate) rng: Option<StdRng>,
 }
 
-/// The faults that the requests of a server meet; shared with the running server.
+/// The faults of a server, shared with its thread.
 #[derive(Default)]
 pub struct Faults {
     state: Mutex<State>,
@@ -214,8 +214,8 @@ struct RandomFaults {
 }
 
 impl Faults {
-    /// The next `times` requests of this operation meet this fault, after those of earlier calls. A request that the
-    /// fault does not apply to (for example, [`Fault::EmptyPage`] to one that is not GetRecords) does not count.
+    /// Injects this fault into the next `times` requests of this operation, after those of earlier calls. A request that
+    /// the fault does not apply to (for example, [`Fault::EmptyPage`] to one that is not GetRecords) does not count.
     pub fn inject(&self, operation: Operation, fault: Fault, times: usize) {
         if times > 0 {
             self.state().queue.push_back((operation, fault, times));
@@ -245,30 +245,30 @@ impl Faults {
         self.state().injected.get(&fault).copied().unwrap_or_default()
     }
 
-    /// How many requests of this operation came.
+    /// Number of requests of this operation.
     pub fn requests(&self, operation: Operation) -> u64 {
         let state = self.state();
         state.requests.iter().filter(|(came, _)| operation.covers(**came)).map(|(_, count)| count).sum()
     }
 
-    /// Whether a shard takes at most five GetRecords in a second; past it comes
+    /// Sets whether a shard accepts at most five GetRecords per second; more fail with
     /// ProvisionedThroughputExceededException.
     pub fn set_read_quota(&self, on: bool) {
         self.state().read_quota = on;
     }
 
-    /// Whether a change of the shard count waits before its next split or merge, so that the stream stays UPDATING.
+    /// Sets whether a reshard waits before its next split or merge, so that the stream stays UPDATING.
     pub fn hold_resharding(&self, on: bool) {
         self.state().holds_resharding = on;
     }
 
-    /// What retention does: removes the records of a shard up to and including this sequence number. `form` is how a
-    /// position before the first record that is left is treated.
+    /// Removes the records of a shard up to and including this sequence number, as retention does. `form` is how a
+    /// position before the first remaining record is handled.
     pub fn trim(&self, stream: &str, shard: &str, up_to: &str, form: PastRetention) {
         self.state().trimmed.insert((stream.to_owned(), shard.to_owned()), (up_to.to_owned(), form));
     }
 
-    /// The most shards in an answer to ListShards, where the request does not ask for fewer; 0: as many as on AWS.
+    /// Sets the most shards per response to ListShards; 0 means as many as on AWS.
     pub fn set_page(&self, shards: usize) {
         self.state().page = (shards > 0).then_some(shards);
     }
@@ -278,7 +278,7 @@ impl Faults {
         *self.state().requests.entry(operation).or_default() += 1;
     }
 
-    /// The fault that a request meets, if any.
+    /// The next fault for a request, if any.
     pub(crate) fn next(&self, operation: Operation, body: Option<&Value>) -> Option<Injection> {
         let mut state = self.state();
         let injection = state.next_queued(operation, body).or_else(|| state.next_random(operation, body))?;
@@ -286,7 +286,7 @@ impl Faults {
         Some(injection)
     }
 
-    /// Whether a shard was read too often, this time included.
+    /// Counts a read of a shard; returns whether it exceeds the quota.
     pub(crate) fn exceeds_read_quota(&self, stream: &str, shard: &str) -> bool {
         let mut state = self.state();
         if !state.read_quota {
@@ -302,12 +302,12 @@ impl Faults {
         false
     }
 
-    /// Whether a change of the shard count has to wait.
+    /// Whether a reshard has to wait.
     pub(crate) fn holds_resharding(&self) -> bool {
         self.state().holds_resharding
     }
 
-    /// The last sequence number that a shard was trimmed of.
+    /// The last sequence number that was trimmed from a shard.
     pub(crate) fn trimmed(&self, stream: &str, shard: &str) -> Option<(String, PastRetention)> {
         self.state().trimmed.get(&(stream.to_owned(), shard.to_owned())).cloned()
     }

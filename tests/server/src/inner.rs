@@ -14,10 +14,10 @@ use tower::ServiceExt;
 use crate::ServerOptions;
 use crate::wire::{Answer, Call};
 
-/// Past this a body is refused: 10 MiB of records take 14 MiB in base64.
+/// The largest body: 10 MiB of records take 14 MiB in base64.
 const MAX_BODY: usize = 16 << 20;
 
-/// ferrokinesis, by its HTTP interface for requests of clients and by its store for our own.
+/// ferrokinesis: its HTTP interface for clients' requests, and its store for those of the shim.
 #[derive(Clone)]
 pub(crate) struct Inner {
     router: Router,
@@ -40,15 +40,15 @@ impl Inner {
         Self { router: router.layer(DefaultBodyLimit::max(MAX_BODY)), store }
     }
 
-    /// Answers a request as it is; the body of the answer may be a stream without an end.
+    /// Forwards a request; the body of the response may be an endless stream.
     pub(crate) async fn stream(&self, request: Request<Body>) -> Response<Body> {
         self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
     }
 
-    /// Answers a request.
+    /// Forwards a request and returns the whole response.
     pub(crate) async fn forward(&self, call: Call) -> Answer {
         let mut request = Request::from_parts(call.parts, Body::from(call.body));
-        // The body may be ours by now; nothing downstream needs the length.
+        // The shim may have replaced the body; nothing downstream needs the length.
         request.headers_mut().remove(axum::http::header::CONTENT_LENGTH);
         let (parts, body) = self.stream(request).await.into_parts();
         match to_bytes(body, usize::MAX).await {
@@ -57,7 +57,7 @@ impl Inner {
         }
     }
 
-    /// Whether a request's fields are such as AWS takes.
+    /// Checks a request's fields as AWS does.
     pub(crate) fn validate(operation: Operation, body: &Value) -> Result<(), Answer> {
         let rules = operation.validation_rules();
         let fields: Vec<_> = rules.iter().map(|(name, rule)| (*name, rule)).collect();
@@ -65,19 +65,19 @@ impl Inner {
         validation::check_validations(&typed, &fields, None).map_err(|why| refused(&why))
     }
 
-    /// An operation of our own.
+    /// Performs an operation for the shim.
     pub(crate) async fn perform(&self, operation: Operation, body: Value) -> Result<(), Answer> {
         self.ask(operation, body).await.map(drop)
     }
 
-    /// An operation of our own, and its answer.
+    /// Performs an operation for the shim and returns its response.
     pub(crate) async fn ask(&self, operation: Operation, body: Value) -> Result<Value, Answer> {
         let answer = actions::dispatch(&self.store, operation, body).await.map_err(|why| refused(&why))?;
         Ok(answer.unwrap_or(Value::Null))
     }
 }
 
-/// ferrokinesis' errors as answers.
+/// Converts an error of ferrokinesis to a response.
 pub(crate) fn refused(why: &KinesisErrorResponse) -> Answer {
     let status = StatusCode::from_u16(why.status_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Answer::error(status, &why.body.error_type, why.body.message.as_deref().unwrap_or_default())

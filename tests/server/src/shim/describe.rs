@@ -1,17 +1,17 @@
-//! Descriptions of streams: resharding shows, and the record size is there.
+//! Descriptions of streams: show a reshard as UPDATING, and add the record size.
 
 use serde_json::{Value, json};
 
 use super::{Shim, stream_of};
 use crate::wire::{Answer, Call};
 
-/// What holds the answer to DescribeStreamSummary.
+/// The field that holds the response to DescribeStreamSummary.
 pub(super) const SUMMARY: &str = "StreamDescriptionSummary";
-/// What holds the answer to DescribeStream.
+/// The field that holds the response to DescribeStream.
 pub(super) const DESCRIPTION: &str = "StreamDescription";
 
 impl Shim {
-    /// `part` is the field of the answer that holds everything.
+    /// `part` is the field of the response that holds the description.
     pub(super) async fn describe(&self, call: Call, body: &Value, part: &str) -> Answer {
         let answer = self.inner.forward(call).await;
         let Some(mut described) = answer.json() else { return answer };

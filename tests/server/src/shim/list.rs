@@ -9,14 +9,14 @@ use crate::wire::{Answer, Call, entries};
 
 /// The largest page of AWS, even if a request asks for more.
 const PAGE: usize = 1000;
-/// The most that ferrokinesis lists at once.
+/// The largest page of ferrokinesis.
 const INNER_PAGE: usize = 10_000;
 
 impl Shim {
     pub(super) async fn list_shards(&self, call: Call, body: Value) -> Result<Answer, Answer> {
         let asked = body["MaxResults"].as_u64();
         if asked.is_some_and(|asked| asked == 0 || asked > INNER_PAGE as u64) {
-            // The refusal is right as it is.
+            // Errors need no correction.
             return Ok(self.inner.forward(call).await);
         }
         let limit = asked.map_or(PAGE, |asked| asked as usize).min(PAGE).min(self.faults.page());
@@ -54,7 +54,7 @@ fn begin(body: &Value) -> Value {
     request
 }
 
-/// A further page's: the token is that request, less what the answer before it gave.
+/// The request of a further page, from its token: the first request without the shards already listed.
 fn resume(token: &str, body: &Value) -> Result<Value, Answer> {
     for other in ["StreamName", "ExclusiveStartShardId", "ShardFilter", "StreamCreationTimestamp"] {
         if body.get(other).is_some() {
@@ -65,7 +65,7 @@ fn resume(token: &str, body: &Value) -> Result<Value, Answer> {
     request.filter(Value::is_object).ok_or_else(|| Answer::invalid("NextToken is invalid."))
 }
 
-/// Leaves the shards that a filter by state asks for. Filters by time leave all: the times of shards are not known.
+/// Applies a filter by state. Filters by time keep all shards, because their times are not known.
 fn filter(shards: &mut Vec<Value>, filter: &Value) {
     match filter["Type"].as_str() {
         Some("AT_LATEST") => shards.retain(|shard| shard["SequenceNumberRange"].get("EndingSequenceNumber").is_none()),

@@ -34,8 +34,8 @@ pub(crate) use self::subscribe::Subscription;
 pub(crate) struct Shim {
     inner: Inner,
     faults: Arc<Faults>,
-    /// When each record came. The lock is held over a whole request to write or read, so that sequence numbers and
-    /// arrivals have the same order, and no reader passes a sequence number whose record is not there yet.
+    /// Arrival times. The lock is held during each write or read, so that sequence numbers and
+    /// arrivals have the same order and no reader passes a record that is still being written.
     arrivals: Mutex<Arrivals>,
     long_keys: LongKeys,
     resharding: Arc<Resharding>,
@@ -59,7 +59,7 @@ impl Shim {
         }
     }
 
-    /// Answers a request; `body` is that of a JSON request.
+    /// Handles a request; `body` is set for JSON requests.
     pub(crate) async fn answer(&self, call: Call, body: Option<Value>) -> Answer {
         let answered = match body {
             Some(body) => self.answer_json(call, body).await,
@@ -111,7 +111,7 @@ impl Shim {
         }
     }
 
-    /// Forgets a stream that is deleted, or was when another takes its name.
+    /// Forgets a stream that is deleted or replaced by another of its name.
     async fn forget(&self, stream: &str) {
         self.arrivals.lock().await.forget(stream);
         self.faults.forget(stream);
@@ -119,7 +119,7 @@ impl Shim {
     }
 }
 
-/// The stream that a request names; by now always by name.
+/// The stream name of a request whose ARN was replaced by the name.
 fn stream_of(body: &Value) -> &str {
     body["StreamName"].as_str().unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::wire::Answer;
 
-/// The operations that know a stream by its ARN alone.
+/// The operations that accept only an ARN.
 const BY_ARN: [&str; 7] = [
     "DeregisterStreamConsumer",
     "DescribeStreamConsumer",
@@ -16,7 +16,7 @@ const BY_ARN: [&str; 7] = [
     "UpdateStreamWarmThroughput",
 ];
 
-/// Names the stream of a request by its name instead of its ARN; whether that changed the request.
+/// Replaces the stream's ARN by its name; returns whether the request changed.
 pub(super) fn by_name(body: &mut Value, headers: &HeaderMap) -> Result<bool, Answer> {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default();
@@ -36,7 +36,7 @@ pub(super) fn by_name(body: &mut Value, headers: &HeaderMap) -> Result<bool, Ans
     }
     if let Some(fields) = body.as_object_mut() {
         fields.shift_remove("StreamARN");
-        // GetRecords has its stream in the iterator.
+        // The iterator of GetRecords names the stream.
         if operation != "GetRecords" {
             fields.insert("StreamName".to_owned(), name);
         }

@@ -1,4 +1,4 @@
-//! Places in a shard: sequence numbers, iterators, and what is left after trimming.
+//! Positions in a shard: sequence numbers, iterators and trimming.
 
 use std::cmp::Ordering;
 
@@ -7,19 +7,19 @@ use ferrokinesis::shard_iterator::{create_shard_iterator, decode_shard_iterator}
 
 use super::arrivals::Arrival;
 
-/// Stands between an iterator and how many empty pages it still gives; not a letter of base64.
+/// Separates an iterator's token from its number of remaining empty pages; not a character of base64.
 const EMPTY_PAGES: char = '~';
 
-/// What an iterator holds.
+/// A decoded iterator.
 #[derive(Clone)]
 pub(super) struct Iterator {
     pub(super) stream: String,
     pub(super) shard: String,
-    /// The first place that it reads.
+    /// The first sequence number that it reads.
     pub(super) from: String,
-    /// When it was made, in milliseconds.
+    /// The time of its creation, in milliseconds.
     pub(super) made: u64,
-    /// How many empty pages it still gives, where that is settled.
+    /// Number of remaining empty pages, once known.
     pub(super) empty_pages: Option<u32>,
 }
 
@@ -39,13 +39,13 @@ impl Iterator {
     }
 }
 
-/// The first place after a sequence number; itself, where it is none.
+/// The next possible sequence number; the argument itself if it is not a sequence number.
 pub(super) fn after(sequence_number: &str) -> String {
     parse_sequence(sequence_number)
         .map_or_else(|_| sequence_number.to_owned(), |parsed| increment_sequence(&parsed, None))
 }
 
-/// The order of two sequence numbers: that of the numbers they are.
+/// Compares two sequence numbers as numbers.
 pub(super) fn compare(one: &str, other: &str) -> Ordering {
     one.len().cmp(&other.len()).then_with(|| one.cmp(other))
 }
@@ -55,7 +55,7 @@ pub(super) fn first_not_before(records: &[Arrival], sequence_number: &str) -> us
     records.partition_point(|record| compare(&record.sequence_number, sequence_number).is_lt())
 }
 
-/// The keys of ferrokinesis' store from a place to the end of its shard.
+/// The keys in ferrokinesis' store from a position to the end of its shard.
 pub(super) fn key_range(shard: &str, from: &str) -> Option<(String, String)> {
     let (_, index) = resolve_shard_id(shard).ok()?;
     Some((format!("{}/{from}", shard_ix_to_hex(index)), shard_ix_to_hex(index + 1)))

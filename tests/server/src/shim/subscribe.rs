@@ -1,5 +1,5 @@
 //! SubscribeToShard as AWS does it, over the same pages as GetRecords: ferrokinesis knows neither the five seconds
-//! between subscriptions nor how far behind an event is, and leaves open where a shard ends.
+//! between subscriptions nor `MillisBehindLatest`, and does not end a closed shard.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,17 +27,17 @@ use crate::wire::{Answer, entries, now_ms};
 
 /// How often a subscription looks for records.
 const LOOK: Duration = Duration::from_millis(10);
-/// How often it looks whether the shard was closed or trimmed, for each subscription that there is: that takes longer.
+/// How often to check for a closed or trimmed shard, which is slower. Multiplied by the number of subscriptions.
 const LONG_LOOK: Duration = Duration::from_millis(5);
-/// How long a subscription that has gone silent stays open.
+/// How long a silent subscription stays open.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
-/// What an event holds at most.
+/// The most records of an event.
 const RECORDS: usize = 10_000;
 
-/// Who has subscribed to what, by consumer and shard.
+/// The latest subscription of each consumer and shard.
 pub(super) struct Subscriptions {
     latest: Mutex<HashMap<(String, String), Started>>,
-    /// A new subscription is refused for so long after one.
+    /// The time after a subscription in which a new one is rejected.
     interval: Duration,
     lifetime: Duration,
     heartbeat: Duration,
@@ -56,12 +56,12 @@ pub(crate) struct Subscription {
     shard: String,
     started: Started,
     next: Iterator,
-    /// How many records the shard had at the last look that found no more, and when that was.
+    /// The number of records and the time of the last check that found no more.
     looked: Option<(usize, Instant)>,
     continuation: Value,
 }
 
-/// What a subscription sends next.
+/// The next event of a subscription.
 enum Next {
     Event { event: Value, is_last: bool },
     Nothing,
@@ -77,7 +77,7 @@ impl Subscriptions {
         }
     }
 
-    /// Grants a subscription, which takes over from the one before, unless that was granted a moment ago.
+    /// Grants a subscription, which replaces the one before, unless that is younger than the interval.
     fn start(&self, consumer: &str, shard: &str) -> Result<Started, Answer> {
         let mut latest = self.latest();
         let key = (consumer.to_owned(), shard.to_owned());
@@ -109,7 +109,7 @@ impl Subscriptions {
 }
 
 impl Shim {
-    /// Answers a request to subscribe.
+    /// Handles SubscribeToShard.
     pub(crate) async fn subscribe(&self, body: &Value) -> Result<Subscription, Answer> {
         Inner::validate(Operation::SubscribeToShard, body)?;
         let consumer = body["ConsumerARN"].as_str().unwrap_or_default().to_owned();
@@ -131,7 +131,7 @@ impl Shim {
         Ok(Subscription { consumer, stream, shard, started, next, looked: None, continuation: Value::Null })
     }
 
-    /// Where a position is, as GetShardIterator has it.
+    /// The iterator of a starting position.
     async fn start_of(&self, stream: &str, shard: &str, position: &Value) -> Result<Iterator, Answer> {
         let mut request = json!({"StreamName": stream, "ShardId": shard, "ShardIteratorType": position["Type"]});
         for (given, wanted) in [("SequenceNumber", "StartingSequenceNumber"), ("Timestamp", "Timestamp")] {
@@ -147,7 +147,7 @@ impl Shim {
         iterator.ok_or_else(|| Answer::invalid("There is no such place."))
     }
 
-    /// The headers, and a body that goes on until the subscription ends.
+    /// The response: its body goes on until the subscription ends.
     pub(crate) fn events(self: &Arc<Self>, subscription: Subscription, fault: Option<Fault>) -> Response<Body> {
         let (sender, receiver) = Channel::new(1);
         tokio::spawn(Arc::clone(self).send_events(subscription, fault, sender));
@@ -193,7 +193,7 @@ impl Shim {
                 }
             };
             let event = encode_subscribe_event(event.to_string().as_bytes(), "application/json");
-            // A fault comes after the first event, which is what makes it one in mid-stream.
+            // A mid-stream fault comes after the first event.
             if let Some(fault) = fault
                 && sent_at.is_some()
             {
@@ -206,7 +206,7 @@ impl Shim {
         }
     }
 
-    /// The next event: records, the shard's end, or nothing new where a sign of life is due.
+    /// The next event: records, the end of the shard, or no records if a heartbeat is due.
     async fn next_event(&self, subscription: &mut Subscription, is_due: bool) -> Result<Next, Answer> {
         let arrivals = self.arrivals.lock().await;
         let Subscription { stream, shard, next: iterator, looked, continuation, .. } = subscription;
@@ -277,7 +277,7 @@ impl Shim {
     }
 }
 
-/// Ends a subscription as a fault has it; `event` is what would come next.
+/// Ends a subscription with a fault; `event` would be the next event.
 async fn break_off(fault: Fault, event: Vec<u8>, mut sender: Sender<Bytes, std::io::Error>) {
     let sent = match fault {
         Fault::ResetMidStream => {
