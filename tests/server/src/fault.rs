@@ -214,8 +214,8 @@ struct RandomFaults {
 }
 
 impl Faults {
-    /// Injects this fault into the next `times` requests of this operation, after those of earlier calls. A request that
-    /// the fault does not apply to (for example, [`Fault::EmptyPage`] to one that is not GetRecords) does not count.
+    /// Injects this fault into the next `times` requests of this operation, after those of earlier calls. A request
+    /// that the fault does not apply to (for example, [`Fault::EmptyPage`] to one that is not GetRecords) does not count.
     pub fn inject(&self, operation: Operation, fault: Fault, times: usize) {
         if times > 0 {
             self.state().queue.push_back((operation, fault, times));
