@@ -300,7 +300,7 @@ async fn a_consumer_registered_concurrently_is_found() {
 #[tokio::test]
 async fn subscriptions_do_not_use_up_the_limit_on_concurrent_calls() {
     let fixture = Fixture::with(ServerOptions::default()).await;
-    fixture.kinesis.create("clicks", CreateOptions::default().with_shards(300)).await.expect("create");
+    fixture.kinesis.create("clicks", CreateOptions::default().with_shards(260)).await.expect("create");
     let client: Arc<dyn StreamClient> =
         Arc::new(fixture.kinesis.stream("clicks").expect("a name").fan_out("audit").await.expect("a consumer"));
     let mut readers = Vec::new();
