@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use triton_core::{Error, Result};
 
 use crate::error::thread_gone;
-use crate::fetcher::Fetcher;
 use crate::layout;
-use crate::writer::{Requests, Writer};
+use crate::read_thread::Fetcher;
+use crate::write_thread::{Requests, Writer};
 
 #[derive(Debug)]
 pub(crate) struct StreamFile {

@@ -29,12 +29,12 @@
 
 mod backend;
 mod error;
-mod fetcher;
 mod file;
 mod folder;
 mod layout;
+mod read_thread;
 mod stream;
-mod writer;
+mod write_thread;
 
 pub use self::backend::LocalBackend;
 pub use self::folder::LocalStreams;

@@ -9,9 +9,9 @@ use triton_core::{
     Batch, Entries, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
 };
 
-use crate::fetcher::Cursor;
 use crate::file::StreamFile;
-use crate::writer::{GROUP_BYTES, GROUP_RECORDS};
+use crate::read_thread::Cursor;
+use crate::write_thread::{GROUP_BYTES, GROUP_RECORDS};
 
 /// How long a fetch waits for another process's commit.
 const WAIT: Duration = Duration::from_secs(1);
