@@ -22,7 +22,7 @@ fn a_file_that_is_not_a_stream_is_rejected() {
     for command in [&["get", "-q", "-s", "a"][..], &["put", "-q", "-s", "a"]] {
         insta::allow_duplicates! {
             insta::assert_snapshot!(home.run(command).mistake(), @r"
-            error: [HOME]/.local/share/triton/streams/a.db: not a stream of Triton, or corrupt
+            error: [HOME]/.local/share/triton/streams/a.db: not a Triton stream, or corrupt
               cause: file is not a database
             [1]
             ");
@@ -32,7 +32,7 @@ fn a_file_that_is_not_a_stream_is_rejected() {
     rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     assert_eq!(
         home.run(&["get", "-q", "-s", "other"]).mistake(),
-        "error: [HOME]/.local/share/triton/streams/other.db: not a stream of Triton\n[1]"
+        "error: [HOME]/.local/share/triton/streams/other.db: not a Triton stream\n[1]"
     );
 }
 
@@ -144,7 +144,7 @@ fn a_folder_that_cannot_be_created_is_reported() {
     let mut command = home.command(&["put", "-q", "-s", "a"]);
     command.env("XDG_DATA_HOME", home.path().join("file"));
     insta::assert_snapshot!(home.run_with(command, b"hi\n").mistake(), @r"
-    error: [HOME]/file/triton/streams/a.db: cannot be looked at
+    error: [HOME]/file/triton/streams/a.db: cannot be accessed
       cause: Not a directory (os error 20)
     [1]
     ");

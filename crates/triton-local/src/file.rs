@@ -1,4 +1,4 @@
-//! One stream's file as this process uses it: at most one thread that writes and one that reads, however many clients.
+//! One stream's open file: a read thread and at most one write thread per process, shared by all clients.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -7,47 +7,48 @@ use triton_core::{Error, Result};
 
 use crate::error::thread_gone;
 use crate::layout;
-use crate::read_thread::Fetcher;
-use crate::write_thread::{Requests, Writer};
+use crate::read_thread::ReadThread;
+use crate::write_thread::{WriteHandle, WriteThread};
 
+/// An open file, with the threads that use it.
 #[derive(Debug)]
 pub(crate) struct StreamFile {
     name: String,
     path: PathBuf,
-    /// The folder of the stream, for messages.
-    place: String,
-    fetcher: Fetcher,
-    /// Started by the first write: who only reads needs none.
-    writer: Mutex<Option<Writer>>,
+    /// Folder of the stream, for messages.
+    folder: String,
+    reader: ReadThread,
+    /// Started by the first write, so that a process that only reads has none.
+    writer: Mutex<Option<WriteThread>>,
 }
 
 impl StreamFile {
     /// Opens an existing file. Blocks.
-    pub(crate) fn open(name: &str, path: &Path, place: String) -> Result<Self> {
-        let not_found = Error::StreamNotFound { stream: name.into(), place: place.clone() };
-        let fetcher = Fetcher::start(layout::connect(path)?, path, not_found)?;
-        Ok(Self { name: name.into(), path: path.into(), place, fetcher, writer: Mutex::new(None) })
+    pub(crate) fn open(name: &str, path: &Path, folder: String) -> Result<Self> {
+        let not_found = Error::StreamNotFound { stream: name.into(), place: folder.clone() };
+        let reader = ReadThread::start(layout::connect(path)?, path, not_found)?;
+        Ok(Self { name: name.into(), path: path.into(), folder, reader, writer: Mutex::new(None) })
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    pub(crate) fn fetcher(&self) -> &Fetcher {
-        &self.fetcher
+    pub(crate) fn reader(&self) -> &ReadThread {
+        &self.reader
     }
 
     pub(crate) fn not_found(&self) -> Error {
-        Error::StreamNotFound { stream: self.name.clone(), place: self.place.clone() }
+        Error::StreamNotFound { stream: self.name.clone(), place: self.folder.clone() }
     }
 
-    /// The thread that writes, as a handle for one request.
-    pub(crate) fn writer(&self) -> Result<Requests> {
+    /// A handle to the write thread, which is started if it is not running.
+    pub(crate) fn writer(&self) -> Result<WriteHandle> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let requests = match &*writer {
-            Some(writer) => writer.requests(),
-            None => writer.insert(Writer::start(&self.name, &self.path, self.not_found())?).requests(),
+        let handle = match &*writer {
+            Some(writer) => writer.handle(),
+            None => writer.insert(WriteThread::start(&self.name, &self.path, self.not_found())?).handle(),
         };
-        requests.ok_or_else(|| thread_gone(&self.path))
+        handle.ok_or_else(|| thread_gone(&self.path))
     }
 }

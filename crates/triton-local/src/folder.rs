@@ -1,4 +1,4 @@
-//! The folder of local streams: where their files are, and how they come and go.
+//! The folder of local streams: opens, creates, deletes and lists their files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::file::StreamFile;
 use crate::layout;
 use crate::stream::LocalStream;
 
-/// The streams in one folder, `streams/NAME.db` each. Clones share the files that are open.
+/// The streams of one folder, in a file `streams/NAME.db` each. Clones share the open files.
 #[derive(Clone, Debug)]
 pub struct LocalStreams {
     folder: PathBuf,
@@ -22,28 +22,28 @@ pub struct LocalStreams {
 }
 
 impl LocalStreams {
-    /// The streams in this folder, which is made when the first stream is.
+    /// The streams of this folder, which is created with the first stream.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), open: Arc::default() }
     }
 
-    /// The folder.
+    /// Folder of the streams.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A client for the stream, which is made first where it does not exist.
+    /// Opens the stream, and creates it first if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name or number of shards that cannot be; [`Error::Storage`] where the file cannot be made
-    /// or opened, or is not a stream.
+    /// [`Error::Invalid`] for an invalid name or number of shards; [`Error::Storage`] if the file cannot be created or
+    /// opened, or is not a stream.
     pub async fn open_or_create(&self, stream: &str, options: CreateOptions) -> Result<Arc<dyn StreamClient>> {
         match self.open(stream).await {
             Err(Error::StreamNotFound { .. }) => {}
             opened => return opened,
         }
         match self.create(stream, options).await {
-            // Another process was faster.
+            // Another process may have created it since.
             Ok(()) | Err(Error::StreamExists { .. }) => self.open(stream).await,
             Err(error) => Err(error),
         }
@@ -53,7 +53,7 @@ impl LocalStreams {
         self.folder.join("streams")
     }
 
-    fn place(&self) -> String {
+    fn folder_name(&self) -> String {
         self.folder.display().to_string()
     }
 
@@ -68,54 +68,55 @@ impl LocalStreams {
         Ok(self.streams().join(format!("{stream}.db")))
     }
 
-    /// The open file of a stream, opened if it is not. Blocks.
+    /// Returns the stream's open file, and opens it if it is not open yet. Blocks.
     fn file(&self, stream: &str) -> Result<Arc<StreamFile>> {
         let path = self.path(stream)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = open.get(stream).and_then(Weak::upgrade) {
             return Ok(file);
         }
-        if !path.try_exists().map_err(|error| storage(&path, "cannot be looked at", Some(error)))? {
+        if !path.try_exists().map_err(|error| storage(&path, "cannot be accessed", Some(error)))? {
             return Err(self.not_found(stream));
         }
-        let file = Arc::new(StreamFile::open(stream, &path, self.place())?);
+        let file = Arc::new(StreamFile::open(stream, &path, self.folder_name())?);
         open.retain(|_, file| file.strong_count() > 0);
         open.insert(stream.into(), Arc::downgrade(&file));
         Ok(file)
     }
 
     fn not_found(&self, stream: &str) -> Error {
-        Error::StreamNotFound { stream: stream.into(), place: self.place() }
+        Error::StreamNotFound { stream: stream.into(), place: self.folder_name() }
     }
 
-    /// Makes the stream, in the file of a removed one where there is one. Blocks.
-    fn make(&self, stream: &str, options: CreateOptions) -> Result<()> {
+    /// Creates the stream, in the file of a deleted stream of its name if there is one. Blocks.
+    fn create_blocking(&self, stream: &str, options: CreateOptions) -> Result<()> {
         let path = self.path(stream)?;
-        if !path.try_exists().map_err(|error| storage(&path, "cannot be looked at", Some(error)))? {
-            self.make_file(stream, &path)?;
+        if !path.try_exists().map_err(|error| storage(&path, "cannot be accessed", Some(error)))? {
+            self.create_file(stream, &path)?;
         }
-        match layout::create_stream(&path, stream, options)? {
-            true => Ok(()),
-            false => Err(Error::StreamExists { stream: stream.into(), place: self.place() }),
+        if layout::create_stream(&path, stream, options)? {
+            Ok(())
+        } else {
+            Err(Error::StreamExists { stream: stream.into(), place: self.folder_name() })
         }
     }
 
-    /// Makes the file aside and moves it into place whole, so that nobody sees half of one. Blocks.
-    fn make_file(&self, stream: &str, path: &Path) -> Result<()> {
+    /// Creates the tables in a temporary file and renames it, so that no process sees an incomplete file. Blocks.
+    fn create_file(&self, stream: &str, path: &Path) -> Result<()> {
         let folder = self.streams();
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&folder)
-            .map_err(|error| storage(&folder, "cannot be made", Some(error)))?;
-        let cannot = |error| storage(path, "cannot be made", Some(error));
-        // Readable by its owner alone, like the folder; not a stream by its name if a crash leaves it behind.
+            .map_err(|error| storage(&folder, "cannot be created", Some(error)))?;
+        let cannot = |error| storage(path, "cannot be created", Some(error));
+        // Only its owner can read it, like the folder. Without `.db`, it is not listed as a stream if a crash leaves it behind.
         let prefix = format!("{stream}.new-");
-        let aside = tempfile::Builder::new().prefix(&prefix).tempfile_in(&folder).map_err(cannot)?;
-        layout::create_tables(aside.path())?;
-        match aside.persist_noclobber(path) {
+        let temporary = tempfile::Builder::new().prefix(&prefix).tempfile_in(&folder).map_err(cannot)?;
+        layout::create_tables(temporary.path())?;
+        match temporary.persist_noclobber(path) {
             Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot(error.error)),
-            // Another was faster; its file is as good.
+            // Another process created the file first, with the same tables.
             _ => {}
         }
         fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(cannot)
@@ -132,14 +133,14 @@ impl LocalStreams {
         for entry in entries {
             let name = entry.map_err(cannot)?.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(".db"));
-            // What cannot be a stream's name is somebody else's file.
+            // Other files are not Triton's.
             names.extend(name.filter(|name| is_name(name)).map(str::to_owned));
         }
         names.sort_unstable();
         Ok(names)
     }
 
-    /// Runs what blocks where it may block.
+    /// Runs blocking work on a thread of its own.
     async fn blocking<T: Send + 'static>(
         &self,
         stream: &str,
@@ -152,7 +153,7 @@ impl LocalStreams {
     }
 }
 
-/// Kinesis' rule for names.
+/// Whether Kinesis accepts this as a stream's name.
 fn is_name(name: &str) -> bool {
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     (1..=128).contains(&name.len()) && name.bytes().all(is_valid)
@@ -162,13 +163,13 @@ fn is_name(name: &str) -> bool {
 impl StreamAdmin for LocalStreams {
     async fn open(&self, stream: &str) -> Result<Arc<dyn StreamClient>> {
         let file = self.blocking(stream, Self::file).await?;
-        // The file of a removed stream is still there.
-        file.fetcher().shards().await?;
+        // The file of a deleted stream still exists, and has no shards.
+        file.reader().shards().await?;
         Ok(Arc::new(LocalStream(file)))
     }
 
     async fn create(&self, stream: &str, options: CreateOptions) -> Result<()> {
-        self.blocking(stream, move |streams, stream| streams.make(stream, options)).await
+        self.blocking(stream, move |streams, stream| streams.create_blocking(stream, options)).await
     }
 
     async fn delete(&self, stream: &str) -> Result<()> {
@@ -181,7 +182,7 @@ impl StreamAdmin for LocalStreams {
         for name in self.blocking("", |streams, _| streams.names()).await? {
             match self.open(&name).await {
                 Err(Error::StreamNotFound { .. }) => {}
-                // One that cannot be opened is there all the same.
+                // A stream that cannot be opened exists all the same.
                 _ => streams.push(name),
             }
         }
@@ -190,17 +191,17 @@ impl StreamAdmin for LocalStreams {
 
     async fn split(&self, stream: &str, shard: &ShardId, at: HashKey) -> Result<()> {
         let (file, shard) = (self.blocking(stream, Self::file).await?, shard.clone());
-        file.writer()?.change(move |map, sequence| map.split(&shard, at, sequence).map(drop)).await
+        file.writer()?.change_shards(move |map, sequence| map.split(&shard, at, sequence).map(drop)).await
     }
 
     async fn merge(&self, stream: &str, shard: &ShardId, adjacent: &ShardId) -> Result<()> {
         let file = self.blocking(stream, Self::file).await?;
         let (shard, adjacent) = (shard.clone(), adjacent.clone());
-        file.writer()?.change(move |map, sequence| map.merge(&shard, &adjacent, sequence).map(drop)).await
+        file.writer()?.change_shards(move |map, sequence| map.merge(&shard, &adjacent, sequence).map(drop)).await
     }
 
     async fn reshard(&self, stream: &str, shards: usize) -> Result<()> {
         let file = self.blocking(stream, Self::file).await?;
-        file.writer()?.change(move |map, sequence| map.reshard(shards, sequence)).await
+        file.writer()?.change_shards(move |map, sequence| map.reshard(shards, sequence)).await
     }
 }

@@ -1,13 +1,13 @@
-//! How a stream lies in its file: the tables, what their numbers mean, and how a connection is set up.
+//! Layout of a stream's file: the tables, the encoding of record ids, and the set-up of a connection.
 //!
-//! - `stream`, one row: the sequence number that comes next, retention, the last arrival. No row: the file holds no
-//!   stream, or no longer. A file is never removed, since SQLite's journals beside it could outlive it.
-//! - `shard`: one row a shard. Sequence numbers in it are as users see them.
-//! - `record`: one row a record, keyed by shard and sequence number together, so that reading a shard is one walk along
-//!   the table and no index has to be kept.
+//! - `stream`: one row, with the next sequence number, the retention and the last arrival. Without a row, the file holds no
+//!   stream, or a deleted one. A file is never removed, because SQLite's journals beside it could be left behind.
+//! - `shard`: one row per shard, with sequence numbers as users see them.
+//! - `record`: one row per record. The primary key combines shard and sequence number, so that reading a shard is one range
+//!   scan and needs no index.
 //!
-//! Sequence numbers start at the microsecond at which the stream was made, so that a stream that is deleted and made
-//! again does not give out its numbers twice.
+//! Sequence numbers start at the stream's creation time in microseconds, so that a stream that is deleted and created again
+//! never uses a number twice.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -20,10 +20,10 @@ use triton_core::{
 
 use crate::error::{from_sqlite, storage};
 
-/// How long a connection waits for another process's transaction.
+/// Longest time that a connection waits for the transactions of other processes.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
-/// The format of the file: `PRAGMA user_version`.
+/// Version of the file format: `PRAGMA user_version`.
 const VERSION: i64 = 1;
 
 /// `PRAGMA application_id`: "Trit".
@@ -36,7 +36,7 @@ const SCHEMA: &str = "
         next_sequence   INTEGER NOT NULL,
         last_arrival    INTEGER NOT NULL,  -- ms since 1970
         retention       INTEGER NOT NULL,  -- ms
-        reshards        INTEGER NOT NULL   -- how often the shards were changed
+        reshards        INTEGER NOT NULL   -- number of changes of the shards
     );
     CREATE TABLE shard (
         number          INTEGER PRIMARY KEY,
@@ -48,18 +48,18 @@ const SCHEMA: &str = "
         last_sequence   INTEGER,           -- NULL: open
         removed_through INTEGER NOT NULL,  -- the highest sequence number that retention has removed
         closed_at       INTEGER,           -- ms since 1970
-        is_removed      INTEGER NOT NULL   -- past retention as a whole: not listed, but known to those who read it
+        is_removed      INTEGER NOT NULL   -- all of it is past retention: not listed, but its readers still find it
     );
     CREATE TABLE record (
         id              INTEGER PRIMARY KEY,  -- shard number << 43 | sequence number - stream.first_sequence
-        arrival         INTEGER NOT NULL,     -- ms since 1970; does not go back
+        arrival         INTEGER NOT NULL,     -- ms since 1970; never decreases
         key             TEXT NOT NULL,
         data            BLOB NOT NULL
     );";
 
 const OFFSET_BITS: u32 = 43;
 const MAX_OFFSET: i64 = (1 << OFFSET_BITS) - 1;
-/// The shard's part of a record's key.
+/// Highest shard number that fits into a record's id.
 pub(crate) const MAX_SHARD_NUMBER: u64 = (1 << (63 - OFFSET_BITS)) - 1;
 
 /// The row of `stream`.
@@ -73,7 +73,7 @@ pub(crate) struct StreamRow {
 }
 
 impl StreamRow {
-    /// `None` where the stream was deleted.
+    /// Returns `None` if the file holds no stream.
     pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         connection
             .prepare_cached("SELECT first_sequence, next_sequence, last_arrival, retention, reshards FROM stream")?
@@ -96,39 +96,39 @@ impl StreamRow {
             .map(drop)
     }
 
-    /// The key of a record in its table. Of a sequence number before the first, the key before the shard's first.
+    /// The id of a record in its table. A sequence number below the stream's first gives the id before the shard's first.
     pub(crate) fn record_id(&self, shard: u64, sequence: i64) -> i64 {
         let offset = sequence.saturating_sub(self.first_sequence).clamp(-1, MAX_OFFSET);
         ((shard as i64) << OFFSET_BITS) + offset
     }
 
-    /// The last key that a shard's record can have.
+    /// Highest id that a record of the shard can have.
     pub(crate) fn last_record_id(shard: u64) -> i64 {
         ((shard as i64) << OFFSET_BITS) + MAX_OFFSET
     }
 
-    /// The sequence number of a record's key.
+    /// The sequence number of a record, from its id.
     pub(crate) fn sequence(&self, record_id: i64) -> i64 {
         (record_id & MAX_OFFSET) + self.first_sequence
     }
 
-    /// When the stream was created, by its first sequence number.
+    /// Creation time of the stream, from its first sequence number.
     pub(crate) fn created_at(&self) -> Timestamp {
         Timestamp::from_millis(self.first_sequence / 1_000)
     }
 
-    /// Records that arrived before this are past retention.
+    /// Oldest arrival within retention, in milliseconds since 1970.
     pub(crate) fn oldest(&self, now: Timestamp) -> i64 {
         now.as_millis().saturating_sub(self.retention)
     }
 }
 
-/// What this machine's clock shows.
+/// This machine's time.
 pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
-/// Makes the tables in an empty file, without a stream in them yet.
+/// Creates the tables in an empty file, without a stream.
 pub(crate) fn create_tables(file: &Path) -> Result<()> {
     let sqlite = |error| from_sqlite(file, error);
     let mut connection = Connection::open(file).map_err(sqlite)?;
@@ -138,15 +138,15 @@ pub(crate) fn create_tables(file: &Path) -> Result<()> {
     transaction.pragma_update(None, "user_version", VERSION).map_err(sqlite)?;
     transaction.execute_batch(SCHEMA).map_err(sqlite)?;
     transaction.commit().map_err(sqlite)?;
-    // Closing moves the journal into the file, which is whole from then on.
+    // Closing merges the journal into the file, which can then be moved alone.
     connection.close().map_err(|(_, error)| sqlite(error))
 }
 
-/// Makes a stream in a file that holds none. Tells whether it did.
+/// Creates a stream in the file. Returns `false` if the file holds one already.
 pub(crate) fn create_stream(file: &Path, name: &str, options: CreateOptions) -> Result<bool> {
     let sqlite = |error| from_sqlite(file, error);
-    let made = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
-    let first_sequence = i64::try_from(made).unwrap_or(1).max(1);
+    let created_at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+    let first_sequence = i64::try_from(created_at).unwrap_or(1).max(1);
     let map = ShardMap::uniform(name, options.fixed_shards()?, first_sequence as u64)?;
     if options.retention.is_zero() {
         return Err(Error::Invalid { problem: "with a retention of 0 no record could ever be read".into() });
@@ -168,18 +168,18 @@ pub(crate) fn create_stream(file: &Path, name: &str, options: CreateOptions) -> 
     Ok(true)
 }
 
-/// A connection to a stream's file, which must exist.
+/// Connects to a stream's file, which must exist.
 pub(crate) fn connect(file: &Path) -> Result<Connection> {
     let sqlite = |error| from_sqlite(file, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(sqlite)?;
-    connection.busy_handler(Some(wait_for_others)).map_err(sqlite)?;
+    connection.busy_handler(Some(wait_while_busy)).map_err(sqlite)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sqlite)?;
-    // A journal that grew behind a slow reader does not stay large for ever.
+    // A slow reader makes the journal grow: without a limit it would stay large.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(sqlite)?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(sqlite);
     if pragma("application_id")? != APPLICATION_ID {
-        return Err(storage(file, "not a stream of Triton", None));
+        return Err(storage(file, "not a Triton stream", None));
     }
     match pragma("user_version")? {
         VERSION => Ok(connection),
@@ -187,8 +187,9 @@ pub(crate) fn connect(file: &Path) -> Result<Connection> {
     }
 }
 
-/// SQLite's own waits grow to 100 ms; a commit here takes a few, so this one asks again sooner, and not in step with others.
-fn wait_for_others(tries: i32) -> bool {
+/// Waits 1 to 2 ms for another process's transaction. A commit takes a few milliseconds, and SQLite's own busy handler waits
+/// up to 100. The jitter keeps processes from retrying in step.
+fn wait_while_busy(tries: i32) -> bool {
     let jitter =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1_000_000;
     std::thread::sleep(Duration::from_millis(1) + Duration::from_nanos(jitter.into()));
@@ -207,7 +208,7 @@ fn sequence_number(sequence: i64) -> SequenceNumber {
     SequenceNumber::from(sequence as u64)
 }
 
-/// Every shard, sorted by id.
+/// Reads the shards within retention, sorted by id.
 pub(crate) fn read_shards(connection: &Connection) -> rusqlite::Result<Vec<Shard>> {
     connection
         .prepare_cached(
@@ -227,7 +228,7 @@ pub(crate) fn read_shards(connection: &Connection) -> rusqlite::Result<Vec<Shard
         .collect()
 }
 
-/// Stores shards that are new, and the end of those that were closed.
+/// Writes the new shards, and the last sequence numbers of those that were closed.
 pub(crate) fn write_shards(connection: &Connection, map: &ShardMap, now: Timestamp) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO shard VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, iif(?7 IS NULL, NULL, ?8), 0)
@@ -251,15 +252,15 @@ pub(crate) fn write_shards(connection: &Connection, map: &ShardMap, now: Timesta
     Ok(())
 }
 
-/// Whether a file of this layout can hold these shards.
+/// Checks that every shard number fits into a record's id.
 ///
 /// # Errors
-/// [`Error::Invalid`] where shard numbers are used up.
+/// [`Error::Invalid`] if one does not.
 pub(crate) fn check_numbers(map: &ShardMap) -> Result<()> {
     match map.shards().last().and_then(|shard| shard.id.number()) {
-        Some(number) if number > MAX_SHARD_NUMBER => {
-            Err(Error::Invalid { problem: format!("a local stream has at most {MAX_SHARD_NUMBER} shards in its life") })
-        }
+        Some(number) if number > MAX_SHARD_NUMBER => Err(Error::Invalid {
+            problem: format!("a local stream can have at most {MAX_SHARD_NUMBER} shards over its lifetime"),
+        }),
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that reads a stream's file: listings, fetches, and the one look at whether anything has changed.
+//! The thread that reads a stream's file: lists shards, fetches records, and polls for commits on behalf of all readers.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -14,10 +14,10 @@ use triton_core::{Batch, Error, PartitionKey, Position, Record, Result, Sequence
 use crate::error::{from_sqlite, storage, thread_gone};
 use crate::layout::{self, MAX_SHARD_NUMBER, StreamRow};
 
-/// How often a change is looked for while a reader waits for one.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Interval between polls for a commit, while a reader waits for one.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A fetch stops after this many bytes, so that a batch of large records stays small.
+/// Bytes after which a fetch stops, so that a batch of large records stays small.
 const FETCH_BYTES: usize = 1 << 20;
 
 enum Request {
@@ -37,19 +37,20 @@ enum Request {
         max_records: usize,
         reply: oneshot::Sender<Result<Option<(Batch, Cursor)>>>,
     },
-    /// Somebody waits for a change until then.
+    /// Polls for commits until then.
     Watch {
         until: Instant,
     },
 }
 
-/// Where a reader stands in a shard: after the record of this sequence number.
+/// A reader's position in a shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor {
     pub(crate) shard: ShardId,
     number: u64,
-    /// Which stream of this name: its first sequence number.
+    /// First sequence number of the stream: tells apart streams of one name.
     stream: i64,
+    /// Sequence number of the last record read.
     after: i64,
 }
 
@@ -59,20 +60,21 @@ impl Cursor {
     }
 }
 
-/// The thread and the way to it. Dropping it ends the thread.
+/// A handle to the thread. Dropping it ends the thread.
 #[derive(Debug)]
-pub(crate) struct Fetcher {
+pub(crate) struct ReadThread {
     requests: Option<mpsc::Sender<Request>>,
     changes: watch::Receiver<u64>,
     thread: Option<JoinHandle<()>>,
     file: PathBuf,
 }
 
-impl Fetcher {
+impl ReadThread {
     pub(crate) fn start(connection: Connection, file: &Path, not_found: Error) -> Result<Self> {
         let (requests, receiver) = mpsc::channel();
         let (changed, changes) = watch::channel(0);
-        let mut state = State { connection, file: file.into(), not_found, changed, version: None, watch_until: None };
+        let mut state =
+            State { connection, file: file.into(), not_found, changed, data_version: None, poll_until: None };
         let thread = std::thread::Builder::new()
             .name("triton-read".into())
             .spawn(move || state.serve(&receiver))
@@ -96,20 +98,20 @@ impl Fetcher {
         self.ask(|reply| Request::Fetch { cursor, max_records, reply }).await
     }
 
-    /// What counts the changes of the file that were seen.
+    /// Number of commits seen while polling. A commit wakes the receivers.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
 
-    /// Has changes looked for until then.
+    /// Polls for commits until then.
     pub(crate) fn watch(&self, until: Instant) -> Result<()> {
         self.send(Request::Watch { until })
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         self.send(request(reply))?;
-        answer.await.map_err(|_| thread_gone(&self.file))?
+        response.await.map_err(|_| thread_gone(&self.file))?
     }
 
     fn send(&self, request: Request) -> Result<()> {
@@ -118,64 +120,64 @@ impl Fetcher {
     }
 }
 
-impl Drop for Fetcher {
+impl Drop for ReadThread {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // A panic was told to whoever was waiting.
+            // A panic has been reported to the waiting requests, by dropping their replies.
             drop(thread.join());
         }
     }
 }
 
-/// What the thread owns.
+/// State of the thread.
 struct State {
     connection: Connection,
     file: PathBuf,
     not_found: Error,
     changed: watch::Sender<u64>,
-    /// SQLite's count of other connections' commits, as last seen.
-    version: Option<i64>,
-    watch_until: Option<Instant>,
+    /// SQLite's `data_version`, which changes with each commit of another connection, as last polled.
+    data_version: Option<i64>,
+    poll_until: Option<Instant>,
 }
 
 impl State {
     fn serve(&mut self, requests: &mpsc::Receiver<Request>) {
         loop {
-            let request = match self.watch_until {
+            let request = match self.poll_until {
                 None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(_) => requests.recv_timeout(LOOK_EVERY),
+                Some(_) => requests.recv_timeout(POLL_INTERVAL),
             };
             match request {
-                // Who dropped the receiver of an answer does not need it.
+                // A failed send means that the caller was dropped.
                 Ok(Request::CreatedAt { reply }) => drop(reply.send(self.created_at())),
                 Ok(Request::Shards { reply }) => drop(reply.send(self.shards())),
                 Ok(Request::Open { shard, position, reply }) => drop(reply.send(self.open(shard, position))),
                 Ok(Request::Fetch { cursor, max_records, reply }) => {
                     drop(reply.send(self.fetch(cursor, max_records)));
                 }
-                Ok(Request::Watch { until }) => self.watch_until = self.watch_until.max(Some(until)),
+                Ok(Request::Watch { until }) => self.poll_until = self.poll_until.max(Some(until)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if let Some(until) = self.watch_until {
-                self.look();
-                self.watch_until = (Instant::now() < until).then_some(until);
+            if let Some(until) = self.poll_until {
+                self.poll_commits();
+                self.poll_until = (Instant::now() < until).then_some(until);
             }
         }
     }
 
-    /// Tells those who wait if there was a commit since the last look.
-    fn look(&mut self) {
+    /// Wakes the waiting readers if there was a commit since the last poll.
+    fn poll_commits(&mut self) {
         let version = self
             .connection
             .prepare_cached("PRAGMA data_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
-        // A look that failed counts as a change: whoever waits fetches, and is told what is wrong.
-        if version.is_err() || self.version != version.as_ref().ok().copied() {
+        // A failed poll counts as a commit: the waiting readers fetch, and their fetches report the failure.
+        if version.is_err() || self.data_version != version.as_ref().ok().copied() {
             self.changed.send_modify(|changes| *changes += 1);
         }
-        self.version = version.ok();
+        self.data_version = version.ok();
     }
 
     fn created_at(&mut self) -> Result<Timestamp> {
@@ -201,7 +203,7 @@ impl State {
         let number = shard.number().filter(|&number| number <= MAX_SHARD_NUMBER).ok_or_else(not_found)?;
         let ShardRow { removed_through, .. } =
             ShardRow::read(&transaction, number).map_err(sqlite)?.ok_or_else(not_found)?;
-        let at_time = |time| last_before(&transaction, &row, number, time).map_err(sqlite);
+        let at_time = |time| sequence_before(&transaction, &row, number, time).map_err(sqlite);
         let last = row.next_sequence - 1;
         let after = match position {
             Position::Latest => last,
@@ -210,7 +212,7 @@ impl State {
             Position::At(sequence_number) | Position::After(sequence_number) => {
                 let sequence = match u64::try_from(sequence_number) {
                     Ok(sequence) => i64::try_from(sequence).unwrap_or(i64::MAX),
-                    // Beyond every number that this stream will give.
+                    // Larger than any sequence number of this stream.
                     Err(_) => i64::MAX,
                 };
                 let after = if matches!(position, Position::At(_)) { (sequence - 1).max(0) } else { sequence };
@@ -227,10 +229,10 @@ impl State {
         let sqlite = |error| from_sqlite(&self.file, error);
         let transaction = self.connection.transaction().map_err(sqlite)?;
         let row = StreamRow::read(&transaction).map_err(sqlite)?;
-        // A stream that was removed and made again is another one.
+        // A stream that was deleted and created again is another one.
         let row = row.filter(|row| row.first_sequence == cursor.stream).ok_or_else(|| self.not_found.clone())?;
         let Some(shard) = ShardRow::read(&transaction, cursor.number).map_err(sqlite)? else {
-            let problem = format!("{} was there when it was opened", cursor.shard);
+            let problem = format!("{} no longer exists", cursor.shard);
             return Err(Error::Contract { backend: self.file.display().to_string(), problem });
         };
         if cursor.after < shard.removed_through {
@@ -238,13 +240,13 @@ impl State {
             return Err(Error::PastRetention { shard: cursor.shard, position });
         }
         let after = row.record_id(cursor.number, cursor.after);
-        let (records, is_cut) = read_records(&transaction, &row, &cursor, after, max_records).map_err(sqlite)?;
+        let (records, has_more) = read_records(&transaction, &row, &cursor, after, max_records).map_err(sqlite)?;
         let Some(last) = records.last() else {
             return Ok(shard.is_open.then_some((Batch::caught_up(), cursor)));
         };
         cursor.after = u64::try_from(last.sequence_number)? as i64;
-        let behind = if is_cut {
-            // Records of the same millisecond are behind all the same.
+        let behind = if has_more {
+            // Not caught up, even if the next record arrived in the same millisecond.
             layout::now().since(last.arrival).max(Duration::from_millis(1))
         } else {
             Duration::ZERO
@@ -253,7 +255,7 @@ impl State {
     }
 }
 
-/// What fetching needs to know of a shard.
+/// The columns of a shard that fetching needs.
 struct ShardRow {
     removed_through: i64,
     is_open: bool,
@@ -268,14 +270,14 @@ impl ShardRow {
     }
 }
 
-/// The sequence number before the shard's first record that arrived at `millis` or later; before that of the record
-/// that comes next, where there is none.
-fn last_before(connection: &Connection, row: &StreamRow, shard: u64, millis: i64) -> rusqlite::Result<i64> {
+/// Returns the sequence number before the shard's first record that arrived at `millis` or later. Without such a record, it is
+/// the stream's last sequence number.
+fn sequence_before(connection: &Connection, row: &StreamRow, shard: u64, millis: i64) -> rusqlite::Result<i64> {
     let mut next =
         connection.prepare_cached("SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?;
     let mut from = row.record_id(shard, row.first_sequence);
     let mut to = row.record_id(shard, row.next_sequence);
-    // Arrivals do not go back, so the first late one is found by halving.
+    // Arrivals never decrease, so binary search finds the first late enough.
     while from < to {
         let middle = from + (to - from) / 2;
         let found: Option<(i64, i64)> =
@@ -288,7 +290,7 @@ fn last_before(connection: &Connection, row: &StreamRow, shard: u64, millis: i64
     Ok(row.sequence(from) - 1)
 }
 
-/// The records after `after`; tells whether the shard may hold more right away.
+/// Returns the records after the id `after`, and whether the shard may hold more.
 fn read_records(
     connection: &Connection,
     row: &StreamRow,
@@ -300,8 +302,8 @@ fn read_records(
         .prepare_cached("SELECT id, arrival, key, data FROM record WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")?;
     let limit = i64::try_from(max_records).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![after, StreamRow::last_record_id(cursor.number), limit])?;
-    // What the records of a batch share belongs to this batch alone: counting references to it is then never a matter
-    // between this thread and those that drop the batches before.
+    // An id of its own for each batch. With a shared one, this thread and those that drop earlier batches would contend for
+    // its reference count.
     let shard = ShardId::from(cursor.shard.as_str());
     let mut buffer = BytesMut::new();
     let mut records = Vec::new();
@@ -310,7 +312,7 @@ fn read_records(
         let (key, data) = (found.get_ref(2)?.as_str()?, found.get_ref(3)?.as_blob()?);
         let size = key.len() + data.len();
         if buffer.capacity() < size {
-            // Few allocations for many records, none larger than needed for few.
+            // Grows with the batch: few allocations for many records, and no large one for few.
             buffer.reserve(size.max(bytes).max(4096));
         }
         buffer.extend_from_slice(key.as_bytes());
@@ -330,6 +332,6 @@ fn read_records(
             return Ok((records, true));
         }
     }
-    let is_cut = records.len() == max_records;
-    Ok((records, is_cut))
+    let has_more = records.len() == max_records;
+    Ok((records, has_more))
 }

@@ -1,4 +1,4 @@
-//! The two traits over a stream's file.
+//! The client and the shard reader of a local stream.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::file::StreamFile;
 use crate::read_thread::Cursor;
 use crate::write_thread::{GROUP_BYTES, GROUP_RECORDS};
 
-/// How long a fetch waits for another process's commit.
-const WAIT: Duration = Duration::from_secs(1);
+/// Longest time that a fetch waits for new records.
+const LONG_POLL: Duration = Duration::from_secs(1);
 
-/// A call is a transaction: as much as one may hold, in order. A record is as large as Kinesis' default allows.
+/// A call is one transaction, in order, so its limits are those of a transaction. The limit of a record is Kinesis' default.
 const LIMITS: Limits = Limits::KINESIS
     .with_max_entries(GROUP_RECORDS)
     .with_max_call_bytes(GROUP_BYTES)
@@ -36,11 +36,11 @@ impl StreamClient for LocalStream {
     }
 
     async fn created_at(&self) -> Result<Timestamp> {
-        self.0.fetcher().created_at().await
+        self.0.reader().created_at().await
     }
 
     async fn shards(&self) -> Result<Vec<Shard>> {
-        self.0.fetcher().shards().await
+        self.0.reader().shards().await
     }
 
     async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
@@ -49,8 +49,8 @@ impl StreamClient for LocalStream {
     }
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
-        let cursor = self.0.fetcher().open(shard.clone(), position).await?;
-        let changes = self.0.fetcher().changes();
+        let cursor = self.0.reader().open(shard.clone(), position).await?;
+        let changes = self.0.reader().changes();
         Ok(Box::new(LocalShardReader { file: Arc::clone(&self.0), cursor, changes, is_caught_up: false }))
     }
 
@@ -71,14 +71,14 @@ struct LocalShardReader {
 impl ShardReader for LocalShardReader {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
         if self.is_caught_up && !self.changes.has_changed().unwrap_or(true) {
-            self.file.fetcher().watch(Instant::now() + WAIT)?;
-            // Woken or not, the fetch decides: a change that nobody was woken for would cost a second, not the record.
-            drop(tokio::time::timeout(WAIT, self.changes.changed()).await);
+            self.file.reader().watch(Instant::now() + LONG_POLL)?;
+            // Fetches after a timeout too, so that a missed change delays a record and does not lose it.
+            drop(tokio::time::timeout(LONG_POLL, self.changes.changed()).await);
         }
-        // Seen before the fetch: what is committed during it is another change.
+        // Before the fetch, so that a commit during the fetch counts as a new change.
         self.changes.mark_unchanged();
-        let fetched = self.file.fetcher().fetch(self.cursor.clone(), max_records).await?;
-        // Nothing moves before the answer is here, so that a dropped future loses nothing.
+        let fetched = self.file.reader().fetch(self.cursor.clone(), max_records).await?;
+        // The cursor moves only once the records are here, so that dropping the future loses none.
         Ok(fetched.map(|(batch, cursor)| {
             self.cursor = cursor;
             self.is_caught_up = batch.is_caught_up();

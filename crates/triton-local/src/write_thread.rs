@@ -1,4 +1,4 @@
-//! The thread that writes to a stream's file: puts in groups, changes of shards, and retention.
+//! The thread that writes to a stream's file: group commits of puts, changes of shards, and retention.
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -11,45 +11,45 @@ use triton_core::{Entries, Error, PutEntry, PutReceipt, Result, SequenceNumber, 
 use crate::error::{from_sqlite, storage, thread_gone};
 use crate::layout::{self, StreamRow};
 
-/// Puts that share a transaction: at most so many records, so many bytes, or what came within so long.
+/// Limits of a group commit: records, bytes, and the time to collect them.
 pub(crate) const GROUP_RECORDS: usize = 10_000;
 pub(crate) const GROUP_BYTES: usize = 8 << 20;
 const GROUP_TIME: Duration = Duration::from_millis(10);
 
-/// Puts that wait for the thread; with [`GROUP_BYTES`] a bound on what they hold.
-const WAITING_PUTS: usize = 8;
+/// Puts that may queue for the thread. As each holds at most [`GROUP_BYTES`], this bounds their memory.
+const QUEUED_PUTS: usize = 8;
 
-/// How often records past retention are looked for, and how many at least are removed in one transaction.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Interval between sweeps for records past retention, and the least limit of records that one sweep removes.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const SWEEP_RECORDS: usize = 2_000;
 
 type Outcomes = Result<Vec<Result<PutReceipt>>>;
-type Change = Box<dyn FnOnce(&mut ShardMap, &mut u64) -> Result<()> + Send>;
+type ShardChange = Box<dyn FnOnce(&mut ShardMap, &mut u64) -> Result<()> + Send>;
 
 enum Request {
     Put { entries: Entries, reply: oneshot::Sender<Outcomes> },
-    Change { change: Change, reply: oneshot::Sender<Result<()>> },
+    ChangeShards { change: ShardChange, reply: oneshot::Sender<Result<()>> },
     Delete { reply: oneshot::Sender<Result<()>> },
 }
 
-/// The thread and the way to it. Dropping it waits for what was asked of it.
+/// Owner of the thread. Dropping it waits for the queued requests.
 #[derive(Debug)]
-pub(crate) struct Writer {
-    /// Both are there until the writer is dropped.
-    requests: Option<Requests>,
+pub(crate) struct WriteThread {
+    /// Both are `Some` until the drop.
+    handle: Option<WriteHandle>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Sends requests to the thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Requests {
+pub(crate) struct WriteHandle {
     sender: mpsc::Sender<Request>,
     file: PathBuf,
 }
 
-impl Writer {
+impl WriteThread {
     pub(crate) fn start(name: &str, file: &Path, not_found: Error) -> Result<Self> {
-        let (sender, receiver) = mpsc::channel(WAITING_PUTS);
+        let (sender, receiver) = mpsc::channel(QUEUED_PUTS);
         let mut state = State {
             name: name.into(),
             file: file.into(),
@@ -63,34 +63,34 @@ impl Writer {
             .name("triton-write".into())
             .spawn(move || state.serve(receiver))
             .map_err(|error| storage(file, "no thread can be started", Some(error)))?;
-        Ok(Self { requests: Some(Requests { sender, file: file.into() }), thread: Some(thread) })
+        Ok(Self { handle: Some(WriteHandle { sender, file: file.into() }), thread: Some(thread) })
     }
 
-    pub(crate) fn requests(&self) -> Option<Requests> {
-        self.requests.clone()
+    pub(crate) fn handle(&self) -> Option<WriteHandle> {
+        self.handle.clone()
     }
 }
 
-impl Drop for Writer {
+impl Drop for WriteThread {
     fn drop(&mut self) {
-        self.requests = None;
+        self.handle = None;
         if let Some(thread) = self.thread.take() {
-            // A panic was told to whoever was waiting.
+            // A panic has been reported to the waiting requests, by dropping their replies.
             drop(thread.join());
         }
     }
 }
 
-impl Requests {
+impl WriteHandle {
     pub(crate) async fn put(&self, entries: Entries) -> Outcomes {
         self.ask(|reply| Request::Put { entries, reply }).await
     }
 
-    pub(crate) async fn change(
+    pub(crate) async fn change_shards(
         &self,
         change: impl FnOnce(&mut ShardMap, &mut u64) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        self.ask(|reply| Request::Change { change: Box::new(change), reply }).await
+        self.ask(|reply| Request::ChangeShards { change: Box::new(change), reply }).await
     }
 
     pub(crate) async fn delete(&self) -> Result<()> {
@@ -98,26 +98,26 @@ impl Requests {
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         self.sender.send(request(reply)).await.map_err(|_| thread_gone(&self.file))?;
-        answer.await.map_err(|_| thread_gone(&self.file))?
+        response.await.map_err(|_| thread_gone(&self.file))?
     }
 }
 
-/// What the thread owns.
+/// State of the thread.
 struct State {
     name: String,
     file: PathBuf,
     not_found: Error,
     connection: Option<Connection>,
-    /// The open shards as of this `stream.reshards`.
+    /// The open shards, and the `stream.reshards` at which they were read.
     shards: Option<(i64, OpenShards)>,
     last_sweep: Option<Instant>,
-    /// Whether the last sweep left something.
+    /// Whether the last sweep left records past retention.
     has_expired: bool,
 }
 
-/// Puts of one transaction: what each asked for, and what it will be told once the transaction is on disk.
+/// The puts of one transaction. Each gets its reply once the transaction is on disk.
 #[derive(Default)]
 struct Group {
     replies: Vec<(oneshot::Sender<Outcomes>, Vec<Result<PutReceipt>>)>,
@@ -127,13 +127,13 @@ struct Group {
 
 impl State {
     fn serve(&mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut left_over = None;
+        let mut next_request = None;
         loop {
-            let request = match left_over.take() {
+            let request = match next_request.take() {
                 Some(request) => request,
                 None if self.has_expired => match requests.try_recv() {
                     Ok(request) => request,
-                    // Nobody is waiting: time for more of what is past retention.
+                    // Idle: remove more records past retention.
                     Err(mpsc::error::TryRecvError::Empty) => {
                         self.sweep_if_due(SWEEP_RECORDS);
                         continue;
@@ -146,8 +146,8 @@ impl State {
                 },
             };
             match request {
-                Request::Put { entries, reply } => left_over = self.put_group(entries, reply, &mut requests),
-                Request::Change { change, reply } => drop(reply.send(self.change(change))),
+                Request::Put { entries, reply } => next_request = self.put_group(entries, reply, &mut requests),
+                Request::ChangeShards { change, reply } => drop(reply.send(self.change_shards(change))),
                 Request::Delete { reply } => drop(reply.send(self.delete())),
             }
         }
@@ -160,7 +160,7 @@ impl State {
         }
     }
 
-    /// Puts this and what else is waiting in one transaction. Returns the request that did not fit in.
+    /// Writes this put and the queued ones in one transaction. Returns the first request that does not belong to the group.
     fn put_group(
         &mut self,
         entries: Entries,
@@ -168,15 +168,15 @@ impl State {
         requests: &mut mpsc::Receiver<Request>,
     ) -> Option<Request> {
         let mut group = Group::default();
-        let mut left_over = None;
-        let committed = self.write_group(entries, reply, requests, &mut group, &mut left_over);
+        let mut next_request = None;
+        let committed = self.write_group(entries, reply, requests, &mut group, &mut next_request);
         for (reply, outcomes) in group.replies {
-            // Who no longer waits for the answer has said that any outcome will do.
+            // A failed send means that the caller was dropped.
             drop(reply.send(committed.clone().map(|()| outcomes)));
         }
-        // Faster than what comes in, or a busy stream would grow without end.
+        // Removes more than was written, or a busy stream would grow without bound.
         self.sweep_if_due(SWEEP_RECORDS.max(2 * group.records));
-        left_over
+        next_request
     }
 
     fn write_group(
@@ -185,9 +185,9 @@ impl State {
         reply: oneshot::Sender<Outcomes>,
         requests: &mut mpsc::Receiver<Request>,
         group: &mut Group,
-        left_over: &mut Option<Request>,
+        next_request: &mut Option<Request>,
     ) -> Result<()> {
-        // Whatever fails before the first insert is told to the first put.
+        // Before anything can fail, so that the failure reaches the first put.
         group.replies.push((reply, Vec::new()));
         let (file, not_found) = (self.file.clone(), self.not_found.clone());
         let sqlite = |error| from_sqlite(&file, error);
@@ -215,12 +215,12 @@ impl State {
                 break;
             }
             match requests.try_recv() {
-                Ok(Request::Put { entries: more, reply }) if group.has_room(&more) => {
+                Ok(Request::Put { entries: more, reply }) if group.fits(&more) => {
                     group.replies.push((reply, Vec::new()));
                     entries = more;
                 }
                 Ok(other) => {
-                    *left_over = Some(other);
+                    *next_request = Some(other);
                     break;
                 }
                 Err(_) => break,
@@ -232,7 +232,7 @@ impl State {
         Ok(())
     }
 
-    fn change(&mut self, change: Change) -> Result<()> {
+    fn change_shards(&mut self, change: ShardChange) -> Result<()> {
         let (file, not_found, name) = (self.file.clone(), self.not_found.clone(), self.name.clone());
         let sqlite = |error| from_sqlite(&file, error);
         self.shards = None;
@@ -250,7 +250,7 @@ impl State {
         transaction.commit().map_err(sqlite)
     }
 
-    /// Empties the tables, so that other processes that hold the file open see that the stream is gone.
+    /// Empties the tables, so that other processes that have the file open see that the stream is deleted.
     fn delete(&mut self) -> Result<()> {
         let (file, not_found) = (self.file.clone(), self.not_found.clone());
         let sqlite = |error| from_sqlite(&file, error);
@@ -260,16 +260,16 @@ impl State {
         StreamRow::read(&transaction).map_err(sqlite)?.ok_or(not_found)?;
         transaction.execute_batch("DELETE FROM stream; DELETE FROM shard; DELETE FROM record;").map_err(sqlite)?;
         transaction.commit().map_err(sqlite)?;
-        // Gives the space back. It waits for nobody: whoever still reads keeps the file large until it is used again.
+        // Frees the space, unless a reader still uses the file: then it stays large until the next stream of its name.
         if let Err(error) = connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)") {
-            tracing::debug!(file = %file.display(), %error, "the space of a removed stream is not given back");
+            tracing::debug!(file = %file.display(), %error, "the space of a deleted stream was not freed");
         }
         Ok(())
     }
 
-    /// Removes up to so many records past retention, if it was not done lately or there were more.
+    /// Removes up to `limit` records past retention, if the last sweep is long ago or left some.
     fn sweep_if_due(&mut self, limit: usize) {
-        if !self.has_expired && self.last_sweep.is_some_and(|last| last.elapsed() < SWEEP_EVERY) {
+        if !self.has_expired && self.last_sweep.is_some_and(|last| last.elapsed() < SWEEP_INTERVAL) {
             return;
         }
         self.last_sweep = Some(Instant::now());
@@ -300,13 +300,14 @@ impl State {
 }
 
 impl Group {
-    fn has_room(&self, entries: &[PutEntry]) -> bool {
+    /// Whether these entries fit into the group.
+    fn fits(&self, entries: &[PutEntry]) -> bool {
         self.records + entries.len() <= GROUP_RECORDS
             && self.bytes + entries.iter().map(PutEntry::size).sum::<usize>() <= GROUP_BYTES
     }
 }
 
-/// The open shards, and their numbers in the order of the router.
+/// The open shards. `numbers` has the order of the router's shards.
 struct OpenShards {
     router: ShardRouter,
     numbers: Vec<u64>,
@@ -344,7 +345,7 @@ fn insert(
     Ok(receipts)
 }
 
-/// The numbers of all shards.
+/// Numbers of the shards within retention.
 fn shard_numbers(connection: &Connection) -> rusqlite::Result<Vec<u64>> {
     connection
         .prepare_cached("SELECT number FROM shard WHERE NOT is_removed ORDER BY number")?
@@ -352,7 +353,7 @@ fn shard_numbers(connection: &Connection) -> rusqlite::Result<Vec<u64>> {
         .collect()
 }
 
-/// Whether anything is past retention; asked without a lock, so that idle streams are left alone.
+/// Whether any record or shard is past retention. Takes no write lock, so that sweeps do not block other processes.
 fn is_due(connection: &Connection, row: &StreamRow, oldest: i64) -> rusqlite::Result<bool> {
     let mut first = connection.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM (SELECT arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1)
@@ -370,8 +371,8 @@ fn is_due(connection: &Connection, row: &StreamRow, oldest: i64) -> rusqlite::Re
     Ok(closed > 0)
 }
 
-/// Removes up to `limit` records that arrived before `oldest`, and from the list the shards that closed before it and are
-/// empty.
+/// Removes up to `limit` records that arrived before `oldest`, and marks empty shards that closed before it as removed.
+/// Returns the number of records removed.
 fn remove_expired(
     transaction: &Transaction<'_>,
     mut row: StreamRow,
@@ -383,7 +384,8 @@ fn remove_expired(
             (SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3) WHERE arrival < ?4",
     )?;
     let mut remove = transaction.prepare_cached("DELETE FROM record WHERE id BETWEEN ?1 AND ?2")?;
-    let mut note = transaction.prepare_cached("UPDATE shard SET removed_through = ?2 WHERE number = ?1")?;
+    let mut set_removed_through =
+        transaction.prepare_cached("UPDATE shard SET removed_through = ?2 WHERE number = ?1")?;
     let mut removed = 0;
     for number in shard_numbers(transaction)? {
         let (first, last) = (row.record_id(number, row.first_sequence), StreamRow::last_record_id(number));
@@ -391,16 +393,16 @@ fn remove_expired(
             .query_row(params![first, last, limit - removed, oldest], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if let Some(id) = id {
             remove.execute([first, id])?;
-            note.execute(params![number, row.sequence(id)])?;
+            set_removed_through.execute(params![number, row.sequence(id)])?;
             removed += count;
         }
     }
-    let gone = transaction.execute(
+    let removed_shards = transaction.execute(
         "UPDATE shard SET is_removed = 1 WHERE NOT is_removed AND closed_at < ?1 AND NOT EXISTS
             (SELECT 1 FROM record WHERE id BETWEEN number << 43 AND (number << 43) + ?2)",
         params![oldest, StreamRow::last_record_id(0)],
     )?;
-    if gone > 0 {
+    if removed_shards > 0 {
         row.reshards += 1;
         row.write(transaction)?;
     }
