@@ -1,8 +1,8 @@
-//! Records: one MessagePack map each, with a partition key on the way in and a place in a shard on the way out.
+//! Records: each is one MessagePack map, put with a partition key and read with a sequence number.
 //!
-//! [`Encoder`] makes a [`PutEntry`] of any `Serialize` map or struct; a [`Record`] that was read decodes into any
-//! `Deserialize` type, or into a dynamic value. What other Triton writers have put is readable: both today's
-//! MessagePack and the old form, in which text and bytes alike were "raw strings".
+//! [`Encoder`] encodes any `Serialize` map or struct as a [`PutEntry`]. A [`Record`] decodes into any `Deserialize` type, or
+//! into a dynamic value. Records of other Triton writers decode too, both in today's MessagePack and in its old form, in which
+//! text and bytes have the same type ("raw").
 
 pub mod aggregate;
 mod entries;
@@ -25,61 +25,60 @@ use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::ShardId;
 use crate::model::timestamp::Timestamp;
 
-/// A record on its way into a stream: an encoded payload and the key that chooses its shard.
+/// A record to be put: an encoded payload and the key that selects its shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PutEntry {
-    /// Chooses the shard; 1 to 256 characters.
+    /// Selects the shard by its hash; 1 to 256 characters.
     pub partition_key: PartitionKey,
-    /// Chooses the shard in the partition key's place, where it is given.
+    /// Selects the shard instead of the partition key's hash.
     pub explicit_hash_key: Option<HashKey>,
-    /// The payload, stored as it is.
+    /// The payload, stored unchanged.
     pub data: Bytes,
 }
 
 impl PutEntry {
-    /// An entry with a payload that is encoded already.
+    /// An entry with an encoded payload.
     pub fn new(partition_key: PartitionKey, data: impl Into<Bytes>) -> Self {
         Self { partition_key, explicit_hash_key: None, data: data.into() }
     }
 
-    /// This entry, for the shard that holds this hash key, whatever its partition key.
+    /// Puts this entry into the shard that holds this hash key.
     pub fn with_explicit_hash_key(self, hash_key: HashKey) -> Self {
         Self { explicit_hash_key: Some(hash_key), ..self }
     }
 
-    /// The hash key that chooses the shard: the explicit one, else the partition key's.
+    /// The hash key that selects the shard: the explicit one, or else the partition key's.
     pub fn hash_key(&self) -> HashKey {
         self.explicit_hash_key.unwrap_or_else(|| self.partition_key.hash_key())
     }
 
-    /// What the entry counts against a stream's limits: the bytes of its payload and its key.
+    /// Bytes that count towards a stream's limits: the payload and the partition key.
     pub fn size(&self) -> usize {
         self.data.len() + self.partition_key.as_str().len()
     }
 }
 
-/// A record as it was read from a shard.
+/// A record that was read from a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
     /// The shard that it was read from.
     pub shard_id: ShardId,
-    /// Its place in that shard.
+    /// Its sequence number in that shard. All records of an aggregate have the same.
     pub sequence_number: SequenceNumber,
-    /// Its place in the aggregate that it was packed into, counted from 0, all of which have one sequence number; `None`
-    /// for a record of its own.
+    /// Its index in its aggregate, from 0; `None` for a record that was not aggregated.
     pub sub_sequence_number: Option<u32>,
-    /// The key that it was put with; empty where the stream keeps none.
+    /// The partition key of its put; empty if the stream stores none.
     pub partition_key: PartitionKey,
-    /// When it arrived, by the stream's clock.
+    /// Time of arrival, by the stream's clock.
     pub arrival: Timestamp,
-    /// The payload as it was put.
+    /// The payload of its put.
     pub data: Bytes,
 }
 
 impl Record {
-    /// A record at a place in a shard. Backends make records; so do tests of code that handles them.
+    /// Creates a record. For backends, and for tests of code that handles records.
     pub fn new(
         shard_id: ShardId,
         sequence_number: SequenceNumber,
@@ -90,24 +89,23 @@ impl Record {
         Self { shard_id, sequence_number, sub_sequence_number: None, partition_key, arrival, data: data.into() }
     }
 
-    /// Bytes that the record counts against a shard's read quota: its payload and its key.
+    /// Bytes that count towards a shard's read quota: the payload and the partition key.
     pub fn size(&self) -> usize {
         self.data.len() + self.partition_key.as_str().len()
     }
 
-    /// The payload as a `T`, which may borrow text and bytes from the record.
+    /// Decodes the payload as a `T`, which may borrow text and bytes from the record.
     ///
     /// # Errors
-    /// [`Error::Decode`](crate::Error::Decode) where the payload is not MessagePack (with the offset of the fault), or
-    /// does not have the shape of a `T`.
+    /// [`Error::Decode`](crate::Error::Decode) if the payload is not MessagePack, or is not a `T`.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         Ok(decode(&self.data)?)
     }
 
-    /// The payload without a type.
+    /// Decodes the payload as a dynamic value.
     ///
     /// # Errors
-    /// [`Error::Decode`](crate::Error::Decode) where the payload is not MessagePack.
+    /// [`Error::Decode`](crate::Error::Decode) if the payload is not MessagePack.
     pub fn value(&self) -> Result<rmpv::ValueRef<'_>> {
         Ok(decode_value(&self.data)?)
     }

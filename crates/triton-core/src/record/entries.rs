@@ -1,4 +1,4 @@
-//! The entries of one call, shared instead of copied.
+//! The entries of one call, shared so that they are never copied.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use super::PutEntry;
 
 /// The entries of one [`put_batch`](crate::StreamClient::put_batch) call.
 ///
-/// A clone shares the list, so that a caller can keep it for a retry while a backend hands it to another thread.
+/// Clones share the list: a caller can keep it for a retry while a backend sends it to another thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries(Arc<Vec<PutEntry>>);
 
 impl Entries {
-    /// Returns the list itself, without a copy where this is its last clone.
+    /// Returns the list. Copies it only if other clones exist.
     pub fn into_vec(self) -> Vec<PutEntry> {
         Arc::unwrap_or_clone(self.0)
     }

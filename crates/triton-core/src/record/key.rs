@@ -9,21 +9,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Error, Result};
 use crate::model::hash_key::HashKey;
 
-/// The text that chooses a record's shard, and among whose records order is kept.
+/// Text that selects a record's shard. Records of one key keep their order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionKey(ByteString);
 
-/// Kinesis' limit, in Unicode characters.
+/// Kinesis' limit in Unicode characters.
 const MAX_CHARACTERS: usize = 256;
 
 impl PartitionKey {
-    /// A key for a record to be put.
+    /// The key of a record to be put.
     ///
     /// # Errors
-    /// [`Error::PartitionKeyLength`] where it is empty or over 256 characters.
+    /// [`Error::PartitionKeyLength`] if it is empty or longer than 256 characters.
     pub fn new(key: impl Into<ByteString>) -> Result<Self> {
         let key = key.into();
-        // A character takes a byte at least, so short keys need not be counted.
+        // Keys of at most 256 bytes need no count of characters.
         let characters = if key.len() <= MAX_CHARACTERS { key.len() } else { key.chars().count() };
         match characters {
             1..=MAX_CHARACTERS => Ok(Self(key)),
@@ -31,7 +31,7 @@ impl PartitionKey {
         }
     }
 
-    /// The key of a record that a stream holds; may be empty where the stream keeps none.
+    /// The key of a record that was read. Not checked: streams that store no keys return empty ones.
     pub fn stored(key: impl Into<ByteString>) -> Self {
         Self(key.into())
     }
@@ -41,7 +41,7 @@ impl PartitionKey {
         &self.0
     }
 
-    /// Its place among the shards.
+    /// The hash key that selects the shard: the MD5 of the text.
     pub fn hash_key(&self) -> HashKey {
         HashKey::of(&self.0)
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_1_to_256_characters_however_many_bytes() {
+    fn the_length_of_a_key_is_limited_in_characters() {
         assert!(PartitionKey::new("").is_err());
         assert!(PartitionKey::new("日".repeat(256)).is_ok());
         let error = PartitionKey::new("日".repeat(257)).unwrap_err();

@@ -1,7 +1,7 @@
-//! MessagePack, token by token: what checks a payload before anything else trusts it.
+//! MessagePack: encoding, decoding, and a [`Scanner`] that reads a payload token by token.
 //!
-//! [`Scanner`] never allocates, never recurses, and never believes a length that the payload cannot hold.
-//! Typed decoding is left to serde; printing a payload without a type is done from these tokens.
+//! A payload is untrusted input and is checked by the scanner before it is decoded. The scanner never allocates, never recurses,
+//! and rejects lengths that exceed the payload. Typed decoding is left to serde.
 
 use crate::error::{DecodeError, DecodeErrorKind};
 
@@ -13,38 +13,38 @@ pub use self::decode::{decode, decode_value};
 pub use self::encode::{Encoder, KeySource};
 pub use self::timestamp::ExtensionTime;
 
-/// How deep arrays and maps may be nested in a record.
+/// Maximum depth of nested arrays and maps in a record.
 pub const MAX_DEPTH: usize = 128;
 
-/// One step through a payload. An array or map announces how many values (or pairs) follow.
+/// A scalar value, or the start of an array or map, whose values follow as tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
     /// No value.
     Nil,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// A whole number of 0 or more.
+    /// A non-negative integer.
     Unsigned(u64),
-    /// A whole number; writers use it for negative ones, but may use it for any.
+    /// An integer, usually negative: writers may encode non-negative ones like this too.
     Signed(i64),
     /// A single-precision number.
     Float32(f32),
     /// A double-precision number.
     Float64(f64),
-    /// Text; old writers put bytes here too, so it need not be UTF-8.
+    /// Text. Old writers encode bytes as text too, so it may not be UTF-8.
     Text(&'a [u8]),
     /// Bytes.
     Binary(&'a [u8]),
-    /// An array of so many values.
+    /// Start of an array, with its number of values.
     Array(usize),
-    /// A map of so many pairs.
+    /// Start of a map, with its number of pairs.
     Map(usize),
-    /// An extension: its type, and its bytes.
+    /// An extension: its type and its bytes.
     Extension(i8, &'a [u8]),
 }
 
 impl Token<'_> {
-    /// What the token is, with an article, for messages.
+    /// Name of the token's type with an article, for messages.
     pub fn describe(&self) -> &'static str {
         match self {
             Token::Nil => "null",
@@ -59,7 +59,7 @@ impl Token<'_> {
         }
     }
 
-    /// How many values follow inside it.
+    /// Number of values inside it.
     fn children(&self) -> usize {
         match *self {
             Token::Array(values) => values,
@@ -88,20 +88,20 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Starts at the first byte.
+    /// Creates a scanner at the first byte.
     pub fn new(payload: &'a [u8]) -> Self {
         Self { payload, offset: 0 }
     }
 
-    /// The byte that the next token starts at.
+    /// Offset of the next token, in bytes.
     pub fn offset(&self) -> usize {
         self.offset
     }
 
-    /// The next token. Of an array or map, the values come as the next tokens.
+    /// Returns the next token.
     ///
     /// # Errors
-    /// Where the payload ends, holds a reserved byte, or claims more than it can hold.
+    /// If the payload ends, the byte is reserved, or a length exceeds the rest of the payload.
     #[inline]
     pub fn token(&mut self) -> Result<Token<'a>, DecodeError> {
         let start = self.offset;
@@ -156,10 +156,10 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Passes one whole value, checking all of it.
+    /// Skips one complete value, and checks all of it.
     ///
     /// # Errors
-    /// As [`token`](Self::token), and where it is nested deeper than [`MAX_DEPTH`].
+    /// Those of [`token`](Self::token), and a value nested deeper than [`MAX_DEPTH`].
     pub fn skip_value(&mut self) -> Result<(), DecodeError> {
         let mut depth = 0;
         let mut left = [0usize; MAX_DEPTH];
@@ -219,26 +219,26 @@ impl<'a> Scanner<'a> {
         Ok(Token::Extension(kind as i8, self.bytes(start, length)?))
     }
 
-    // Every value takes a byte at least, so a count above the bytes left is a lie.
+    // Every value takes at least one byte, so a count above the bytes left must be wrong.
     fn array(&self, start: usize, values: usize) -> Result<Token<'a>, DecodeError> {
-        match values <= self.rest() {
-            true => Ok(Token::Array(values)),
-            false => Err(DecodeError { kind: DecodeErrorKind::Length { claimed: values }, offset: start }),
+        if values > self.rest() {
+            return Err(DecodeError { kind: DecodeErrorKind::Length { claimed: values }, offset: start });
         }
+        Ok(Token::Array(values))
     }
 
     fn map(&self, start: usize, pairs: usize) -> Result<Token<'a>, DecodeError> {
-        match pairs <= self.rest() / 2 {
-            true => Ok(Token::Map(pairs)),
-            false => Err(DecodeError { kind: DecodeErrorKind::Length { claimed: pairs }, offset: start }),
+        if pairs > self.rest() / 2 {
+            return Err(DecodeError { kind: DecodeErrorKind::Length { claimed: pairs }, offset: start });
         }
+        Ok(Token::Map(pairs))
     }
 }
 
 /// Checks that a payload is exactly one MessagePack value.
 ///
 /// # Errors
-/// With the kind of the fault and its offset.
+/// What is wrong, with its offset.
 pub fn check(payload: &[u8]) -> Result<(), DecodeError> {
     let mut scanner = Scanner::new(payload);
     scanner.skip_value()?;
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_with_its_offset() {
+    fn every_error_has_a_kind_and_an_offset() {
         assert_eq!(kind(b""), (DecodeErrorKind::Empty, 0));
         assert_eq!(kind(b"\x81\xa1a\xc1"), (DecodeErrorKind::Reserved, 3));
         assert_eq!(kind(b"\x81\xa1a\xcd\x01"), (DecodeErrorKind::Truncated, 3));
@@ -269,11 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_counted_and_bounded() {
+    fn depth_is_limited() {
         let nested = |levels: usize| [vec![0x91; levels], vec![0xc0]].concat();
         assert_eq!(check(&nested(MAX_DEPTH)), Ok(()));
         assert_eq!(kind(&nested(MAX_DEPTH + 1)), (DecodeErrorKind::TooDeep { limit: MAX_DEPTH }, MAX_DEPTH));
-        // Siblings are not levels.
+        // Siblings do not add to the depth.
         assert_eq!(check(&[&[0x9f][..], &[0x91, 0xc0].repeat(15)].concat()), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! Packing records into one.
+//! Packs entries into an aggregate.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -11,36 +11,36 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use super::{DIGEST, MAGIC, field};
 use crate::record::{PartitionKey, PutEntry};
 
-/// The partition key of an aggregate. Its shard follows from its explicit hash key.
+/// Partition key of an aggregate, as the KPL sets it. The explicit hash key selects the shard.
 const OUTER_KEY: &str = "a";
 
-/// Every field here has a number below 16, whose tag takes one byte.
+/// Bytes of a field's tag: one, as every field number here is below 16.
 const TAG: usize = 1;
 
-/// Packs entries into one, in the order in which they are pushed.
+/// Packs entries into one, in the order of the pushes.
 ///
-/// Entries are encoded as they come, so a packer holds their bytes and not the entries. It knows no limit of its own:
-/// [`size_with`](Self::size_with) and [`push_within`](Self::push_within) keep an aggregate below the size of a record
-/// that the stream takes (the KPL stops at 51,200 bytes by default). An entry whose payload is an aggregate is packed as
-/// it is, and comes out of [`unpack`](super::unpack) as that aggregate.
+/// Entries are encoded when they are pushed, so a packer holds their encoding only. It has no size limit: keep an aggregate
+/// below the stream's limit for a record with [`size_with`](Self::size_with) or [`push_within`](Self::push_within). (The KPL
+/// stops at 51,200 bytes by default.) An entry whose payload is an aggregate is packed like any other, and
+/// [`unpack`](super::unpack) returns it as an aggregate.
 #[derive(Debug, Default)]
 pub struct Packer {
-    /// For one entry alone, and for the hash key of all.
+    /// Returned unpacked if it stays the only entry; also gives the aggregate its hash key.
     first: Option<PutEntry>,
     len: usize,
     keys: Table,
     hash_keys: Table,
     /// The records, encoded.
     records: Vec<u8>,
-    /// Seeded by the system, lest somebody choose keys that all hash the same. Keys are only looked up, never gone
-    /// through in its order, so nothing that is packed depends on it.
+    /// Randomly seeded, so that nobody can choose keys whose hashes collide. The encoding does not depend on it, because the
+    /// tables are never iterated in hash order.
     hasher: RandomState,
 }
 
-/// How an entry is going to be encoded.
+/// The computed encoding of an entry.
 struct Plan {
-    key: Slot,
-    hash_key: Option<(Slot, String)>,
+    key: TableIndex,
+    hash_key: Option<(TableIndex, String)>,
     /// Bytes of the record's message.
     record: usize,
     /// Bytes by which the aggregate grows.
@@ -48,22 +48,22 @@ struct Plan {
 }
 
 impl Packer {
-    /// A packer that holds nothing.
+    /// An empty packer.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many entries it holds.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it holds none.
+    /// Whether no entry was pushed.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The exact [size](PutEntry::size) of what [`finish`](Self::finish) would return now; 0 if that is nothing.
+    /// Exact [size](PutEntry::size) of the entry that [`finish`](Self::finish) would return now; 0 if none.
     pub fn size(&self) -> usize {
         match &self.first {
             Some(first) if self.len == 1 => first.size(),
@@ -72,7 +72,7 @@ impl Packer {
         }
     }
 
-    /// The exact [size](PutEntry::size) of what [`finish`](Self::finish) would return if this entry were pushed before.
+    /// Exact [size](PutEntry::size) of the entry that [`finish`](Self::finish) would return after a push of this entry.
     pub fn size_with(&self, entry: &PutEntry) -> usize {
         match &self.first {
             Some(_) => self.packed_size() + self.plan(entry).growth,
@@ -86,9 +86,10 @@ impl Packer {
         self.encode(entry, plan);
     }
 
-    /// Adds an entry at the end if [`size_with`](Self::size_with) is at most `max_bytes` then, and tells whether it did.
-    /// This looks for the entry's keys once, where asking first and pushing then would do it twice.
-    #[must_use = "an entry that did not fit is not in the packer"]
+    /// Adds an entry at the end if [`size_with`](Self::size_with) is at most `max_bytes`. Returns whether the entry was added.
+    ///
+    /// Looks up the entry's keys once; `size_with` followed by `push` does it twice.
+    #[must_use = "an entry that did not fit was not added"]
     pub fn push_within(&mut self, entry: &PutEntry, max_bytes: usize) -> bool {
         let plan = self.plan(entry);
         let size = if self.is_empty() { entry.size() } else { self.packed_size() + plan.growth };
@@ -99,8 +100,8 @@ impl Packer {
         fits
     }
 
-    /// The entry to put: of one entry, itself; of more, an aggregate with the partition key `a`, for the shard of the
-    /// first. `None` if nothing was pushed.
+    /// Returns the entry to put. A single entry is returned unchanged; several become an aggregate with the partition key `a`
+    /// and the hash key of the first. Returns `None` if nothing was pushed.
     pub fn finish(self) -> Option<PutEntry> {
         let size = self.packed_size();
         let first = self.first?;
@@ -118,7 +119,7 @@ impl Packer {
         Some(PutEntry::new(key, Bytes::from(data)).with_explicit_hash_key(first.hash_key()))
     }
 
-    /// What the entries would count as an aggregate, be they as few as they are.
+    /// Size of the aggregate, even for less than two entries.
     fn packed_size(&self) -> usize {
         let message = self.keys.fields.len() + self.hash_keys.fields.len() + self.records.len();
         MAGIC.len() + message + DIGEST + OUTER_KEY.len()
@@ -126,15 +127,15 @@ impl Packer {
 
     fn plan(&self, entry: &PutEntry) -> Plan {
         let text = entry.partition_key.as_str();
-        let key = self.keys.slot(text, &self.hasher);
+        let key = self.keys.find(text, &self.hasher);
         let mut record = TAG + encoded_len_varint(key.number) + field_size(entry.data.len());
         let mut growth = key.growth(text);
         let hash_key = entry.explicit_hash_key.map(|hash_key| {
             let text = hash_key.to_string();
-            let slot = self.hash_keys.slot(&text, &self.hasher);
-            record += TAG + encoded_len_varint(slot.number);
-            growth += slot.growth(&text);
-            (slot, text)
+            let index = self.hash_keys.find(&text, &self.hasher);
+            record += TAG + encoded_len_varint(index.number);
+            growth += index.growth(&text);
+            (index, text)
         });
         growth += field_size(record);
         Plan { key, hash_key, record, growth }
@@ -146,21 +147,21 @@ impl Packer {
         encode_varint(plan.record as u64, records);
         encode_key(field::PARTITION_KEY_INDEX, WireType::Varint, records);
         encode_varint(plan.key.number, records);
-        if let Some((slot, _)) = &plan.hash_key {
+        if let Some((index, _)) = &plan.hash_key {
             encode_key(field::EXPLICIT_HASH_KEY_INDEX, WireType::Varint, records);
-            encode_varint(slot.number, records);
+            encode_varint(index.number, records);
         }
         encode_bytes(field::DATA, &entry.data, records);
-        self.keys.fill(plan.key, field::PARTITION_KEY, entry.partition_key.as_str());
-        if let Some((slot, text)) = plan.hash_key {
-            self.hash_keys.fill(slot, field::EXPLICIT_HASH_KEY, &text);
+        self.keys.insert(plan.key, field::PARTITION_KEY, entry.partition_key.as_str());
+        if let Some((index, text)) = plan.hash_key {
+            self.hash_keys.insert(index, field::EXPLICIT_HASH_KEY, &text);
         }
         self.len += 1;
         self.first.get_or_insert_with(|| entry.clone());
     }
 }
 
-/// The size of a field of so many bytes.
+/// Encoded size of a field with a value of this many bytes.
 fn field_size(bytes: usize) -> usize {
     TAG + encoded_len_varint(bytes as u64) + bytes
 }
@@ -171,54 +172,56 @@ fn encode_bytes(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// Texts that an aggregate holds once each. Records refer to them by number.
+/// Distinct texts of an aggregate. Records refer to them by number.
 #[derive(Debug, Default)]
 struct Table {
-    /// The texts, encoded, in the order of their numbers.
+    /// The encoded texts, in the order of their numbers.
     fields: Vec<u8>,
-    places: HashTable<Place>,
+    entries: HashTable<TableEntry>,
 }
 
-/// Where in a table's fields a text stands.
+/// A text's number and its range in the table's fields.
 #[derive(Debug)]
-struct Place {
-    /// Of the text, lest it be hashed anew whenever the table grows.
+struct TableEntry {
+    /// Hash of the text, kept for when the table grows.
     hash: u64,
     number: u64,
     start: usize,
     end: usize,
 }
 
-/// Which number a text has in a table, or is going to have.
-struct Slot {
+/// The number of a text in a table.
+struct TableIndex {
     number: u64,
-    /// The text's hash, if the table lacks it.
+    /// The text's hash, if it is not in the table yet.
     new: Option<u64>,
 }
 
-impl Slot {
-    /// The bytes that the text is going to add to its table.
+impl TableIndex {
+    /// Bytes that an insertion of the text adds to its table.
     fn growth(&self, text: &str) -> usize {
         self.new.map_or(0, |_| field_size(text.len()))
     }
 }
 
 impl Table {
-    fn slot(&self, text: &str, hasher: &RandomState) -> Slot {
+    fn find(&self, text: &str, hasher: &RandomState) -> TableIndex {
         let hash = hasher.hash_one(text);
-        let is_text = |place: &Place| place.hash == hash && self.fields[place.start..place.end] == *text.as_bytes();
-        match self.places.find(hash, is_text) {
-            Some(place) => Slot { number: place.number, new: None },
-            None => Slot { number: self.places.len() as u64, new: Some(hash) },
+        let is_text =
+            |entry: &TableEntry| entry.hash == hash && self.fields[entry.start..entry.end] == *text.as_bytes();
+        match self.entries.find(hash, is_text) {
+            Some(entry) => TableIndex { number: entry.number, new: None },
+            None => TableIndex { number: self.entries.len() as u64, new: Some(hash) },
         }
     }
 
-    fn fill(&mut self, slot: Slot, field: u32, text: &str) {
-        if let Slot { number, new: Some(hash) } = slot {
+    /// Adds the text, unless the table holds it already.
+    fn insert(&mut self, index: TableIndex, field: u32, text: &str) {
+        if let TableIndex { number, new: Some(hash) } = index {
             encode_bytes(field, text.as_bytes(), &mut self.fields);
             let end = self.fields.len();
-            let place = Place { hash, number, start: end - text.len(), end };
-            self.places.insert_unique(hash, place, |place| place.hash);
+            let entry = TableEntry { hash, number, start: end - text.len(), end };
+            self.entries.insert_unique(hash, entry, |entry| entry.hash);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Both directions, against what aws-kinesis-agg has written and against a decoder made of the schema.
+//! Packing and unpacking, compared with aggregates by aws-kinesis-agg and with a decoder generated from the schema.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use crate::model::shard::ShardId;
 use crate::model::timestamp::Timestamp;
 use crate::record::{PartitionKey, PutEntry, Record};
 
-/// The format as its schema has it, for prost to decode.
+/// The format's schema, decoded by prost.
 #[derive(Clone, PartialEq, prost::Message)]
 struct AggregatedRecord {
     #[prost(string, repeated, tag = "1")]
@@ -36,7 +36,7 @@ struct InnerRecord {
 }
 
 impl AggregatedRecord {
-    /// The key, explicit hash key and payload of each record; `None` where a record refers to what is not there.
+    /// Key, explicit hash key and payload of each record; `None` if a record refers to a missing key.
     fn user_records(&self) -> Option<Vec<(String, Option<HashKey>, Bytes)>> {
         let user_record = |record: &InnerRecord| {
             let key = self.partition_key_table.get(record.partition_key_index? as usize)?.clone();
@@ -55,7 +55,7 @@ fn read(data: impl Into<Bytes>) -> Record {
     Record::new(ShardId::numbered(3), SequenceNumber::from(4955), PartitionKey::stored("outer"), arrival, data)
 }
 
-/// A message between what makes it an aggregate.
+/// Adds the magic bytes and the MD5 to a message.
 fn framed(message: &[u8]) -> Vec<u8> {
     [&MAGIC[..], message, &Md5::digest(message)[..]].concat()
 }
@@ -68,7 +68,7 @@ fn entry(key: &str, hash_key: Option<u128>, data: impl Into<Bytes>) -> PutEntry 
     }
 }
 
-/// Packs, and checks each size on the way.
+/// Packs the entries, and checks the size after each push.
 fn pack(entries: &[PutEntry]) -> Option<PutEntry> {
     let mut packer = Packer::new();
     for entry in entries {
@@ -84,7 +84,7 @@ fn pack(entries: &[PutEntry]) -> Option<PutEntry> {
     packed
 }
 
-/// That these records came out of an aggregate of these entries.
+/// Asserts that the records are those of an aggregate of these entries.
 fn assert_unpacked(records: &[Record], entries: &[PutEntry]) {
     assert_eq!(records.len(), entries.len());
     for ((record, entry), number) in records.iter().zip(entries).zip(0..) {
@@ -105,7 +105,7 @@ fn base64(case: &serde_json::Value) -> Vec<u8> {
     STANDARD.decode(case["data"].as_str().unwrap()).unwrap()
 }
 
-/// Aggregates of aws-kinesis-agg, each with its entries.
+/// Aggregates by aws-kinesis-agg, each with its entries.
 fn aggregates() -> Vec<(Vec<u8>, Vec<PutEntry>)> {
     let entries = |case: &serde_json::Value| {
         let records = case["user_records"].as_array().unwrap().iter();
@@ -119,7 +119,7 @@ fn aggregates() -> Vec<(Vec<u8>, Vec<PutEntry>)> {
 }
 
 #[test]
-fn what_others_packed_is_unpacked_and_packed_to_the_same_bytes() {
+fn aggregates_of_other_writers_are_unpacked_and_packed_to_the_same_bytes() {
     let cases = aggregates();
     assert_eq!(cases.len(), 5);
     for (data, entries) in cases {
@@ -132,7 +132,7 @@ fn what_others_packed_is_unpacked_and_packed_to_the_same_bytes() {
 }
 
 #[test]
-fn what_is_no_aggregate_stays_as_it_is() {
+fn a_record_that_is_not_an_aggregate_is_unchanged() {
     let cases = golden(include_str!("../../../golden/bad_aggregates.json"));
     assert_eq!(cases.len(), 4);
     for case in cases {
@@ -143,7 +143,7 @@ fn what_is_no_aggregate_stays_as_it_is() {
 }
 
 #[test]
-fn a_message_that_breaks_the_schema_makes_no_aggregate() {
+fn a_record_whose_message_breaks_the_schema_is_not_an_aggregate() {
     let whole = [&b"\x0a\x01k\x12\x0212\x12\x03+-1"[..], b"\x1a\x07\x08\x00\x10\x00\x1a\x01x"].concat();
     assert_eq!(unpack(&read(framed(&whole))).unwrap().len(), 1);
     let followed_by =
@@ -170,7 +170,7 @@ fn a_message_that_breaks_the_schema_makes_no_aggregate() {
     for (what, record) in [
         ("a tag", &b"\x1a\x0b\x08\x00\x1a\x01x\x22\x04\x0a\x02ab"[..]),
         ("fields in another order", b"\x1a\x05\x1a\x01x\x08\x00"),
-        ("a key behind the record of it", b"\x1a\x05\x08\x01\x1a\x01x\x0a\x01l"),
+        ("a key after the record that refers to it", b"\x1a\x05\x08\x01\x1a\x01x\x0a\x01l"),
         ("an empty payload", b"\x1a\x04\x08\x00\x1a\x00"),
         ("a field of a later version", b"\x2b\x08\x00\x2c\x35\x00\x00\x00\x00\x1a\x05\x08\x00\x1a\x01x"),
     ] {
@@ -179,7 +179,7 @@ fn a_message_that_breaks_the_schema_makes_no_aggregate() {
 }
 
 #[test]
-fn an_aggregate_of_no_records_is_what_the_kcl_takes_it_for() {
+fn an_aggregate_of_no_records_delivers_nothing_as_with_the_kcl() {
     assert_eq!(unpack(&read(framed(b""))), None);
     let record = read(framed(b"\x0a\x01k"));
     assert_eq!(unpack(&record).unwrap(), []);
@@ -187,7 +187,7 @@ fn an_aggregate_of_no_records_is_what_the_kcl_takes_it_for() {
 }
 
 #[test]
-fn payloads_are_not_copied_and_a_key_is_there_once() {
+fn payloads_are_not_copied_and_equal_keys_share_memory() {
     let entries = ["a", "b", "a"].map(|key| entry(key, None, "payload"));
     let packed = pack(&entries).unwrap();
     let outer = packed.data.as_ptr_range();
@@ -195,11 +195,11 @@ fn payloads_are_not_copied_and_a_key_is_there_once() {
     assert!(records.iter().all(|record| outer.contains(&record.data.as_ptr())));
     let key = |index: usize| records[index].partition_key.as_str().as_ptr();
     assert_eq!(key(0), key(2));
-    assert!(!outer.contains(&key(0)), "a key that is kept would keep the whole aggregate");
+    assert!(!outer.contains(&key(0)), "keeping a key does not keep the whole aggregate");
 }
 
 #[test]
-fn an_aggregate_in_an_aggregate_is_a_payload() {
+fn an_aggregate_in_an_aggregate_is_packed_as_a_payload() {
     let inner = pack(&["a", "b"].map(|key| entry(key, None, "x"))).unwrap();
     let records = unpack(&read(pack(&[inner.clone(), inner.clone()]).unwrap().data)).unwrap();
     assert_eq!(records.len(), 2);
@@ -208,10 +208,10 @@ fn an_aggregate_in_an_aggregate_is_a_payload() {
 }
 
 #[test]
-fn a_list_is_unpacked_in_place_and_returned_as_it_came_if_nothing_is_packed() {
+fn aggregates_in_a_list_are_replaced_and_a_list_without_any_is_returned_unchanged() {
     let (data, entries) = aggregates().swap_remove(1);
     let wrong = [&MAGIC[..], b"text"].concat();
-    // The last record refers to a key that is not there: the one before it is not delivered either.
+    // The last record refers to a missing key, so the record before it is not delivered either.
     let broken = framed(b"\x0a\x01k\x1a\x05\x08\x00\x1a\x01x\x1a\x05\x08\x01\x1a\x01x");
     let plain = [read("plain"), read(wrong), read(""), read(broken)];
     let mut records = plain.to_vec();
@@ -222,12 +222,12 @@ fn a_list_is_unpacked_in_place_and_returned_as_it_came_if_nothing_is_packed() {
     assert_eq!(unpacked[2 + entries.len()..], plain[2..]);
 
     let plain = vec![read("one"), read("two")];
-    let at = plain.as_ptr();
-    let same = unpack_all(plain);
-    assert_eq!(same.as_ptr(), at);
+    let address = plain.as_ptr();
+    let unpacked = unpack_all(plain);
+    assert_eq!(unpacked.as_ptr(), address);
 }
 
-/// Keys that repeat, and keys of any length.
+/// Entries with repeated keys, and with keys and payloads of various lengths.
 fn entries() -> impl Strategy<Value = Vec<PutEntry>> {
     let key = prop_oneof!["[a-c]", "\\PC{1,9}", "x{120,200}"];
     let hash_key = prop_oneof![Just(None), any::<u128>().prop_map(Some), (0u128..3).prop_map(Some)];
@@ -237,7 +237,7 @@ fn entries() -> impl Strategy<Value = Vec<PutEntry>> {
         (16_370usize..16_400).prop_map(|length| vec![7; length]),
     ];
     let entry = (key, hash_key, data).prop_map(|(key, hash_key, data)| entry(&key, hash_key, data));
-    // Past 128, indexes take two bytes.
+    // Indexes from 128 on take two bytes.
     prop_oneof![
         prop::collection::vec(entry.clone(), 0..6),
         prop::collection::vec(entry, 0..6).prop_map(|entries| {
@@ -251,7 +251,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_packed_comes_out_again(entries in entries()) {
+    fn unpacking_reverses_packing(entries in entries()) {
         match (pack(&entries), &entries[..]) {
             (None, []) => {}
             (Some(packed), [alone]) => prop_assert_eq!(&packed, alone),
@@ -268,7 +268,7 @@ proptest! {
                 let before = keys.len();
                 keys.sort();
                 keys.dedup();
-                prop_assert_eq!(keys.len(), before, "a key is there once");
+                prop_assert_eq!(keys.len(), before, "each key is stored once");
                 assert_unpacked(&unpack(&read(packed.data)).unwrap(), entries);
             }
             (packed, _) => prop_assert!(false, "{packed:?}"),
@@ -276,7 +276,7 @@ proptest! {
     }
 
     #[test]
-    fn no_payload_makes_unpacking_panic_or_disagree_with_the_schema(
+    fn unpacking_never_panics_and_agrees_with_the_schema(
         (seed, cut) in (0usize..3, any::<prop::sample::Index>()),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         random in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..0x30], 0..60),
@@ -292,7 +292,7 @@ proptest! {
             let record = read(framed(&message));
             let unpacked = unpack(&record);
             prop_assert_eq!(unpack_all(vec![record.clone()]), unpacked.clone().unwrap_or_else(|| vec![record]));
-            // Other wire types than the schema's are faults to prost, and unknown fields to the KCL and here.
+            // A field of another wire type than the schema's is an error for prost, and an unknown field for the KCL and Triton.
             let Some(expected) = AggregatedRecord::decode(&message[..]).ok().filter(|_| !message.is_empty()) else {
                 continue;
             };

@@ -1,7 +1,7 @@
-//! Unpacking what was read.
+//! Unpacks the aggregates among the records that were read.
 //!
-//! What stands in an aggregate comes from outside: no length or index is believed, and nothing is allocated for more
-//! than the bytes hold. That is why fields are walked through in place, and not decoded into a struct first.
+//! An aggregate is untrusted input. Every length and index is checked, and allocations are bounded by the number of bytes read.
+//! Therefore fields are parsed in place instead of being decoded into a struct first.
 
 use bytestring::ByteString;
 use md5::{Digest, Md5};
@@ -10,26 +10,23 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use super::{DIGEST, MAGIC, field};
 use crate::record::{PartitionKey, Record};
 
-/// The records inside a record, if it is an aggregate.
+/// Returns the records of an aggregate in order, or `None` if the record is not an aggregate.
 ///
-/// They come in their order, with their own partition keys and payloads, the aggregate's shard, sequence number and
-/// arrival, and their index as [`sub_sequence_number`](Record::sub_sequence_number). Payloads are slices of the
-/// aggregate's, and keep all of it in memory; a partition key keeps the aggregate's keys. Records whose hash key lies
-/// outside the shard are there too.
+/// Each has its own partition key and payload, and its index as [`sub_sequence_number`](Record::sub_sequence_number). Shard,
+/// sequence number and arrival are the aggregate's. Payloads are slices of the aggregate and keep all of it in memory; a
+/// partition key keeps the aggregate's keys in memory. Records whose hash key lies outside the shard are included.
 ///
-/// `None` stands for a record of its own: one without the magic bytes, with a wrong MD5, or with a message that does not
-/// parse, refers to a key that is not there, or to an explicit hash key that is no number of 128 bits. Such a record is
-/// to be delivered as it is, as the KCL does. Of a message that parses and has no record in it, the KCL delivers nothing,
-/// and this returns an empty list; a message of 0 bytes makes no aggregate for either.
+/// A record is not an aggregate if it lacks the magic bytes, its MD5 is wrong, or its message is empty or does not parse. The
+/// same holds if a record in it refers to a missing key, or to an explicit hash key that is not a 128-bit number. As with the
+/// KCL, such a record is delivered unchanged, and an aggregate that holds no record delivers nothing (an empty list).
 pub fn unpack(record: &Record) -> Option<Vec<Record>> {
     let mut records = Vec::new();
     unpack_into(record, &mut records).map(|()| records)
 }
 
-/// What was read from a shard, with the records inside it in the place of each aggregate, as [`unpack`] tells them apart.
+/// Replaces each aggregate in the list by its records, as [`unpack`] returns them.
 ///
-/// A list without an aggregate is returned as it came, at the price of a look at four bytes a record. A list of
-/// aggregates without a record becomes empty.
+/// A list without aggregates is returned unchanged, at the cost of comparing four bytes per record.
 pub fn unpack_all(records: Vec<Record>) -> Vec<Record> {
     if !records.iter().any(is_marked) {
         return records;
@@ -45,13 +42,13 @@ pub fn unpack_all(records: Vec<Record>) -> Vec<Record> {
     unpacked
 }
 
-/// Whether the record claims to be an aggregate.
+/// Whether the record starts with an aggregate's magic bytes.
 #[inline]
 fn is_marked(record: &Record) -> bool {
     record.data.starts_with(&MAGIC)
 }
 
-/// Appends the records inside; where it returns `None`, what it has appended until then is void.
+/// Appends the aggregate's records. If it returns `None`, the caller must remove those already appended.
 #[inline]
 fn unpack_into(record: &Record, out: &mut Vec<Record>) -> Option<()> {
     if !is_marked(record) {
@@ -84,18 +81,18 @@ fn unpack_marked(outer: &Record, out: &mut Vec<Record>) -> Option<()> {
     Some(())
 }
 
-/// What the records of an aggregate refer to.
+/// The tables that the records of an aggregate refer to.
 struct Tables {
     keys: Vec<PartitionKey>,
-    /// Whether each is one. Only those that a record refers to need be, as for the KCL.
-    are_hash_keys: Vec<bool>,
-    /// How many there are.
+    /// For each explicit hash key, whether it is a 128-bit number. As for the KCL, only those that a record refers to matter.
+    valid_hash_keys: Vec<bool>,
+    /// Number of records.
     records: usize,
 }
 
 impl Tables {
     fn read(message: &[u8]) -> Option<Self> {
-        let mut tables = Self { keys: Vec::new(), are_hash_keys: Vec::new(), records: 0 };
+        let mut tables = Self { keys: Vec::new(), valid_hash_keys: Vec::new(), records: 0 };
         // One allocation for all keys.
         let (mut texts, mut ends) = (String::new(), Vec::new());
         for field in Fields(message) {
@@ -105,10 +102,10 @@ impl Tables {
                     ends.push(texts.len());
                 }
                 (field::EXPLICIT_HASH_KEY, Value::Bytes(hash_key)) => {
-                    tables.are_hash_keys.push(str::from_utf8(hash_key).ok()?.parse::<u128>().is_ok());
+                    tables.valid_hash_keys.push(str::from_utf8(hash_key).ok()?.parse::<u128>().is_ok());
                 }
-                // Before there is memory for as many.
-                (field::RECORD, Value::Bytes(record)) if record.len() < Inner::LEAST => return None,
+                // Bounds the memory that is reserved for the records.
+                (field::RECORD, Value::Bytes(record)) if record.len() < Inner::MIN_BYTES => return None,
                 (field::RECORD, Value::Bytes(_)) => tables.records += 1,
                 _ => {}
             }
@@ -129,8 +126,8 @@ struct Inner<'a, 't> {
 }
 
 impl<'a, 't> Inner<'a, 't> {
-    /// Bytes of the shortest: an index below 128, and a payload of 0 bytes.
-    const LEAST: usize = 4;
+    /// Bytes of the shortest record: an index below 128 and an empty payload.
+    const MIN_BYTES: usize = 4;
 
     fn read(message: &'a [u8], tables: &'t Tables) -> Option<Self> {
         let (mut key, mut hash_key, mut data) = (None, None, None);
@@ -143,7 +140,7 @@ impl<'a, 't> Inner<'a, 't> {
             }
         }
         if let Some(index) = hash_key
-            && !*tables.are_hash_keys.get(usize::try_from(index).ok()?)?
+            && !*tables.valid_hash_keys.get(usize::try_from(index).ok()?)?
         {
             return None;
         }
@@ -151,11 +148,10 @@ impl<'a, 't> Inner<'a, 't> {
     }
 }
 
-/// The fields of a message, one after the other, each with its number; `None` where the message does not parse, after
-/// which there is no more of it.
+/// Iterator over a message's fields, each with its number. Yields `None` as the last item if the message does not parse.
 struct Fields<'a>(&'a [u8]);
 
-/// A field's value, of the kinds that an aggregate has.
+/// A field's value. `Other` is of a kind that aggregates do not use.
 enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),

@@ -1,4 +1,4 @@
-//! From payload to value, typed by serde or dynamic.
+//! Decodes payloads, as a type by serde or as a dynamic value.
 
 use serde::Deserialize;
 
@@ -9,9 +9,9 @@ use super::{MAX_DEPTH, Scanner, check};
 /// Decodes a payload as a `T`, which may borrow from it.
 ///
 /// # Errors
-/// With the offset, where the payload is not exactly one MessagePack value; with serde's words, where it is not a `T`.
+/// If the payload is not exactly one MessagePack value, or is not a `T`.
 pub fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, DecodeError> {
-    // Checked first, so that serde never sees a forged length, a bottomless value or half a record.
+    // Checked first, so that serde never sees a wrong length, unlimited depth or a truncated record.
     check(payload)?;
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(payload);
     deserializer.set_max_depth(MAX_DEPTH + 1);
@@ -23,17 +23,17 @@ pub fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, DecodeErro
     })
 }
 
-/// What a marker starts. Zeros after it make a whole token of any marker.
+/// Name of the type that a marker byte starts. Any marker followed by zeros is a complete token.
 fn describe(marker: u8) -> &'static str {
     let mut payload = [0; 64];
     payload[0] = marker;
     Scanner::new(&payload).token().map_or("a value", |token| token.describe())
 }
 
-/// Decodes a payload without a type; text and bytes borrow from it.
+/// Decodes a payload as a dynamic value, whose text and bytes borrow from it.
 ///
 /// # Errors
-/// With the offset, where the payload is not exactly one MessagePack value.
+/// If the payload is not exactly one MessagePack value.
 pub fn decode_value(payload: &[u8]) -> Result<rmpv::ValueRef<'_>, DecodeError> {
     check(payload)?;
     let mut rest = payload;
@@ -60,7 +60,7 @@ mod tests {
         base64::engine::general_purpose::STANDARD.decode(case[field].as_str().unwrap()).unwrap()
     }
 
-    /// What a dynamic value is as JSON, for records that hold only what JSON has.
+    /// Converts a dynamic value of JSON types to JSON.
     fn json(value: rmpv::ValueRef<'_>) -> Json {
         serde_json::to_value(value.to_owned()).unwrap()
     }
@@ -98,7 +98,7 @@ mod tests {
             let value = decode_value(&payload).unwrap_or_else(|error| panic!("{}: {error}", case["what"]));
             let mut again = Vec::new();
             rmpv::encode::write_value_ref(&mut again, &value).unwrap();
-            // Old raw strings and wide integers are rewritten in today's shortest form; the value is the same.
+            // Old raw strings and long encodings of integers become shorter; the value is the same.
             assert_eq!(decode_value(&again).unwrap().to_string(), value.to_string(), "{}", case["what"]);
         }
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_another_type_is_told() {
+    fn a_field_of_another_type_is_an_error_that_names_the_type() {
         #[derive(Debug, Deserialize)]
         struct Click {
             #[expect(dead_code, reason = "only its type matters")]
@@ -151,13 +151,13 @@ mod tests {
         thread.unwrap().join().unwrap();
     }
 
-    /// Bytes that look like MessagePack more often than chance would have it.
+    /// Bytes that are valid MessagePack more often than random ones.
     fn payloads() -> impl Strategy<Value = Vec<u8>> {
         let marker = prop_oneof![any::<u8>(), 0x80u8..=0x9f, 0xc0u8..=0xdf, Just(0xa1), Just(0x00),];
         prop::collection::vec(marker, 0..200)
     }
 
-    /// Seconds that the decoder's property runs, from `TRITON_FUZZ_SECONDS`.
+    /// Seconds to run the decoder's property test, from `TRITON_FUZZ_SECONDS`.
     fn fuzz_seconds() -> u64 {
         std::env::var("TRITON_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
     }
@@ -180,11 +180,11 @@ mod tests {
             });
         let strategy = prop_oneof![payloads(), mutated];
         let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
-        // The only clock here decides how long to go on looking, never what is found.
+        // Wall time only decides how many payloads are tried.
         #[expect(clippy::disallowed_methods, reason = "bounds the run by wall time")]
         let started = std::time::Instant::now();
         let mut tried = 0u64;
-        // A slow machine tries as many as a fast one at least.
+        // A slow machine tries at least 1,000.
         while started.elapsed().as_secs() < fuzz_seconds() || tried <= 1000 {
             for _ in 0..256 {
                 let payload = strategy.new_tree(&mut runner).unwrap().current();

@@ -1,4 +1,4 @@
-//! From value to payload and partition key.
+//! Encodes values as payloads, and finds their partition keys.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
@@ -11,19 +11,19 @@ use crate::record::{PartitionKey, PutEntry};
 
 use super::{Scanner, Token, check};
 
-/// Where a stream's partition keys come from.
+/// Source of a stream's partition keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// From this field of each record.
+    /// The value of this field of each record.
     Field(String),
-    /// Chosen at random, so that records spread over all shards and have no order among them.
+    /// Random keys, which distribute the records over all shards. Their order is not kept.
     Random,
 }
 
 /// Encodes records of one stream as MessagePack maps and finds their partition keys.
 ///
-/// Structs become maps of their field names, byte for byte what other MessagePack writers make of the same map.
-/// Payloads are cut from a buffer that many share, so that a record costs no allocation of its own.
+/// A struct becomes a map of its field names, with the same bytes as by other MessagePack writers. Payloads are slices of a
+/// shared buffer, so that a record needs no allocation of its own.
 ///
 /// ```
 /// use triton_core::record::{Encoder, KeySource};
@@ -45,41 +45,40 @@ pub struct Encoder {
     random: StdRng,
 }
 
-/// The size of a shared buffer; a payload pins the one that it was cut from.
+/// Bytes of a shared buffer. A payload keeps the whole buffer in memory.
 const BUFFER: usize = 64 << 10;
 
 impl Encoder {
-    /// An encoder for the stream of this logical name; `seed` decides the random keys.
+    /// An encoder for the stream of this logical name. Random keys are drawn from `seed`.
     pub fn new(stream: &str, key: KeySource, seed: u64) -> Self {
         Self { stream: stream.into(), key, buffer: BytesMut::new(), random: StdRng::seed_from_u64(seed) }
     }
 
-    /// Encodes a map or struct and takes its key from where the stream's config says.
+    /// Encodes a map or struct, with a partition key from the stream's key source.
     ///
-    /// Text is a key as it is, and so are bytes that are UTF-8; numbers and booleans in their plain text form (`7`,
-    /// `-1`, `1.5`, `true`).
+    /// Text and UTF-8 bytes are used as keys unchanged. Numbers and booleans are formatted as text (`7`, `-1`, `1.5`, `true`).
     ///
     /// # Errors
-    /// [`Error::Encode`] where the value is no map; [`Error::NoPartitionKey`] and [`Error::PartitionKeyType`] where the
-    /// key's field is missing, null, a map or an array; [`Error::PartitionKeyLength`].
+    /// [`Error::Encode`] if the value is not a map; [`Error::NoPartitionKey`] if the key's field is missing;
+    /// [`Error::PartitionKeyType`] if it has another type; [`Error::PartitionKeyLength`].
     pub fn encode<T: Serialize + ?Sized>(&mut self, record: &T) -> Result<PutEntry> {
         let data = self.payload(record)?;
         let key = self.key_of(&data)?;
         Ok(PutEntry::new(key, data))
     }
 
-    /// Encodes a map or struct under a key that the caller has chosen.
+    /// Encodes a map or struct, with the given partition key.
     ///
     /// # Errors
-    /// [`Error::Encode`] where the value is no map.
+    /// [`Error::Encode`] if the value is not a map.
     pub fn encode_with_key<T: Serialize + ?Sized>(&mut self, record: &T, key: PartitionKey) -> Result<PutEntry> {
         Ok(PutEntry::new(key, self.payload(record)?))
     }
 
-    /// A payload that is encoded already, under the key that the stream's config says.
+    /// Returns an entry for an encoded payload, with a partition key from the stream's key source.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), and [`Error::Decode`] where the key is to be found in a payload that is no MessagePack.
+    /// Those of [`encode`](Self::encode), and [`Error::Decode`] if the key is a field and the payload is not MessagePack.
     pub fn entry(&mut self, payload: Bytes) -> Result<PutEntry> {
         let key = self.key_of(&payload)?;
         Ok(PutEntry::new(key, payload))
@@ -95,7 +94,7 @@ impl Encoder {
             return Err(Error::Encode { problem: error.to_string() });
         }
         let payload = self.buffer.split().freeze();
-        // What could not be read is not written: the serializer itself has no limit on depth.
+        // The serializer does not limit the depth, but decoding does.
         check(&payload).map_err(|error| Error::Encode { problem: error.to_string() })?;
         match Scanner::new(&payload).token()? {
             Token::Map(_) => Ok(payload),
@@ -150,7 +149,7 @@ impl Encoder {
     }
 }
 
-/// The names of a record's fields, as far as they are text.
+/// Names of a record's fields that are text.
 fn fields(payload: &[u8]) -> Vec<String> {
     let mut scanner = Scanner::new(payload);
     let Ok(Token::Map(pairs)) = scanner.token() else { return Vec::new() };
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_no_key_is_named_with_those_present() {
+    fn an_error_about_the_key_field_lists_the_fields_present() {
         let message = |record: &serde_json::Value| key_of(record).unwrap_err().to_string();
         assert_eq!(message(&json!({"msg": 1, "ts": 2})), "no field 'user' (partition_key of 'clicks'); has: msg, ts");
         for (value, name) in [(json!(null), "null"), (json!({}), "a map"), (json!([]), "an array")] {
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_is_refused_and_the_next_record_is_whole() {
+    fn a_value_that_is_not_a_map_is_refused_and_leaves_the_buffer_clean() {
         #[derive(Serialize)]
         struct Pair(u32, u32);
         let mut encoder = Encoder::new("clicks", KeySource::Random, 0);
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_deep_to_be_read_is_not_written() {
+    fn a_value_too_deep_to_decode_is_refused() {
         let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({ "a": inner }));
         let mut encoder = Encoder::new("clicks", KeySource::Random, 0);
         let entry = encoder.encode(&nested(MAX_DEPTH)).unwrap();
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_share_buffers_and_stay_apart() {
+    fn payloads_in_a_shared_buffer_do_not_overlap() {
         let mut encoder = Encoder::new("clicks", KeySource::Field("n".into()), 0);
         let entries: Vec<_> =
             (0..20_000).map(|n| encoder.encode(&json!({"n": n, "pad": "x".repeat(n % 50)})).unwrap()).collect();
