@@ -1,8 +1,7 @@
-//! What can go wrong, in one enum that every backend maps its own errors onto.
+//! Errors: one enum onto which every backend maps its own.
 //!
-//! A caller asks three questions of an error: what [`kind`](Error::kind) it is, whether
-//! [the same call may succeed later](Error::is_retryable), and whether
-//! [the data may be in the stream all the same](Error::may_have_written).
+//! An error has a [`kind`](Error::kind). It says whether [the same call may succeed later](Error::is_retryable), and whether
+//! [the records may have been written although the call failed](Error::may_have_written).
 
 mod config;
 mod decode;
@@ -25,28 +24,28 @@ pub use self::submit::TrySubmitError;
 /// A result with Triton's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The underlying error of a backend, shared so that one failed call can be told to each of its entries.
+/// The underlying error of a backend, shared so that the error of one call can be returned for each of its entries.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
-/// Everything that can go wrong in a pipeline.
+/// An error of a stream, its config or its records.
 ///
-/// `Display` is one lower-case sentence; the underlying error, where there is one, is the
-/// [`source`](std::error::Error::source) and is not repeated in it.
+/// `Display` is one lower-case sentence. It does not repeat the underlying error, which is the
+/// [`source`](std::error::Error::source).
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The config file cannot be read or is not right.
+    /// The config file cannot be read or is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
 
     /// The config has no stream of this name.
     #[error("no stream '{stream}' in {}", file.display())]
     UnknownStream {
-        /// The logical name that was asked for.
+        /// The logical name.
         stream: String,
-        /// The config file that was read.
+        /// The config file.
         file: PathBuf,
-        /// A name in that file that is spelled much the same.
+        /// A name in that file with a similar spelling.
         similar: Option<String>,
     },
 
@@ -66,17 +65,17 @@ pub enum Error {
         url: String,
     },
 
-    /// The value cannot become a MessagePack map.
+    /// The value cannot be encoded as a MessagePack map.
     #[error("the record cannot be encoded: {problem}")]
     Encode {
         /// What is wrong with the value.
         problem: String,
     },
 
-    /// The record has no field of the name that the stream's `partition_key` gives.
+    /// The record lacks the field that the stream's `partition_key` names.
     #[error("no field '{field}' (partition_key of '{stream}'); has: {}", present.join(", "))]
     NoPartitionKey {
-        /// The field that was looked for.
+        /// The missing field.
         field: String,
         /// The stream's logical name.
         stream: String,
@@ -84,30 +83,30 @@ pub enum Error {
         present: Vec<String>,
     },
 
-    /// The partition key's field holds something that is no key.
+    /// The partition key's field has a type that cannot be a key.
     #[error(
         "field '{field}' (partition_key of '{stream}') is {found}, not text, a number or a boolean; has: {}",
         present.join(", ")
     )]
     PartitionKeyType {
-        /// The field that was looked at.
+        /// The field.
         field: String,
         /// The stream's logical name.
         stream: String,
-        /// What it holds, such as `an array`.
+        /// Its type, such as `an array`.
         found: &'static str,
         /// The fields that the record has.
         present: Vec<String>,
     },
 
-    /// A partition key is empty or over 256 characters.
+    /// A partition key is empty or longer than 256 characters.
     #[error("a partition key has 1 to 256 characters, this one has {characters}")]
     PartitionKeyLength {
-        /// How many Unicode characters it has.
+        /// Its number of Unicode characters.
         characters: usize,
     },
 
-    /// A payload is not a MessagePack record.
+    /// A payload cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
 
@@ -119,7 +118,7 @@ pub enum Error {
     #[error(transparent)]
     Json(#[from] JsonError),
 
-    /// A record is larger than its stream takes.
+    /// A record is larger than the stream's limit.
     #[error("record of {} is over the stream's limit of {}", Size(*bytes), Size(*limit))]
     RecordTooLarge {
         /// Bytes of the payload and the partition key together.
@@ -128,7 +127,7 @@ pub enum Error {
         limit: usize,
     },
 
-    /// A call holds more than a backend takes at once; nothing was sent.
+    /// A call is larger than the stream's limits. Nothing was sent.
     #[error(
         "a call of {entries} entries and {} is over the stream's limit of {max_entries} and {}",
         Size(*bytes), Size(*max_bytes)
@@ -138,9 +137,9 @@ pub enum Error {
         entries: usize,
         /// Bytes of all payloads and keys in the call.
         bytes: usize,
-        /// Entries that a call may hold.
+        /// Maximum entries per call.
         max_entries: usize,
-        /// Bytes that a call may hold.
+        /// Maximum bytes per call.
         max_bytes: usize,
     },
 
@@ -162,10 +161,10 @@ pub enum Error {
         place: String,
     },
 
-    /// No shard of this id.
+    /// The stream has no shard of this id.
     #[error("no shard '{shard}' in stream '{stream}'")]
     ShardNotFound {
-        /// The id that was asked for.
+        /// The id.
         shard: ShardId,
         /// The real stream's name.
         stream: String,
@@ -174,88 +173,88 @@ pub enum Error {
     /// A shard number is not an index into the stream's list of shards.
     #[error("shard {number} out of range: '{stream}' has {}", shard_numbers(*count))]
     ShardOutOfRange {
-        /// The number that was asked for.
+        /// The number.
         number: usize,
         /// The stream's name.
         stream: String,
-        /// How many shards it has, closed ones counted.
+        /// Number of shards in the list, including closed ones.
         count: usize,
     },
 
-    /// Records between the position and the oldest record kept were lost to retention.
+    /// Records after the position have been removed by retention, so reading on would skip them.
     #[error("{shard}: position {position} is past retention, records after it are gone")]
     PastRetention {
-        /// The shard that was read.
+        /// The shard.
         shard: ShardId,
-        /// Where reading was to go on.
+        /// The position to read from.
         position: SequenceNumber,
     },
 
-    /// A shard iterator lived too long unused; open the shard again where the reader stands.
+    /// A shard iterator has expired. Open the shard again at the reader's position.
     #[error("the iterator of {shard} has expired")]
     IteratorExpired {
-        /// The shard that was read.
+        /// The shard.
         shard: ShardId,
     },
 
-    /// The stream's quota is used up for the moment.
+    /// The call is over the stream's quota.
     #[error("throttled: {problem}")]
     Throttled {
-        /// What the backend said.
+        /// The backend's message.
         problem: String,
     },
 
-    /// Nothing says who is calling, or what says so has expired or is not known to the backend.
+    /// Credentials are missing, expired or rejected by the backend.
     #[error("{problem}")]
     Credentials {
-        /// What was looked for, or what the backend said.
+        /// What is wrong with them.
         problem: String,
         /// The backend's own error.
         #[source]
         source: Option<Cause>,
     },
 
-    /// The caller is known, and may not do this.
+    /// The caller lacks the permission for this call.
     #[error("access denied: {problem}")]
     AccessDenied {
-        /// What the backend said.
+        /// The backend's message.
         problem: String,
     },
 
-    /// The key that the stream is encrypted with cannot be used.
+    /// The encryption key of the stream cannot be used.
     #[error("the stream's encryption key cannot be used: {problem}")]
     EncryptionKey {
-        /// What the backend said.
+        /// The backend's message.
         problem: String,
     },
 
-    /// The backend could not be reached, or did not answer in time.
+    /// The backend could not be reached, failed, or did not reply in time.
     #[error("{problem}")]
     Unavailable {
-        /// What was tried and what happened.
+        /// What happened.
         problem: String,
-        /// Whether what was put may be in the stream all the same.
+        /// Whether the records of a put may have been written.
         may_have_written: bool,
         /// The backend's own error.
         #[source]
         source: Option<Cause>,
     },
 
-    /// The storage below a stream failed: a full disk, a read-only or corrupt file.
+    /// The storage of a stream failed, such as a full disk, or a read-only or corrupt file.
     #[error("{}: {problem}", file.display())]
     Storage {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
         problem: String,
-        /// Whether what was put may be in the stream all the same.
+        /// Whether the records of a put may have been written.
         may_have_written: bool,
         /// The storage's own error.
         #[source]
         source: Option<Cause>,
     },
 
-    /// What was asked for makes no sense for this stream.
+    /// The request is invalid for this stream.
     #[error("{problem}")]
     Invalid {
         /// What is wrong with it.
@@ -265,7 +264,7 @@ pub enum Error {
     /// The producer was closed or dropped before the record was acknowledged.
     #[error("the producer was closed before the record was acknowledged")]
     Closed {
-        /// Whether it may be in the stream all the same.
+        /// Whether the record may have been written.
         may_have_written: bool,
     },
 
@@ -274,65 +273,65 @@ pub enum Error {
     Contract {
         /// The backend or stream.
         backend: String,
-        /// What it did.
+        /// How it broke the contract.
         problem: String,
     },
 
-    /// Reading one shard failed; the other shards go on.
+    /// Reading one shard failed for good. The other shards are still read.
     #[error("{shard} cannot be read")]
     Shard {
         /// The shard.
         shard: ShardId,
-        /// Why.
+        /// The failure.
         source: Box<Error>,
     },
 
-    /// The entry was not sent, because an earlier one of its key may be written late.
+    /// The record was not sent, because an earlier record of its key failed and may still be written after it.
     #[error("not sent: an earlier record of the same partition key failed, and may still be written")]
     PredecessorFailed {
-        /// Why the earlier one failed.
+        /// The error of the earlier record.
         source: Box<Error>,
     },
 }
 
-/// What an [`Error`] is about, for decisions and exit codes.
+/// Category of an [`Error`], for decisions and exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The configuration is wrong, or lacks the stream.
+    /// The config is invalid, or lacks the stream.
     Config,
-    /// A record, payload or key is not what it should be.
+    /// A record, payload or key is invalid.
     BadData,
-    /// A stream, shard or position does not exist (any more).
+    /// A stream or shard does not exist.
     NotFound,
-    /// Records were lost to retention before they were read.
+    /// Retention has removed records before they were read.
     PastRetention,
-    /// A shard iterator has to be renewed.
+    /// A shard iterator has expired.
     IteratorExpired,
-    /// A quota is used up for the moment.
+    /// A call is over a quota.
     Throttled,
-    /// Who is calling is not known.
+    /// Credentials are missing or not accepted.
     Credentials,
-    /// Who is calling may not do this.
+    /// The caller lacks a permission.
     AccessDenied,
-    /// The stream's encryption key cannot be used.
+    /// The encryption key of the stream cannot be used.
     EncryptionKey,
-    /// The backend cannot be reached or does not answer.
+    /// The backend cannot be reached, fails, or does not reply.
     Unavailable,
-    /// The storage below a stream fails.
+    /// The storage of a stream fails.
     Storage,
-    /// What was to be made is there already.
+    /// The stream to be created exists already.
     Exists,
     /// The producer was closed.
     Closed,
-    /// The request makes no sense.
+    /// The request is invalid.
     Invalid,
     /// A backend broke its contract.
     Contract,
 }
 
 impl Error {
-    /// What the error is about.
+    /// Category of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Config(_) | Error::UnknownStream { .. } | Error::Setting { .. } | Error::InsecureEndpoint { .. } => {
@@ -364,7 +363,7 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed later without a change.
+    /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Throttled { .. } | Error::Unavailable { .. } | Error::IteratorExpired { .. } => true,
@@ -373,20 +372,20 @@ impl Error {
         }
     }
 
-    /// Whether what was put may be in the stream although the call failed.
+    /// Whether the records of a failed put may have been written.
     pub fn may_have_written(&self) -> bool {
         match self {
             Error::Unavailable { may_have_written, .. }
             | Error::Storage { may_have_written, .. }
             | Error::Closed { may_have_written } => *may_have_written,
-            // The answer is unusable, so nothing is known of the entries.
+            // The reply is unusable, so no entry's outcome is known.
             Error::Contract { .. } => true,
             _ => false,
         }
     }
 }
 
-/// How many shards there are, and their numbers.
+/// Text of a number of shards and the range of their numbers.
 fn shard_numbers(count: usize) -> String {
     match count {
         0 => "no shards".into(),
@@ -395,10 +394,10 @@ fn shard_numbers(count: usize) -> String {
     }
 }
 
-/// A number of bytes as people read it: `1 MiB`, `1.3 MiB`, `512 B`.
+/// A human-readable number of bytes: `1 MiB`, `1.3 MiB`, `512 B`.
 #[derive(Clone, Copy, Debug)]
 pub struct Size(
-    /// The number of bytes.
+    /// Number of bytes.
     pub usize,
 );
 
@@ -414,7 +413,7 @@ impl std::fmt::Display for Size {
             value /= 1024.0;
             unit += 1;
         }
-        // Up to the next tenth: what is over a limit never reads as the limit itself.
+        // Rounded up, so that a size above a limit never reads as the limit.
         let tenths = (value * 10.0).ceil() as u64;
         if tenths.is_multiple_of(10) {
             write!(f, "{} {}", tenths / 10, UNITS[unit])
@@ -429,7 +428,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_written_for_people() {
+    fn sizes_are_human_readable_and_rounded_up() {
         let text = |bytes| Size(bytes).to_string();
         assert_eq!(text(0), "0 B");
         assert_eq!(text(1023), "1023 B");
@@ -452,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_reply_may_have_written_and_a_throttle_has_not() {
+    fn a_call_with_a_lost_reply_may_have_written_and_a_throttled_call_has_not() {
         let lost = Error::Unavailable { problem: "timed out".into(), may_have_written: true, source: None };
         assert!(lost.is_retryable() && lost.may_have_written());
         let throttled = Error::Throttled { problem: "1,000 records/s".into() };

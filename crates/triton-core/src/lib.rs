@@ -1,4 +1,4 @@
-//! Event pipelines over sharded streams: put records in at one end, read them at the other.
+//! Event pipelines over sharded streams: producers put records, readers read them.
 //!
 //! ```text
 //!         triton.yaml ── logical stream name -> real stream, backend, region, partition key
@@ -8,10 +8,10 @@
 //!  get ◄── Record ◄──── Reader ◄─────── ShardReader (one per shard)
 //! ```
 //!
-//! Programs use a [`Stream`]; it is made of a [`StreamConfig`] and a [`StreamClient`], and knows no backend. A backend
-//! implements [`StreamClient`] and [`ShardReader`]: `triton-kinesis` reaches them on AWS, `triton-local` keeps them in
-//! SQLite files, [`memory`] for tests. What every backend needs is written here once: [encoding](record), [putting](Producer) with retries and
-//! order, [reading](Reader) through splits and merges. What is counted meanwhile is listed in [`metric`].
+//! Programs use a [`Stream`], which combines a [`StreamConfig`] and a [`StreamClient`] and does not depend on a backend. A backend
+//! implements [`StreamClient`] and [`ShardReader`]: `triton-kinesis` for AWS, `triton-local` for SQLite files, and [`memory`] for
+//! tests. This crate contains everything that backends share: [encoding](record), a [`Producer`] with retries and order per key, and
+//! a [`Reader`] that follows splits and merges. [`metric`] lists the metrics.
 //!
 //! # Example
 //! ```
@@ -28,7 +28,7 @@
 //! let mut records = stream.read_from(Start::Latest).await?;
 //! stream.put(&serde_json::json!({"value": "hi mom", "ts": 1433969276.172019})).await?;
 //!
-//! let record = records.next().await.expect("a stream has no end")?;
+//! let record = records.next().await.expect("a stream does not end")?;
 //! assert_eq!(record.partition_key.as_str(), "hi mom");
 //! # Ok(())
 //! # }
@@ -36,7 +36,7 @@
 //!
 //! # Features
 //! - `mock`: mocks of the traits for your unit tests; see the `mock` module.
-//! - `testing`: the suite that a backend runs in its own tests.
+//! - `testing`: the conformance suite for backends, and injected faults for any client.
 
 pub mod backend;
 pub mod config;

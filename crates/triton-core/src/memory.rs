@@ -1,6 +1,6 @@
 //! Streams in memory: the reference backend, for documentation and tests.
 //!
-//! Its clock is tokio's, counted from a fixed date, so that what it does follows from the calls alone.
+//! Its clock is tokio's, starting at a fixed date, so that tests on a paused clock are deterministic.
 
 mod backend;
 
@@ -26,22 +26,22 @@ use crate::record::{Entries, PutEntry, PutReceipt, Record};
 
 pub use self::backend::MemoryBackend;
 
-/// What memory streams take: calls like Kinesis', but in order and polled every 5 ms.
+/// Kinesis' limits without quotas, with ordered batches and a poll every 5 ms.
 const LIMITS: Limits = Limits::KINESIS
     .with_idle_poll(Duration::from_millis(5))
     .with_ordered_batches(true)
     .with_write_quota(None)
     .with_read_quota(None);
 
-/// The date at which the clock of a [`Memory`] starts: 2015-06-10 20:47:56 UTC.
+/// Start of a [`Memory`]'s clock: 2015-06-10 20:47:56 UTC.
 const EPOCH_MILLIS: i64 = 1_433_969_276_000;
 
-/// A place for streams that lasts as long as its clones and clients.
+/// Streams in memory. Clones share them; they are dropped with the last clone and client.
 #[derive(Clone, Debug)]
 pub struct Memory {
     streams: Arc<Mutex<BTreeMap<String, MemoryStream>>>,
     started: Instant,
-    /// Streams created so far, so that no two are created at the same time.
+    /// Number of streams created. Part of the creation time, so that no two streams have the same.
     created: Arc<AtomicU64>,
 }
 
@@ -52,15 +52,15 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// An empty place.
+    /// Creates a backend without streams.
     pub fn new() -> Self {
         Self { streams: Arc::default(), started: Instant::now(), created: Arc::default() }
     }
 
-    /// Makes a stream with so many shards.
+    /// Creates a stream with this number of shards.
     ///
     /// # Errors
-    /// [`Error::StreamExists`]; [`Error::Invalid`] for a number that cannot be.
+    /// [`Error::StreamExists`]; [`Error::Invalid`] for no shards or too many.
     pub fn stream(&self, name: &str, shards: usize) -> Result<MemoryStream> {
         self.create_stream(name, CreateOptions::default().with_shards(shards))
     }
@@ -145,7 +145,7 @@ pub struct MemoryStream {
 struct Content {
     map: ShardMap,
     router: ShardRouter,
-    records: BTreeMap<ShardId, Kept>,
+    records: BTreeMap<ShardId, ShardRecords>,
     next_sequence: u64,
     retention: Duration,
     created_at: Timestamp,
@@ -153,20 +153,20 @@ struct Content {
 
 /// The records of one shard.
 #[derive(Debug, Default)]
-struct Kept {
+struct ShardRecords {
     records: Vec<Record>,
     /// The highest sequence number that retention has removed.
     removed_through: SequenceNumber,
 }
 
 impl MemoryStream {
-    /// What the stream's clock shows.
+    /// Current time by the stream's clock.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_millis(EPOCH_MILLIS) + self.started.elapsed()
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
-        // A panic elsewhere cannot leave the content half changed: each change is checked before it is made.
+        // A panic cannot leave the content inconsistent: a change is checked before it is applied.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -190,15 +190,15 @@ impl Content {
         PutReceipt { shard_id, sequence_number }
     }
 
-    /// The shard's records, without those that are past retention.
-    fn kept(&mut self, shard: &ShardId, now: Timestamp) -> &Kept {
+    /// The shard's records, after removing those past retention.
+    fn retained(&mut self, shard: &ShardId, now: Timestamp) -> &ShardRecords {
         let oldest = now - self.retention;
-        let kept = self.records.entry(shard.clone()).or_default();
-        let expired = kept.records.partition_point(|record| record.arrival < oldest);
-        if let Some(last) = kept.records.drain(..expired).next_back() {
-            kept.removed_through = last.sequence_number;
+        let retained = self.records.entry(shard.clone()).or_default();
+        let expired = retained.records.partition_point(|record| record.arrival < oldest);
+        if let Some(last) = retained.records.drain(..expired).next_back() {
+            retained.removed_through = last.sequence_number;
         }
-        kept
+        retained
     }
 }
 
@@ -232,24 +232,26 @@ impl StreamClient for MemoryStream {
         let now = self.now();
         let mut content = self.content();
         content.map.get(shard)?;
-        let kept = content.kept(shard, now);
+        let retained = content.retained(shard, now);
         let past_retention = |position| Err(Error::PastRetention { shard: shard.clone(), position });
         let after = match position {
-            Position::Latest => kept.records.last().map_or(kept.removed_through, |record| record.sequence_number),
-            Position::TrimHorizon => kept.removed_through,
+            Position::Latest => {
+                retained.records.last().map_or(retained.removed_through, |record| record.sequence_number)
+            }
+            Position::TrimHorizon => retained.removed_through,
             Position::At(number) => {
-                // Numbers here have 64 bits; beyond them there is nothing, and nothing before it to tell apart.
+                // Sequence numbers here have 64 bits; no record has a larger one.
                 let before = u64::try_from(number).map_or(number, |number| number.saturating_sub(1).into());
-                if before < kept.removed_through {
+                if before < retained.removed_through {
                     return past_retention(number);
                 }
                 before
             }
-            Position::After(number) if number < kept.removed_through => return past_retention(number),
+            Position::After(number) if number < retained.removed_through => return past_retention(number),
             Position::After(number) => number,
             Position::AtTime(time) => {
-                let index = kept.records.partition_point(|record| record.arrival < time);
-                index.checked_sub(1).map_or(kept.removed_through, |last| kept.records[last].sequence_number)
+                let index = retained.records.partition_point(|record| record.arrival < time);
+                index.checked_sub(1).map_or(retained.removed_through, |last| retained.records[last].sequence_number)
             }
         };
         Ok(Box::new(MemoryShardReader { stream: self.clone(), shard: shard.clone(), after }))
@@ -273,21 +275,21 @@ impl ShardReader for MemoryShardReader {
         let now = self.stream.now();
         let mut content = self.stream.content();
         let is_open = content.map.get(&self.shard)?.is_open();
-        let kept = content.kept(&self.shard, now);
-        if self.after < kept.removed_through {
+        let retained = content.retained(&self.shard, now);
+        if self.after < retained.removed_through {
             return Err(Error::PastRetention { shard: self.shard.clone(), position: self.after });
         }
-        let start = kept.records.partition_point(|record| record.sequence_number <= self.after);
-        let records: Vec<Record> = kept.records[start..].iter().take(max_records).cloned().collect();
+        let start = retained.records.partition_point(|record| record.sequence_number <= self.after);
+        let records: Vec<Record> = retained.records[start..].iter().take(max_records).cloned().collect();
         let Some(last) = records.last() else {
             return Ok(is_open.then(Batch::caught_up));
         };
         self.after = last.sequence_number;
-        let newest = kept.records.last().unwrap_or(last);
+        let newest = retained.records.last().unwrap_or(last);
         let behind = if newest.sequence_number == last.sequence_number {
             Duration::ZERO
         } else {
-            // Records of the same millisecond are behind all the same.
+            // Not caught up, even if the next record arrived in the same millisecond.
             now.since(last.arrival).max(Duration::from_millis(1))
         };
         Ok(Some(Batch::new(records, Some(behind))))
@@ -308,22 +310,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retention_removes_what_is_old_and_tells_who_stood_there() {
+    async fn retention_removes_old_records_and_reports_positions_before_them() {
         let memory = Memory::new();
         let options = CreateOptions::default().with_retention(Duration::from_secs(60));
         memory.create("clicks", options).await.unwrap();
         let stream = memory.get("clicks").unwrap();
         let first = stream.put_batch([entry("a"), entry("b")].into()).await.unwrap().remove(0).unwrap();
         let shard = first.shard_id;
-        let mut behind = stream.open_shard(&shard, Position::TrimHorizon).await.unwrap();
+        let mut reader = stream.open_shard(&shard, Position::TrimHorizon).await.unwrap();
         tokio::time::advance(Duration::from_secs(61)).await;
         stream.put_batch([entry("c")].into()).await.unwrap();
 
-        assert!(matches!(behind.next_batch(1).await, Err(Error::PastRetention { .. })));
+        assert!(matches!(reader.next_batch(1).await, Err(Error::PastRetention { .. })));
         let at = |position| stream.open_shard(&shard, position);
         assert!(matches!(at(Position::After(first.sequence_number)).await, Err(Error::PastRetention { .. })));
         assert!(matches!(at(Position::At(2.into())).await, Err(Error::PastRetention { .. })));
-        // After the last removed record nothing is missing.
+        // No record is missing after the last removed one.
         let mut reader = at(Position::After(2.into())).await.unwrap();
         assert_eq!(reader.next_batch(9).await.unwrap().unwrap().records[0].data, "c");
         let mut oldest = at(Position::TrimHorizon).await.unwrap();

@@ -1,17 +1,16 @@
-//! The map from hash keys to shards, and how splits and merges change it.
+//! The shards of a stream, and how splits and merges change them.
 //!
-//! Backends that keep their own shards (memory, local) share these rules; the stream they make is the one
-//! that Kinesis would make.
+//! For backends that manage their own shards (memory, local). The results are those of Kinesis.
 
 use crate::error::{Error, Result};
 use crate::model::hash_key::{HashKey, HashKeyRange};
 use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::{Shard, ShardId};
 
-/// The most shards that a stream kept by this crate's rules may have, closed ones counted.
+/// Maximum number of shards in a [`ShardMap`], including closed ones.
 pub const MAX_SHARDS: usize = 10_000;
 
-/// Every shard of a stream, open and closed, sorted by id; the open ones cover each hash key once.
+/// The shards of a stream, open and closed, sorted by id. Each hash key belongs to exactly one open shard.
 #[derive(Clone, Debug)]
 pub struct ShardMap {
     stream: String,
@@ -19,12 +18,12 @@ pub struct ShardMap {
 }
 
 impl ShardMap {
-    /// A new stream's map: `count` open shards of equal size.
+    /// The shards of a new stream: `count` open shards of equal size, with this first sequence number.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for no shard at all or more than [`MAX_SHARDS`].
+    /// [`Error::Invalid`] for a count of 0 or over [`MAX_SHARDS`].
     pub fn uniform(stream: &str, count: usize, sequence: u64) -> Result<Self> {
-        let shards = uniform_starts(count)?
+        let shards = uniform_ranges(count)?
             .into_iter()
             .enumerate()
             .map(|(number, range)| Shard {
@@ -39,7 +38,7 @@ impl ShardMap {
         Ok(Self { stream: stream.into(), shards })
     }
 
-    /// The map of shards that were stored; `shards` sorted by id.
+    /// The map of existing shards, which must be sorted by id.
     pub fn from_shards(stream: &str, shards: Vec<Shard>) -> Self {
         Self { stream: stream.into(), shards }
     }
@@ -49,12 +48,12 @@ impl ShardMap {
         &self.shards
     }
 
-    /// The shards that take records, in the order of their ids.
+    /// The open shards, sorted by id.
     pub fn open(&self) -> impl Iterator<Item = &Shard> {
         self.shards.iter().filter(|shard| shard.is_open())
     }
 
-    /// A shard by its id.
+    /// Returns the shard of this id.
     ///
     /// # Errors
     /// [`Error::ShardNotFound`].
@@ -68,12 +67,12 @@ impl ShardMap {
             .map_err(|_| Error::ShardNotFound { shard: id.clone(), stream: self.stream.clone() })
     }
 
-    /// Splits an open shard: hash keys from `at` on go to the second child. Returns the children's ids.
+    /// Splits an open shard at `at`, the first hash key of the second child. Returns the children's ids.
     ///
-    /// The parent ends with the sequence number `*sequence`, which is used up.
+    /// `*sequence` becomes the last sequence number of the parent, and is increased past it.
     ///
     /// # Errors
-    /// [`Error::ShardNotFound`]; [`Error::Invalid`] where the shard is closed or `at` is not inside it.
+    /// [`Error::ShardNotFound`]; [`Error::Invalid`] if the shard is closed, or a child would have no hash keys.
     pub fn split(&mut self, id: &ShardId, at: HashKey, sequence: &mut u64) -> Result<[ShardId; 2]> {
         let index = self.open_index(id)?;
         let range = self.shards[index].hash_key_range;
@@ -82,7 +81,7 @@ impl ShardMap {
                 problem: format!("{id} cannot be split at {at}: it holds {} to {}", range.first, range.last),
             });
         }
-        self.check_room(2)?;
+        self.check_count(2)?;
         self.close(index, sequence);
         let lower = HashKeyRange { first: range.first, last: HashKey(at.0 - 1) };
         let upper = HashKeyRange { first: at, last: range.last };
@@ -91,10 +90,10 @@ impl ShardMap {
 
     /// Merges two open shards whose hash keys are adjacent. Returns the child's id.
     ///
-    /// Both parents end with the sequence number `*sequence`, which is used up.
+    /// `*sequence` becomes the last sequence number of both parents, and is increased past it.
     ///
     /// # Errors
-    /// [`Error::ShardNotFound`]; [`Error::Invalid`] where one is closed or they are not adjacent.
+    /// [`Error::ShardNotFound`]; [`Error::Invalid`] if a shard is closed or they are not adjacent.
     pub fn merge(&mut self, id: &ShardId, adjacent: &ShardId, sequence: &mut u64) -> Result<ShardId> {
         let (first, second) = (self.open_index(id)?, self.open_index(adjacent)?);
         let (a, b) = (self.shards[first].hash_key_range, self.shards[second].hash_key_range);
@@ -104,19 +103,20 @@ impl ShardMap {
                 problem: format!("{id} and {adjacent} cannot be merged: they are not adjacent"),
             });
         }
-        self.check_room(1)?;
+        self.check_count(1)?;
         let mut closing = *sequence;
         self.close(first, &mut closing);
         self.close(second, sequence);
         Ok(self.add(HashKeyRange { first: lower.first, last: upper.last }, id, Some(adjacent), *sequence))
     }
 
-    /// Splits and merges until there are `count` open shards of equal size. A stream that is so already stays as it is.
+    /// Splits and merges until there are `count` open shards of equal size. Changes nothing if there are already.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a count of 0 or over [`MAX_SHARDS`], or where there would be too many closed shards.
+    /// [`Error::Invalid`] for a count of 0 or over [`MAX_SHARDS`], or if the stream would have more shards, including closed
+    /// ones.
     pub fn reshard(&mut self, count: usize, sequence: &mut u64) -> Result<()> {
-        let ranges = uniform_starts(count)?;
+        let ranges = uniform_ranges(count)?;
         for shard in self.open().cloned().collect::<Vec<_>>() {
             let inside = |range: &&HashKeyRange| {
                 range.first > shard.hash_key_range.first && range.first <= shard.hash_key_range.last
@@ -130,7 +130,7 @@ impl ShardMap {
         Ok(())
     }
 
-    /// Cuts in the middle first, so that no child is further from its ancestor than need be.
+    /// Splits the shard at each of these hash keys. Starts in the middle, to keep the lineage shallow.
     fn split_at_all(&mut self, id: &ShardId, cuts: &[HashKey], sequence: &mut u64) -> Result<()> {
         let Some(&cut) = cuts.get(cuts.len() / 2) else { return Ok(()) };
         let [lower, upper] = self.split(id, cut, sequence)?;
@@ -157,18 +157,20 @@ impl ShardMap {
 
     fn open_index(&self, id: &ShardId) -> Result<usize> {
         let index = self.index(id)?;
-        match self.shards[index].is_open() {
-            true => Ok(index),
-            false => Err(Error::Invalid { problem: format!("{id} is closed: it was split or merged before") }),
+        if self.shards[index].is_open() {
+            Ok(index)
+        } else {
+            Err(Error::Invalid { problem: format!("{id} is closed: it was split or merged before") })
         }
     }
 
-    fn check_room(&self, new: usize) -> Result<()> {
-        match self.shards.len() + new <= MAX_SHARDS {
-            true => Ok(()),
-            false => Err(Error::Invalid {
-                problem: format!("'{}' would have over {MAX_SHARDS} shards, closed ones counted", self.stream),
-            }),
+    fn check_count(&self, new: usize) -> Result<()> {
+        if self.shards.len() + new <= MAX_SHARDS {
+            Ok(())
+        } else {
+            Err(Error::Invalid {
+                problem: format!("'{}' would have over {MAX_SHARDS} shards, including closed ones", self.stream),
+            })
         }
     }
 
@@ -178,7 +180,7 @@ impl ShardMap {
     }
 
     fn add(&mut self, range: HashKeyRange, parent: &ShardId, adjacent: Option<&ShardId>, sequence: u64) -> ShardId {
-        // The newest shard is open or has younger children, so its number is never given twice.
+        // The newest shard is always open, so retention never removes it and no number is used twice.
         let newest = self.shards.last().and_then(|shard| shard.id.number()).unwrap_or(0);
         let id = ShardId::numbered(newest + 1);
         self.shards.push(Shard {
@@ -193,8 +195,8 @@ impl ShardMap {
     }
 }
 
-/// `count` ranges of equal size that cover every hash key, cut where Kinesis cuts them.
-fn uniform_starts(count: usize) -> Result<Vec<HashKeyRange>> {
+/// Divides all hash keys into `count` ranges of equal size, as Kinesis does.
+fn uniform_ranges(count: usize) -> Result<Vec<HashKeyRange>> {
     if !(1..=MAX_SHARDS).contains(&count) {
         return Err(Error::Invalid { problem: format!("a stream has 1 to {MAX_SHARDS} shards, not {count}") });
     }
@@ -223,7 +225,7 @@ mod tests {
         ShardId::numbered(number)
     }
 
-    /// The open shards cover each hash key exactly once.
+    /// Asserts that each hash key belongs to exactly one open shard.
     fn assert_covered(map: &ShardMap) {
         let mut ranges: Vec<_> = map.open().map(|shard| shard.hash_key_range).collect();
         ranges.sort_by_key(|range| range.first);
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn three_shards_are_cut_where_kinesis_cuts_them() {
+    fn three_shards_have_the_ranges_that_kinesis_gives_them() {
         let starts: Vec<_> = map(3).open().map(|shard| shard.hash_key_range.first.to_string()).collect();
         assert_eq!(starts, ["0", "113427455640312821154458202477256070485", "226854911280625642308916404954512140970"]);
     }
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_names_both_parents() {
+    fn the_child_of_a_merge_names_both_parents() {
         let mut map = map(2);
         let child = map.merge(&id(1), &id(0), &mut 10).unwrap();
         let child = map.get(&child).unwrap();
@@ -264,11 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_and_changes_nothing() {
+    fn an_invalid_change_is_refused_and_changes_nothing() {
         let mut map = map(3);
         let before = format!("{map:?}");
         assert!(map.split(&id(9), HashKey(1), &mut 1).is_err(), "no such shard");
-        assert!(map.split(&id(0), HashKey(0), &mut 1).is_err(), "a child without keys");
+        assert!(map.split(&id(0), HashKey(0), &mut 1).is_err(), "a child without hash keys");
         assert!(map.split(&id(0), HashKey::MAX, &mut 1).is_err(), "outside the shard");
         assert!(map.merge(&id(0), &id(2), &mut 1).is_err(), "not adjacent");
         assert!(map.merge(&id(0), &id(0), &mut 1).is_err(), "with itself");
@@ -280,7 +282,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reshard_ends_uniform(counts in prop::collection::vec(1usize..40, 1..5)) {
+        fn a_reshard_gives_shards_of_equal_size(counts in prop::collection::vec(1usize..40, 1..5)) {
             let mut map = map(3);
             let mut sequence = 1;
             for count in counts {
@@ -288,7 +290,7 @@ mod tests {
                 assert_covered(&map);
                 let mut ranges: Vec<_> = map.open().map(|shard| shard.hash_key_range).collect();
                 ranges.sort_by_key(|range| range.first);
-                prop_assert_eq!(ranges, uniform_starts(count).unwrap());
+                prop_assert_eq!(ranges, uniform_ranges(count).unwrap());
             }
             prop_assert!(map.shards().is_sorted_by_key(|shard| &shard.id));
         }
