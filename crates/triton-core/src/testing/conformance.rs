@@ -1,5 +1,5 @@
-//! The suite that every backend passes (feature `conformance`): plain functions, one a behaviour of the
-//! [contract](crate::backend), and a macro that makes a `#[tokio::test]` of each.
+//! The conformance suite for backends: one function per behaviour of the [contract](crate::backend), and a macro that runs each
+//! as a `#[tokio::test]`.
 //!
 //! ```text
 //! // In the backend's tests:
@@ -7,8 +7,8 @@
 //! triton_core::conformance!(faulty, Suite::new(Arc::new(Memory::new())).with_faults(Faults::all(), 1));
 //! ```
 //!
-//! The same behaviours are asked of a backend under faults. Then a call is made again as the contract allows, and a
-//! record whose acknowledgement was lost may be there twice; what is asked of the first occurrences stays the same.
+//! A backend must show the same behaviours under injected faults. Failed calls are then retried, and a record whose
+//! acknowledgement was lost may be stored twice. The assertions hold for the first occurrence of each record.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -33,45 +33,44 @@ pub struct Suite {
     admin: Arc<dyn StreamAdmin>,
     faults: Option<(Faults, u64)>,
     clock_grain: Duration,
-    _held: Box<dyn Any + Send>,
+    _guard: Box<dyn Any + Send>,
 }
 
-/// The stream that behaviours use.
+/// Name of the stream that the behaviours create.
 const STREAM: &str = "conformance";
 
 impl Suite {
-    /// A suite over an empty place for streams.
+    /// A suite for a backend without streams.
     pub fn new(admin: Arc<dyn StreamAdmin>) -> Self {
-        Self { admin, faults: None, clock_grain: Duration::ZERO, _held: Box::new(()) }
+        Self { admin, faults: None, clock_grain: Duration::ZERO, _guard: Box::new(()) }
     }
 
-    /// With clients that misbehave.
+    /// Injects faults into the calls of every client.
     pub fn with_faults(self, faults: Faults, seed: u64) -> Self {
         Self { faults: Some((faults, seed)), ..self }
     }
 
-    /// For a backend that knows its server's time to so much: a reader that starts at the latest record and has fetched
-    /// none goes on that much earlier.
+    /// Accuracy of the backend's clock. A reader from the latest record that has not fetched yet may resume this much earlier.
     pub fn with_clock_grain(self, clock_grain: Duration) -> Self {
         Self { clock_grain, ..self }
     }
 
-    /// Keeps something, such as a folder, for as long as the suite lasts.
-    pub fn holding(self, held: impl Any + Send) -> Self {
-        Self { _held: Box::new(held), ..self }
+    /// Keeps a value, such as a temporary folder, until the suite is dropped.
+    pub fn holding(self, guard: impl Any + Send) -> Self {
+        Self { _guard: Box::new(guard), ..self }
     }
 
-    /// Whether each record is there exactly once.
+    /// Whether each record must be stored exactly once.
     fn is_exact(&self) -> bool {
         self.faults.is_none()
     }
 
-    /// The place itself, which never misbehaves.
+    /// The backend, without injected faults.
     fn admin(&self) -> &dyn StreamAdmin {
         &*self.admin
     }
 
-    /// Makes the stream and opens a client for it.
+    /// Creates the stream and opens a client for it.
     async fn stream(&self, shards: usize) -> Arc<dyn StreamClient> {
         self.admin.create(STREAM, CreateOptions::default().with_shards(shards)).await.expect("create");
         self.client().await
@@ -86,12 +85,12 @@ impl Suite {
         }
     }
 
-    /// Every shard, asked for as often as it takes.
+    /// Lists the shards.
     async fn shards(&self, client: &dyn StreamClient) -> Vec<Shard> {
         retrying(|| client.shards()).await.expect("shards")
     }
 
-    /// Puts entries one call each until all are acknowledged. Receipts are in the entries' order.
+    /// Puts each entry in a call of its own until it is acknowledged. Returns the receipts in the order of the entries.
     async fn put(&self, client: &dyn StreamClient, entries: &[PutEntry]) -> Vec<PutReceipt> {
         let mut receipts = Vec::new();
         for entry in entries {
@@ -101,25 +100,26 @@ impl Suite {
         receipts
     }
 
-    /// Reads a shard from a position until it has caught up or ended; tells whether it ended.
+    /// Reads a shard from a position until the reader has caught up or the shard has ended. Returns the records, and whether the
+    /// shard has ended.
     ///
-    /// Of records with the same payload the first is kept. Without faults a second one is a failure.
+    /// Of records with the same payload, only the first is returned. Without faults, a second one fails the test.
     async fn read(&self, client: &dyn StreamClient, shard: &ShardId, position: Position) -> (Vec<Record>, bool) {
-        self.read_by(client, shard, position, 7).await
+        self.read_pages_of(client, shard, position, 7).await
     }
 
-    async fn read_by(
+    async fn read_pages_of(
         &self,
         client: &dyn StreamClient,
         shard: &ShardId,
         position: Position,
         max_records: usize,
     ) -> (Vec<Record>, bool) {
-        let (records, ended) = self.every_copy(client, shard, position, max_records).await;
+        let (records, ended) = self.read_with_duplicates(client, shard, position, max_records).await;
         (self.first_occurrences(records), ended)
     }
 
-    async fn every_copy(
+    async fn read_with_duplicates(
         &self,
         client: &dyn StreamClient,
         shard: &ShardId,
@@ -129,9 +129,9 @@ impl Suite {
         let mut reader = retrying(|| client.open_shard(shard, position)).await.expect("open_shard");
         let mut records: Vec<Record> = Vec::new();
         let ended = loop {
-            match within_bounds(reader.next_batch(max_records)).await {
+            match within_timeout(reader.next_batch(max_records)).await {
                 Ok(Some(batch)) => {
-                    assert!(batch.records.len() <= max_records, "{} records were asked for", max_records);
+                    assert!(batch.records.len() <= max_records, "a batch has more than {max_records} records");
                     if batch.is_caught_up() {
                         break false;
                     }
@@ -145,25 +145,25 @@ impl Suite {
                 Err(error) => assert!(error.is_retryable(), "{error:?}"),
             }
         };
-        assert!(records.is_sorted_by(|a, b| a.sequence_number < b.sequence_number), "in order, none twice");
-        assert!(records.iter().all(|record| record.shard_id == *shard), "each names its shard");
+        assert!(records.is_sorted_by(|a, b| a.sequence_number < b.sequence_number), "sequence numbers increase");
+        assert!(records.iter().all(|record| record.shard_id == *shard), "each record names its shard");
         (records, ended)
     }
 
     fn first_occurrences(&self, mut records: Vec<Record>) -> Vec<Record> {
         let (all, mut seen) = (records.len(), BTreeSet::new());
         records.retain(|record| seen.insert(record.data.clone()));
-        assert!(!self.is_exact() || records.len() == all, "a record is there twice");
+        assert!(!self.is_exact() || records.len() == all, "a record was read twice");
         records
     }
 
-    /// Where a reader stands that was opened at the latest record and has fetched nothing.
+    /// Position of a reader that was opened at the latest record and has not fetched.
     async fn latest(&self, client: &dyn StreamClient, shard: &ShardId) -> Position {
         tokio::time::sleep(self.clock_grain).await;
         retrying(|| client.open_shard(shard, Position::Latest)).await.expect("open").position()
     }
 
-    /// The payloads of a shard, from a position.
+    /// Reads the payloads of a shard from a position.
     async fn texts(&self, client: &dyn StreamClient, shard: &ShardId, position: Position) -> Vec<String> {
         texts(&self.read(client, shard, position).await.0)
     }
@@ -174,71 +174,71 @@ fn texts(records: &[Record]) -> Vec<String> {
 }
 
 fn entry(key: &str, text: impl Into<String>) -> PutEntry {
-    PutEntry::new(PartitionKey::new(key.to_owned()).expect("a key"), text.into().into_bytes())
+    PutEntry::new(PartitionKey::new(key.to_owned()).expect("a valid key"), text.into().into_bytes())
 }
 
-/// Entries with payloads `0`, `1`, … under one key.
+/// Entries of one key, with the numbers as payloads.
 fn numbered(key: &str, numbers: std::ops::Range<usize>) -> Vec<PutEntry> {
     numbers.map(|number| entry(key, number.to_string())).collect()
 }
 
 fn one<T>(mut outcomes: Vec<Result<T>>) -> Result<T> {
-    assert_eq!(outcomes.len(), 1, "one result an entry");
+    assert_eq!(outcomes.len(), 1, "one result per entry");
     outcomes.remove(0)
 }
 
-/// Makes a call until it does not fail in a way that may pass.
+/// Retries a call while it fails with a retryable error.
 async fn retrying<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> Result<T> {
     let policy = RetryPolicy::default().with_first(Duration::from_millis(1));
-    retry(policy.backoff(1), || within_bounds(call())).await
+    retry(policy.backoff(1), || within_timeout(call())).await
 }
 
-/// No call takes longer than this.
-async fn within_bounds<T>(call: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), call).await.expect("a call takes forever")
+/// Awaits a call. A call that takes 30 seconds fails the test.
+async fn within_timeout<T>(call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), call).await.expect("the call takes 30 seconds")
 }
 
-/// A module of tests, one for each behaviour, over what the expression makes.
+/// Defines a module with a test per behaviour. Each test evaluates the expression for a [`Suite`] of its own.
 #[macro_export]
 macro_rules! conformance {
     ($name:ident, $suite:expr) => {
         mod $name {
             use super::*;
             $crate::conformance!(@tests $suite; shard:
-                a_new_streams_shards_cover_every_hash_key_once
-                the_creation_time_tells_a_stream_from_an_earlier_one_of_its_name
-                a_record_lands_in_the_shard_of_its_key
-                results_are_in_the_entries_order_and_sequence_numbers_grow
-                an_empty_call_is_answered_with_nothing
-                a_call_over_the_limits_is_refused_whole
-                payloads_and_keys_come_back_as_they_were_put
+                the_shards_of_a_new_stream_cover_every_hash_key_once
+                a_recreated_stream_has_another_creation_time
+                a_record_is_written_to_the_shard_of_its_key
+                results_are_in_the_order_of_the_entries_and_sequence_numbers_increase
+                an_empty_put_returns_no_results
+                a_put_over_the_limits_writes_nothing
+                payloads_and_keys_are_read_as_they_were_put
                 the_trim_horizon_is_before_every_record
                 latest_is_after_every_record
-                at_and_after_a_sequence_number
-                at_a_time_before_between_and_after
-                arrival_times_do_not_go_back
-                a_reader_that_is_behind_says_so_and_one_caught_up_too
-                a_dropped_fetch_loses_nothing
-                another_reader_goes_on_where_one_stands
+                at_includes_the_record_and_after_excludes_it
+                at_a_time_starts_with_the_first_record_that_arrived_then_or_later
+                arrival_times_never_decrease
+                a_batch_reports_whether_its_reader_has_caught_up
+                a_dropped_fetch_loses_no_records
+                a_new_reader_resumes_from_the_position_of_another
                 a_closed_shard_ends_after_its_last_record_and_stays_ended
-                a_split_shards_children_take_over
-                a_merged_shards_child_takes_over
-                a_reshard_ends_uniform
+                a_split_closes_the_parent_and_opens_two_children
+                a_merge_closes_both_parents_and_opens_one_child
+                a_reshard_gives_shards_of_equal_size
                 an_unknown_shard_or_stream_is_not_found
-                streams_are_listed_made_once_and_removed
-                two_clients_see_each_others_records
+                streams_are_created_once_listed_and_deleted
+                two_clients_share_a_stream
             );
             $crate::conformance!(@tests $suite; pipeline:
-                every_record_is_acknowledged_and_read_in_the_order_of_its_key
-                many_small_puts_at_once_all_arrive
+                every_record_is_acknowledged_and_read_in_order_per_key
+                concurrent_puts_are_all_read
                 a_record_too_large_fails_alone
                 a_reader_follows_splits_and_merges
-                a_reader_of_all_reads_parents_before_their_children
-                latest_reads_what_comes_and_children_from_their_start
-                chosen_shards_are_shared_out_between_readers
-                a_stopped_reader_delivers_what_it_fetched_and_ends
+                parents_are_read_before_their_children
+                a_reader_from_latest_reads_only_new_records_and_all_of_new_shards
+                readers_of_disjoint_shards_read_every_record_once
+                a_stopped_reader_delivers_its_fetched_records_and_ends
                 a_reader_until_caught_up_ends
-                a_number_past_the_list_is_out_of_range
+                an_unknown_shard_number_is_out_of_range
             );
         }
     };

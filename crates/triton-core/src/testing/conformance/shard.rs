@@ -1,4 +1,4 @@
-//! What the two traits promise of single calls.
+//! Behaviours of single calls of a [`StreamClient`] and its shard readers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::{Shard, ShardId};
 use crate::record::PutEntry;
 
-/// The open shards cover each hash key exactly once; the list is sorted by id.
+/// Asserts that each hash key belongs to exactly one open shard, and that the list is sorted by id.
 fn assert_covered(shards: &[Shard]) {
     assert!(shards.is_sorted_by(|a, b| a.id < b.id), "sorted by id");
     let mut open: Vec<&Shard> = shards.iter().filter(|shard| shard.is_open()).collect();
@@ -30,8 +30,8 @@ async fn only_shard(suite: &Suite, client: &dyn StreamClient) -> ShardId {
     suite.shards(client).await.remove(0).id
 }
 
-/// A new stream has open shards of equal size and without parents.
-pub async fn a_new_streams_shards_cover_every_hash_key_once(suite: &Suite) {
+/// The shards of a new stream are open, have equal size and no parents.
+pub async fn the_shards_of_a_new_stream_cover_every_hash_key_once(suite: &Suite) {
     let client = suite.stream(3).await;
     let shards = suite.shards(&*client).await;
     assert_eq!(shards.len(), 3);
@@ -41,21 +41,21 @@ pub async fn a_new_streams_shards_cover_every_hash_key_once(suite: &Suite) {
     assert_eq!(starts[1].to_string(), "113427455640312821154458202477256070485");
 }
 
-/// A stream has one creation time, whichever client asks; a stream that replaces it has another one.
-pub async fn the_creation_time_tells_a_stream_from_an_earlier_one_of_its_name(suite: &Suite) {
+/// Every client returns the same creation time. A stream that is deleted and created again has another.
+pub async fn a_recreated_stream_has_another_creation_time(suite: &Suite) {
     let client = suite.stream(1).await;
     let created_at = retrying(|| client.created_at()).await.expect("a creation time");
     let again = suite.client().await;
     assert_eq!(retrying(|| again.created_at()).await.expect("a creation time"), created_at);
     suite.admin().delete(STREAM).await.expect("delete");
-    // A creation time is as exact as the backend's clock.
+    // The creation time is only as accurate as the backend's clock.
     tokio::time::sleep(suite.clock_grain).await;
     let replacement = suite.stream(1).await;
     assert_ne!(retrying(|| replacement.created_at()).await.expect("a creation time"), created_at);
 }
 
-/// The MD5 of the partition key chooses the shard.
-pub async fn a_record_lands_in_the_shard_of_its_key(suite: &Suite) {
+/// The MD5 of the partition key selects the shard.
+pub async fn a_record_is_written_to_the_shard_of_its_key(suite: &Suite) {
     let client = suite.stream(4).await;
     let shards = suite.shards(&*client).await;
     let entries: Vec<PutEntry> = (0..40).map(|n| entry(&format!("käy-{n}"), n.to_string())).collect();
@@ -67,12 +67,12 @@ pub async fn a_record_lands_in_the_shard_of_its_key(suite: &Suite) {
     for shard in &shards {
         let keys = suite.read(&*client, &shard.id, Position::TrimHorizon).await.0;
         assert!(keys.iter().all(|record| shard.hash_key_range.contains(record.partition_key.hash_key())));
-        assert!(!keys.is_empty(), "40 keys spread over 4 shards");
+        assert!(!keys.is_empty(), "40 keys are distributed over 4 shards");
     }
 }
 
-/// One result an entry, at its place; within a shard, later puts have higher numbers.
-pub async fn results_are_in_the_entries_order_and_sequence_numbers_grow(suite: &Suite) {
+/// There is one result per entry, in order. Within a shard, later puts have higher sequence numbers.
+pub async fn results_are_in_the_order_of_the_entries_and_sequence_numbers_increase(suite: &Suite) {
     let client = suite.stream(2).await;
     let entries: Vec<PutEntry> = (0..30).map(|n| entry(&format!("key-{n}"), n.to_string())).collect();
     let mut pending: Vec<usize> = (0..entries.len()).collect();
@@ -87,13 +87,13 @@ pub async fn results_are_in_the_entries_order_and_sequence_numbers_grow(suite: &
         pending.retain(|&index| receipts[index].is_none());
     }
     for shard in suite.shards(&*client).await {
-        let (records, _) = suite.read_by(&*client, &shard.id, Position::TrimHorizon, 100).await;
+        let (records, _) = suite.read_pages_of(&*client, &shard.id, Position::TrimHorizon, 100).await;
         for record in records {
             let index: usize = String::from_utf8_lossy(&record.data).parse().expect("a number");
             let receipt = receipts[index].clone().expect("acknowledged");
             assert_eq!(receipt.shard_id, shard.id);
             assert_eq!(record.partition_key, entries[index].partition_key);
-            // A lost answer leaves an earlier copy behind, never a later one.
+            // A lost reply may leave an earlier duplicate, never a later one.
             assert!(record.sequence_number == receipt.sequence_number || !suite.is_exact());
             assert!(record.sequence_number <= receipt.sequence_number);
         }
@@ -103,15 +103,15 @@ pub async fn results_are_in_the_entries_order_and_sequence_numbers_grow(suite: &
     assert!(earlier.map(|receipt| receipt.sequence_number).max() < Some(later.sequence_number));
 }
 
-/// No entries, no results, no error.
-pub async fn an_empty_call_is_answered_with_nothing(suite: &Suite) {
+/// A put without entries succeeds.
+pub async fn an_empty_put_returns_no_results(suite: &Suite) {
     let client = suite.stream(1).await;
-    let outcomes = retrying(|| client.put_batch(Entries::default())).await.expect("nothing to fail");
+    let outcomes = retrying(|| client.put_batch(Entries::default())).await.expect("an empty put succeeds");
     assert!(outcomes.is_empty());
 }
 
-/// Nothing of a call over the limits is written.
-pub async fn a_call_over_the_limits_is_refused_whole(suite: &Suite) {
+/// A put over the limits fails as a whole, and a record of the maximum size can be put.
+pub async fn a_put_over_the_limits_writes_nothing(suite: &Suite) {
     let client = suite.stream(1).await;
     let limits = retrying(|| client.limits()).await.expect("limits");
     assert!(limits.max_entries >= 1 && limits.max_record_bytes <= limits.max_call_bytes);
@@ -121,7 +121,7 @@ pub async fn a_call_over_the_limits_is_refused_whole(suite: &Suite) {
     assert!(matches!(error, Error::CallTooLarge { .. }), "{error:?}");
 
     let large = [entry("k", "x"), entry("k", "y".repeat(limits.max_record_bytes))];
-    let error = retrying(|| client.put_batch(large.clone().into())).await.expect_err("too large a record");
+    let error = retrying(|| client.put_batch(large.clone().into())).await.expect_err("a record too large");
     assert!(matches!(error, Error::RecordTooLarge { .. }), "{error:?}");
     assert!(!error.is_retryable() && !error.may_have_written());
 
@@ -133,8 +133,8 @@ pub async fn a_call_over_the_limits_is_refused_whole(suite: &Suite) {
     assert_eq!(suite.texts(&*client, &shard, Position::TrimHorizon).await.len(), 1);
 }
 
-/// Any bytes, and any key of up to 256 characters.
-pub async fn payloads_and_keys_come_back_as_they_were_put(suite: &Suite) {
+/// Payloads are any bytes, and keys any text of up to 256 characters.
+pub async fn payloads_and_keys_are_read_as_they_were_put(suite: &Suite) {
     let client = suite.stream(1).await;
     let shard = only_shard(suite, &*client).await;
     let mut entries = vec![
@@ -150,7 +150,7 @@ pub async fn payloads_and_keys_come_back_as_they_were_put(suite: &Suite) {
     assert_eq!(read, entries);
 }
 
-/// All records, in order, whatever the size of a fetch.
+/// From the trim horizon, all records are read in order, for any size of a fetch.
 pub async fn the_trim_horizon_is_before_every_record(suite: &Suite) {
     let client = suite.stream(1).await;
     let shard = only_shard(suite, &*client).await;
@@ -158,26 +158,26 @@ pub async fn the_trim_horizon_is_before_every_record(suite: &Suite) {
     let entries = numbered("k", 0..25);
     suite.put(&*client, &entries).await;
     for max_records in [1, 3, 25, 10_000] {
-        let (records, ended) = suite.read_by(&*client, &shard, Position::TrimHorizon, max_records).await;
+        let (records, ended) = suite.read_pages_of(&*client, &shard, Position::TrimHorizon, max_records).await;
         assert_eq!(texts(&records), (0..25).map(|n| n.to_string()).collect::<Vec<_>>());
-        assert!(!ended, "an open shard has no end");
+        assert!(!ended, "an open shard does not end");
     }
 }
 
-/// Only what is put after the shard was opened.
+/// A reader from the latest record reads only records that are put after it was opened.
 pub async fn latest_is_after_every_record(suite: &Suite) {
     let client = suite.stream(1).await;
     let shard = only_shard(suite, &*client).await;
     suite.put(&*client, &numbered("k", 0..3)).await;
     let position = suite.latest(&*client, &shard).await;
     suite.put(&*client, &numbered("k", 3..5)).await;
-    // Nothing was fetched yet, and still another reader can go on from there.
+    // The position is valid for another reader, although nothing has been fetched.
     assert_eq!(suite.texts(&*client, &shard, position).await, ["3", "4"]);
     assert!(suite.texts(&*client, &shard, Position::Latest).await.is_empty());
 }
 
-/// At includes the record, after does not; both may stand at the end.
-pub async fn at_and_after_a_sequence_number(suite: &Suite) {
+/// `At` a sequence number includes its record, `After` does not, even for the last record.
+pub async fn at_includes_the_record_and_after_excludes_it(suite: &Suite) {
     let client = suite.stream(1).await;
     let receipts = suite.put(&*client, &numbered("k", 0..5)).await;
     let shard = &receipts[0].shard_id;
@@ -189,8 +189,8 @@ pub async fn at_and_after_a_sequence_number(suite: &Suite) {
     }
 }
 
-/// A time before, between and after the records.
-pub async fn at_a_time_before_between_and_after(suite: &Suite) {
+/// `AtTime` accepts times before, between and after the records.
+pub async fn at_a_time_starts_with_the_first_record_that_arrived_then_or_later(suite: &Suite) {
     let client = suite.stream(1).await;
     let shard = only_shard(suite, &*client).await;
     suite.put(&*client, &numbered("k", 0..2)).await;
@@ -198,25 +198,25 @@ pub async fn at_a_time_before_between_and_after(suite: &Suite) {
     suite.put(&*client, &numbered("k", 2..4)).await;
     let (records, _) = suite.read(&*client, &shard, Position::TrimHorizon).await;
     let at = |arrival| suite.texts(&*client, &shard, Position::AtTime(arrival));
-    let (first, third) = (records[0].arrival, records[2].arrival);
-    let copies = suite.every_copy(&*client, &shard, Position::TrimHorizon, 100).await.0;
-    let last = copies[copies.len() - 1].arrival;
-    assert!(records[1].arrival < third, "20 ms apart");
+    let (first, second, third) = (records[0].arrival, records[1].arrival, records[2].arrival);
+    let records = suite.read_with_duplicates(&*client, &shard, Position::TrimHorizon, 100).await.0;
+    let last = records[records.len() - 1].arrival;
+    assert!(second < third, "the puts are 20 ms apart");
     assert_eq!(at(first - Duration::from_secs(60)).await, ["0", "1", "2", "3"]);
     assert_eq!(at(third).await, ["2", "3"]);
     assert_eq!(at(third - Duration::from_millis(1)).await, ["2", "3"]);
-    assert_eq!(at(last + Duration::from_millis(1)).await, Vec::<String>::new(), "after {last:?} of {copies:?}");
+    assert_eq!(at(last + Duration::from_millis(1)).await, Vec::<String>::new(), "after {last:?} of {records:?}");
 
-    // After the last record, a time is where the next one will be.
-    let beyond = Position::AtTime(last + Duration::from_millis(1));
-    let reader = retrying(|| client.open_shard(&shard, beyond)).await.expect("open");
+    // With a time after the last record, the next record is read.
+    let after_last = Position::AtTime(last + Duration::from_millis(1));
+    let reader = retrying(|| client.open_shard(&shard, after_last)).await.expect("open");
     tokio::time::sleep(Duration::from_millis(5)).await;
     suite.put(&*client, &[entry("k", "next")]).await;
     assert_eq!(suite.texts(&*client, &shard, reader.position()).await, ["next"]);
 }
 
-/// Within a shard, time does not go back.
-pub async fn arrival_times_do_not_go_back(suite: &Suite) {
+/// Within a shard, arrival times never decrease.
+pub async fn arrival_times_never_decrease(suite: &Suite) {
     let client = suite.stream(1).await;
     let shard = only_shard(suite, &*client).await;
     suite.put(&*client, &numbered("k", 0..20)).await;
@@ -224,8 +224,8 @@ pub async fn arrival_times_do_not_go_back(suite: &Suite) {
     assert!(records.is_sorted_by_key(|record| record.arrival));
 }
 
-/// Only an empty batch with nothing behind it means that a reader is caught up.
-pub async fn a_reader_that_is_behind_says_so_and_one_caught_up_too(suite: &Suite) {
+/// Only an empty batch that is not behind means that a reader has caught up.
+pub async fn a_batch_reports_whether_its_reader_has_caught_up(suite: &Suite) {
     let client = suite.stream(1).await;
     let shard = only_shard(suite, &*client).await;
     suite.put(&*client, &numbered("k", 0..3)).await;
@@ -236,34 +236,34 @@ pub async fn a_reader_that_is_behind_says_so_and_one_caught_up_too(suite: &Suite
     loop {
         match reader.next_batch(1).await {
             Ok(batch) => {
-                let batch = batch.expect("an open shard has no end");
+                let batch = batch.expect("an open shard does not end");
                 if batch.is_caught_up() {
                     break;
                 }
                 read += batch.records.len();
                 assert!(read >= 3 || batch.behind > Some(Duration::ZERO), "{read} of 3 read");
             }
-            // What a fault has cut short is tried again from the start.
+            // A fault: start over.
             Err(_) => (reader, read) = (retrying(open).await.expect("open"), 0),
         }
     }
     assert!(read >= 3);
 }
 
-/// A fetch that is dropped half-way, by a stop say, is as if it had never been made.
-pub async fn a_dropped_fetch_loses_nothing(suite: &Suite) {
+/// A fetch that is dropped before it completes has no effect on the reader.
+pub async fn a_dropped_fetch_loses_no_records(suite: &Suite) {
     let client = suite.stream(1).await;
     let shard = only_shard(suite, &*client).await;
     suite.put(&*client, &numbered("k", 0..50)).await;
     let mut reader = retrying(|| client.open_shard(&shard, Position::TrimHorizon)).await.expect("open");
     let mut records = Vec::new();
-    let mut patience = 0;
+    let mut attempts = 0;
     while suite.first_occurrences(records.clone()).len() < 50 {
-        // From dropped at the first poll to as long as it takes.
-        let wait = Duration::from_micros(50 * (patience % 100));
-        patience += 1;
+        // Drops the fetch at any moment, from its first poll to its completion.
+        let wait = Duration::from_micros(50 * (attempts % 100));
+        attempts += 1;
         match tokio::time::timeout(wait, reader.next_batch(4)).await {
-            Ok(Ok(batch)) => records.extend(batch.expect("an open shard has no end").records),
+            Ok(Ok(batch)) => records.extend(batch.expect("an open shard does not end").records),
             Ok(Err(Error::IteratorExpired { .. })) => {
                 let position = reader.position();
                 reader = retrying(|| client.open_shard(&shard, position)).await.expect("open");
@@ -271,14 +271,14 @@ pub async fn a_dropped_fetch_loses_nothing(suite: &Suite) {
             Ok(Err(error)) => assert!(error.is_retryable(), "{error:?}"),
             Err(_) => {}
         }
-        assert!(patience < 20_000, "{} of 50 records", records.len());
+        assert!(attempts < 20_000, "{} of 50 records", records.len());
     }
     let expected: Vec<String> = (0..50).map(|n| n.to_string()).collect();
     assert_eq!(texts(&suite.first_occurrences(records)), expected);
 }
 
-/// `position` is where to go on, at every point of a shard.
-pub async fn another_reader_goes_on_where_one_stands(suite: &Suite) {
+/// At every point of a shard, a new reader from the `position` of the last one skips and repeats no record.
+pub async fn a_new_reader_resumes_from_the_position_of_another(suite: &Suite) {
     let client = suite.stream(1).await;
     let shard = only_shard(suite, &*client).await;
     suite.put(&*client, &numbered("k", 0..9)).await;
@@ -288,7 +288,7 @@ pub async fn another_reader_goes_on_where_one_stands(suite: &Suite) {
         let mut reader = retrying(|| client.open_shard(&shard, position)).await.expect("open");
         match reader.next_batch(2).await {
             Ok(batch) => {
-                let batch = batch.expect("an open shard has no end");
+                let batch = batch.expect("an open shard does not end");
                 if batch.is_caught_up() {
                     break;
                 }
@@ -302,7 +302,7 @@ pub async fn another_reader_goes_on_where_one_stands(suite: &Suite) {
     assert_eq!(texts(&suite.first_occurrences(records)), (0..9).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
-/// A closed shard gives its records, then `None`, again and again, from every position.
+/// After its last record, a closed shard returns `None` on every fetch, from every position.
 pub async fn a_closed_shard_ends_after_its_last_record_and_stays_ended(suite: &Suite) {
     let client = suite.stream(1).await;
     let receipts = suite.put(&*client, &numbered("k", 0..5)).await;
@@ -330,8 +330,8 @@ pub async fn a_closed_shard_ends_after_its_last_record_and_stays_ended(suite: &S
     }
 }
 
-/// A split closes the parent and gives its hash keys to two children, whose records have higher numbers.
-pub async fn a_split_shards_children_take_over(suite: &Suite) {
+/// The children of a split divide the parent's hash keys, and their records have higher sequence numbers.
+pub async fn a_split_closes_the_parent_and_opens_two_children(suite: &Suite) {
     let client = suite.stream(1).await;
     let before = suite.put(&*client, &numbered("k", 0..3)).await;
     let parent = &before[0].shard_id;
@@ -355,8 +355,8 @@ pub async fn a_split_shards_children_take_over(suite: &Suite) {
     assert!(matches!(again, Err(Error::Invalid { .. })), "{again:?}");
 }
 
-/// A merge closes both parents and gives their hash keys to one child.
-pub async fn a_merged_shards_child_takes_over(suite: &Suite) {
+/// The child of a merge has the hash keys of both parents.
+pub async fn a_merge_closes_both_parents_and_opens_one_child(suite: &Suite) {
     let client = suite.stream(3).await;
     let ids: Vec<ShardId> = suite.shards(&*client).await.into_iter().map(|shard| shard.id).collect();
     let apart = suite.admin().merge(STREAM, &ids[0], &ids[2]).await;
@@ -371,12 +371,12 @@ pub async fn a_merged_shards_child_takes_over(suite: &Suite) {
     assert_eq!(parents, [&ids[0], &ids[1]]);
     assert_eq!(child.hash_key_range.first, HashKey::MIN);
     for parent in &ids[..2] {
-        assert!(suite.read(&*client, parent, Position::TrimHorizon).await.1, "the parents have ended");
+        assert!(suite.read(&*client, parent, Position::TrimHorizon).await.1, "both parents have ended");
     }
 }
 
-/// Any number of shards becomes any other.
-pub async fn a_reshard_ends_uniform(suite: &Suite) {
+/// A reshard increases or decreases the number of open shards.
+pub async fn a_reshard_gives_shards_of_equal_size(suite: &Suite) {
     let client = suite.stream(2).await;
     for count in [5, 2] {
         suite.admin().reshard(STREAM, count).await.expect("reshard");
@@ -386,7 +386,7 @@ pub async fn a_reshard_ends_uniform(suite: &Suite) {
     }
 }
 
-/// What does not exist is told as such.
+/// Unknown shards and streams are reported as such.
 pub async fn an_unknown_shard_or_stream_is_not_found(suite: &Suite) {
     let client = suite.stream(1).await;
     let unknown = ShardId::numbered(77);
@@ -400,8 +400,8 @@ pub async fn an_unknown_shard_or_stream_is_not_found(suite: &Suite) {
     assert!(matches!(client, Err(Error::StreamNotFound { .. })), "{client:?}");
 }
 
-/// A name stands for one stream.
-pub async fn streams_are_listed_made_once_and_removed(suite: &Suite) {
+/// A name belongs to at most one stream.
+pub async fn streams_are_created_once_listed_and_deleted(suite: &Suite) {
     let admin = suite.admin();
     assert!(admin.list().await.expect("list").is_empty());
     admin.create("b", CreateOptions::default()).await.expect("create");
@@ -417,8 +417,8 @@ pub async fn streams_are_listed_made_once_and_removed(suite: &Suite) {
     assert!(matches!(again, Err(Error::StreamNotFound { .. })), "{again:?}");
 }
 
-/// What one client puts another reads, and the shards that one makes another lists.
-pub async fn two_clients_see_each_others_records(suite: &Suite) {
+/// A client reads the records that another client has put.
+pub async fn two_clients_share_a_stream(suite: &Suite) {
     let (first, second) = (suite.stream(1).await, suite.client().await);
     let receipts = suite.put(&*first, &numbered("k", 0..3)).await;
     let from = Position::At(SequenceNumber::min(receipts[0].sequence_number, receipts[1].sequence_number));
