@@ -1,12 +1,12 @@
-//! What a reader makes of faults: by shards that answer from a script, on a paused clock.
+//! Tests of the reader with scripted shards, on a paused clock.
 
 mod budget;
 mod delivery;
 mod metric;
 mod pacing;
 mod source;
-mod trouble;
 mod typed;
+mod warning;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -27,20 +27,20 @@ use crate::model::shard_map::ShardMap;
 use crate::record::Entries;
 use crate::record::{PartitionKey, PutEntry, PutReceipt};
 
-/// What one fetch does.
+/// Outcome of one fetch.
 #[derive(Clone, Debug)]
 enum Fetch {
     Records(std::ops::Range<u64>),
-    /// Records of so many bytes each.
+    /// Records of this many bytes each.
     Large(std::ops::Range<u64>, usize),
-    /// Nothing here, so many milliseconds behind the newest record.
+    /// No records, and this many milliseconds behind the newest record.
     Empty(u64),
     Fails(Error),
     Hangs,
     End,
 }
 
-/// Shards that answer from a script, and then are caught up for ever.
+/// A stream whose shards follow a script of fetches, and are caught up after it.
 #[derive(Debug, Default)]
 struct Scripted {
     shards: Vec<Shard>,
@@ -90,17 +90,17 @@ impl StreamClient for Scripted {
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
         self.opened.lock().unwrap().push((shard.clone(), position));
-        // Opened again, a shard goes on with its script.
+        // A shard that is opened again after an expired iterator continues its script.
         let script = self.script.lock().unwrap().remove(shard).unwrap_or_default();
-        let (mut now, mut later) = (Vec::new(), Vec::new());
+        let (mut until_expiry, mut after_expiry) = (Vec::new(), Vec::new());
         for fetch in script {
-            let expired = matches!(now.last(), Some(Fetch::Fails(Error::IteratorExpired { .. })));
-            if expired { later.push(fetch) } else { now.push(fetch) }
+            let expired = matches!(until_expiry.last(), Some(Fetch::Fails(Error::IteratorExpired { .. })));
+            if expired { after_expiry.push(fetch) } else { until_expiry.push(fetch) }
         }
-        self.script.lock().unwrap().insert(shard.clone(), later);
+        self.script.lock().unwrap().insert(shard.clone(), after_expiry);
         let after = if let Position::After(number) = position { u64::try_from(number)? } else { 0 };
         let fetches = Arc::clone(&self.fetches);
-        Ok(Box::new(ScriptedShard { shard: shard.clone(), script: now.into_iter(), after, fetches }))
+        Ok(Box::new(ScriptedShard { shard: shard.clone(), script: until_expiry.into_iter(), after, fetches }))
     }
 
     async fn limits(&self) -> Result<Limits> {
@@ -111,7 +111,7 @@ impl StreamClient for Scripted {
 impl ScriptedShard {
     fn page(&mut self, numbers: std::ops::Range<u64>, bytes: usize) -> Batch {
         self.after = numbers.end - 1;
-        // One payload for all: the bytes are counted, and not there.
+        // The records share one payload, so that large pages cost little memory.
         let data = Bytes::from(vec![0; bytes]);
         let record = |n: u64| {
             let key = PartitionKey::stored("k");
@@ -157,7 +157,7 @@ fn numbers(records: &[Result<Record>]) -> Vec<u64> {
     records.iter().flatten().map(|record| u64::try_from(record.sequence_number).unwrap()).collect()
 }
 
-async fn all(mut reader: Reader) -> Vec<Result<Record>> {
+async fn read_all(mut reader: Reader) -> Vec<Result<Record>> {
     let mut items = Vec::new();
     while let Some(item) = reader.next().await {
         items.push(item);
@@ -165,14 +165,14 @@ async fn all(mut reader: Reader) -> Vec<Result<Record>> {
     items
 }
 
-fn to_the_end() -> ReaderOptions {
+fn until_caught_up() -> ReaderOptions {
     ReaderOptions::default().with_until_caught_up(true)
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_iterator_is_renewed_where_the_reader_stands() {
+async fn an_expired_iterator_is_renewed_at_the_readers_position() {
     let client = Scripted::new(vec![vec![Fetch::Records(1..4), expired(), Fetch::Records(4..6)]]);
-    let items = all(client.read(to_the_end()).await).await;
+    let items = read_all(client.read(until_caught_up()).await).await;
     assert_eq!(numbers(&items), [1, 2, 3, 4, 5]);
     let opened = client.opened.lock().unwrap().clone();
     let shard = ShardId::numbered(0);
@@ -180,26 +180,26 @@ async fn an_expired_iterator_is_renewed_where_the_reader_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_page_behind_the_newest_record_is_no_end() {
+async fn a_reader_behind_the_newest_record_continues_after_an_empty_page_without_a_pause() {
     let client =
         Scripted::new(vec![vec![Fetch::Empty(5000), Fetch::Records(1..3), Fetch::Empty(1), Fetch::Records(3..4)]]);
     let started = Instant::now();
-    assert_eq!(numbers(&all(client.read(to_the_end()).await).await), [1, 2, 3]);
-    assert!(started.elapsed() < Limits::KINESIS.idle_poll, "it does not wait like one who has caught up");
+    assert_eq!(numbers(&read_all(client.read(until_caught_up()).await).await), [1, 2, 3]);
+    assert!(started.elapsed() < Limits::KINESIS.idle_poll, "only a reader that has caught up pauses");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_shards_failure_is_one_item_and_the_others_go_on() {
+async fn the_failure_of_a_shard_is_one_item_and_the_other_shards_are_still_read() {
     let client =
         Scripted::new(vec![vec![broken(), Fetch::Records(1..9)], vec![Fetch::Empty(9), Fetch::Records(11..13)]]);
-    let items = all(client.read(to_the_end()).await).await;
+    let items = read_all(client.read(until_caught_up()).await).await;
     assert_eq!(numbers(&items), [11, 12]);
     let errors: Vec<String> = items.iter().filter_map(|item| item.as_ref().err()).map(ToString::to_string).collect();
     assert_eq!(errors, ["shardId-000000000000 cannot be read"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_may_pass_is_waited_for_and_not_told() {
+async fn a_retryable_failure_is_retried_and_not_reported() {
     let client = Scripted::new(vec![vec![
         unreachable(),
         unreachable(),
@@ -207,38 +207,38 @@ async fn a_failure_that_may_pass_is_waited_for_and_not_told() {
         unreachable(),
         Fetch::Records(3..4),
     ]]);
-    let items = all(client.read(to_the_end()).await).await;
+    let items = read_all(client.read(until_caught_up()).await).await;
     assert!(items.iter().all(Result::is_ok));
     assert_eq!(numbers(&items), [1, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_lasts_is_told_and_reading_goes_on() {
+async fn a_retryable_failure_is_reported_at_the_deadline_and_reading_continues() {
     let mut script = vec![unreachable(); 60];
     script.push(Fetch::Records(1..3));
     let client = Scripted::new(vec![script]);
     let started = Instant::now();
-    let mut reader = client.read(to_the_end()).await;
+    let mut reader = client.read(until_caught_up()).await;
     let error = reader.next().await.unwrap().unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     assert!((110..=121).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
-    let rest = all(reader).await;
+    let rest = read_all(reader).await;
     assert_eq!(numbers(&rest), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_caught_up_asks_once_in_an_idle_poll() {
+async fn a_reader_that_has_caught_up_polls_at_the_interval() {
     let client = Scripted::new(vec![vec![Fetch::Records(1..2)]]);
     let mut reader = client.read(ReaderOptions::default()).await;
     reader.next().await.unwrap().unwrap();
     let idle = tokio::time::timeout(Duration::from_secs(60), reader.next()).await;
-    assert!(idle.is_err(), "there is nothing more");
+    assert!(idle.is_err(), "there are no more records");
     let fetches = client.fetches.lock().unwrap().len();
     assert!((60..=63).contains(&fetches), "{fetches} fetches in a minute");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_ends_a_fetch_that_hangs_and_a_pause() {
+async fn a_stop_ends_a_pending_fetch_and_a_pause() {
     for script in [
         vec![Fetch::Records(1..3), Fetch::Hangs],
         vec![Fetch::Records(1..3)],
@@ -249,27 +249,27 @@ async fn a_stop_ends_a_fetch_that_hangs_and_a_pause() {
         reader.next().await.unwrap().unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
         reader.stop_handle().stop();
-        let rest = tokio::time::timeout(Duration::from_millis(5), all(reader)).await.unwrap();
-        assert_eq!(numbers(&rest), [2], "what was fetched is delivered");
+        let rest = tokio::time::timeout(Duration::from_millis(5), read_all(reader)).await.unwrap();
+        assert_eq!(numbers(&rest), [2], "fetched records are delivered");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn batches_that_wait_are_delivered_after_a_stop() {
+async fn queued_batches_are_delivered_after_a_stop() {
     let page = |first| Fetch::Large(first..first + 2, 1 << 20);
     let client = Scripted::new(vec![vec![page(1), page(3), page(5), page(7), page(9), Fetch::End]]);
-    // Nobody takes anything: of pages of 2 MiB, three and no fourth are within 8 MiB.
+    // Nothing is consumed. Three pages of 2 MiB fit into 8 MiB beside the reservation of a fourth.
     let reader = client.read(ReaderOptions::default().with_budget(Budget::new(8 << 20))).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let fetched = client.fetches.lock().unwrap().len();
     assert_eq!(fetched, 3, "a slow consumer slows fetching");
     reader.stop_handle().stop();
-    assert_eq!(numbers(&all(reader).await), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(numbers(&read_all(reader).await), [1, 2, 3, 4, 5, 6]);
     assert_eq!(client.fetches.lock().unwrap().len(), fetched, "nothing new was fetched");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_reader_fetches_no_more() {
+async fn a_dropped_reader_stops_fetching() {
     let client = Scripted::new(vec![vec![]]);
     let reader = client.read(ReaderOptions::default()).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -281,7 +281,7 @@ async fn a_dropped_reader_fetches_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_cannot_open_its_shards_fails() {
+async fn a_start_fails_if_a_shard_cannot_be_opened() {
     let mut client = crate::backend::MockStreamClient::new();
     client.expect_name().return_const("mock".to_owned());
     client.expect_limits().returning(|| Ok(Limits::KINESIS));
@@ -289,13 +289,13 @@ async fn a_start_that_cannot_open_its_shards_fails() {
     client.expect_open_shard().returning(|_, _| {
         Err(Error::Unavailable { problem: "no answer".into(), may_have_written: false, source: None })
     });
-    // Latest means now: a reader that opened later would have missed what came meanwhile.
+    // A reader from latest that opened its shards later would miss the records put in between.
     let started = Reader::start(Arc::new(client), Start::Latest, ReaderOptions::default().with_seed(1)).await;
     assert!(started.unwrap_err().is_retryable());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_that_fails_for_long_is_told_and_the_children_are_read_after_it() {
+async fn a_listing_that_fails_until_the_deadline_is_reported_and_the_children_are_read_afterwards() {
     let mut map = ShardMap::uniform("mock", 1, 1).unwrap();
     let parent = ShardId::numbered(0);
     let middle = map.get(&parent).unwrap().hash_key_range.middle().unwrap();
@@ -323,29 +323,29 @@ async fn a_listing_that_fails_for_long_is_told_and_the_children_are_read_after_i
         Ok(Box::new(ScriptedShard { shard, script, after: 0, fetches: Arc::default() }))
     });
     let reader = Reader::start(Arc::new(client), Start::All, ReaderOptions::default().with_seed(1)).await.unwrap();
-    let items = all(reader).await;
+    let items = read_all(reader).await;
     assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{items:?}");
     assert_eq!(numbers(&items), [20, 20], "both children");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_parents_children_are_not_read() {
+async fn the_children_of_a_failed_parent_are_not_read() {
     let client = Scripted::new(vec![vec![broken()]]);
     let mut map = ShardMap::uniform("scripted", 1, 1).unwrap();
     let middle = map.get(&ShardId::numbered(0)).unwrap().hash_key_range.middle().unwrap();
     map.split(&ShardId::numbered(0), middle, &mut 10).unwrap();
     let client = Arc::new(Scripted { shards: map.shards().to_vec(), ..Arc::into_inner(client).unwrap() });
-    let items = all(client.read(to_the_end()).await).await;
+    let items = read_all(client.read(until_caught_up()).await).await;
     assert_eq!(items.len(), 1);
     assert!(items[0].is_err());
     assert_eq!(client.opened.lock().unwrap().len(), 1, "only the parent");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_of_at_least_one_record_is_asked_for() {
+async fn a_fetch_requests_at_least_one_record() {
     let client = crate::memory::Memory::new().stream("clicks", 1).unwrap();
     client.put_batch([PutEntry::new(PartitionKey::new("k").unwrap(), "x")].into()).await.unwrap();
-    let options = to_the_end().with_max_records(0);
+    let options = until_caught_up().with_max_records(0);
     let reader = Reader::start(Arc::new(client), Start::All, options).await.unwrap();
-    assert_eq!(all(reader).await.len(), 1);
+    assert_eq!(read_all(reader).await.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! The numbers that a reader counts.
+//! The metrics of a reader.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,18 +10,18 @@ use super::source::{Plan, Source};
 use super::*;
 use crate::Budget;
 
-/// Counters and gauges by their names and labels.
+/// A recorder of counters and gauges, by name and labels.
 #[derive(Default)]
 struct Recorded {
     numbers: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     gauges: Mutex<Vec<String>>,
-    /// Handles that were made.
-    made: AtomicU64,
+    /// Number of registrations.
+    registrations: AtomicU64,
 }
 
 impl Recorded {
     fn number(&self, key: &Key) -> Arc<AtomicU64> {
-        self.made.fetch_add(1, Ordering::Relaxed);
+        self.registrations.fetch_add(1, Ordering::Relaxed);
         Arc::clone(self.numbers.lock().unwrap().entry(name(key)).or_default())
     }
 
@@ -61,21 +61,21 @@ impl Recorder for Recorded {
 const FIRST: &str = "stream=source shard=shardId-000000000000";
 const SECOND: &str = "stream=source shard=shardId-000000000001";
 
-/// On this thread alone, where a paused runtime runs its tasks.
+/// A thread-local recorder is enough: the runtime runs every task on this thread.
 #[tokio::test(start_paused = true)]
-async fn what_is_fetched_is_counted_by_shard_and_what_ended_is_not_behind() {
+async fn fetches_are_counted_per_shard_and_a_stopped_reader_has_reserved_nothing() {
     let recorded = Recorded::default();
     let guard = metrics::set_default_local_recorder(&recorded);
     let source = Source::new(Plan { page_records: 10, ..Plan::default() }, vec![25, 0]);
-    // A page of 10 records of 100 bytes, with a key of 1, costs 3,010.
+    // Ten records of 100 bytes with a key of 1 byte cost 3,010 bytes.
     let options = ReaderOptions::default().with_budget(Budget::new(8_000));
     let mut reader = source.read(options).await;
-    let made = recorded.made.load(Ordering::Relaxed);
+    let registrations = recorded.registrations.load(Ordering::Relaxed);
     reader.next_batch().await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     while recorded.counter(&format!("triton_reader_records_total {FIRST}")) < 25 {
         let used = recorded.gauge("triton_reader_budget_used_bytes stream=source");
-        assert!(used >= 3_010.0, "a page waits, or is under way: {used}");
+        assert!(used >= 3_010.0, "a page is queued or being fetched: {used}");
         let behind = recorded.gauge(&format!("triton_reader_millis_behind {FIRST}"));
         assert_eq!(behind, 25.0 - recorded.counter(&format!("triton_reader_records_total {FIRST}")) as f64);
         reader.next_batch().await.unwrap().unwrap();
@@ -86,15 +86,15 @@ async fn what_is_fetched_is_counted_by_shard_and_what_ended_is_not_behind() {
     assert!(recorded.counter(&format!("triton_reader_fetches_total {SECOND}")) >= 1);
     let fetches = source.calls().iter().filter(|call| call.shard == 0).count() as u64;
     assert_eq!(recorded.counter(&format!("triton_reader_fetches_total {FIRST}")), fetches);
-    assert_eq!(recorded.made.load(Ordering::Relaxed), made, "handles are made once a shard");
+    assert_eq!(recorded.registrations.load(Ordering::Relaxed), registrations, "metrics are registered once per shard");
     reader.stop_handle().stop();
-    all(reader).await;
-    assert_eq!(recorded.gauge("triton_reader_budget_used_bytes stream=source"), 0.0, "all was given back");
+    read_all(reader).await;
+    assert_eq!(recorded.gauge("triton_reader_budget_used_bytes stream=source"), 0.0, "every byte was returned");
     drop(guard);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_stopped_behind_is_not_behind_any_more_and_who_fails_stays_so() {
+async fn millis_behind_is_reset_by_a_stop_and_kept_after_a_failure() {
     let recorded = Recorded::default();
     let guard = metrics::set_default_local_recorder(&recorded);
     let throttled = Fetch::Fails(Error::Throttled { problem: "over the quota".into() });
@@ -105,10 +105,10 @@ async fn who_is_stopped_behind_is_not_behind_any_more_and_who_fails_stays_so() {
     let of = |name: &str, shard| format!("triton_reader_{name} stream=scripted shard=shardId-00000000000{shard}");
     assert_eq!(recorded.gauge(&of("millis_behind", 1)), 5000.0);
     reader.stop_handle().stop();
-    assert_eq!(all(reader).await.len(), 1);
-    assert_eq!(recorded.gauge(&of("millis_behind", 0)), 7000.0, "it was never read to its end");
+    assert_eq!(read_all(reader).await.len(), 1);
+    assert_eq!(recorded.gauge(&of("millis_behind", 0)), 7000.0, "the failed shard is still behind");
     assert_eq!(recorded.gauge(&of("millis_behind", 1)), 0.0);
     assert_eq!(recorded.counter(&of("throttles_total", 0)), 1);
-    assert_eq!(recorded.counter(&of("fetches_total", 0)), 3, "failed ones count");
+    assert_eq!(recorded.counter(&of("fetches_total", 0)), 3, "failed fetches count");
     drop(guard);
 }

@@ -1,4 +1,4 @@
-//! Shards with a backlog, a delay and a quota, over which calls are throttled as Kinesis does.
+//! A simulated stream: shards with a backlog, a delay, and a quota that throttles as Kinesis does.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::model::shard_map::ShardMap;
 use crate::model::timestamp::Timestamp;
 use crate::record::{Entries, PartitionKey, PutReceipt, Record};
 
-/// What the shards of a source are like.
+/// Configuration of a source, for all of its shards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub(super) limits: Limits,
-    /// The most records and bytes of a page.
+    /// Maximum records and bytes per page.
     pub(super) page_records: usize,
     pub(super) page_bytes: usize,
-    /// How large the record of a number is.
+    /// Bytes of the record with this number.
     pub(super) record_bytes: fn(u64) -> usize,
-    /// How long a call takes.
+    /// Duration of a call.
     pub(super) delay: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Default for Plan {
     }
 }
 
-/// A fetch that was answered.
+/// A completed fetch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     pub(super) shard: usize,
@@ -52,7 +52,8 @@ pub(super) struct Call {
     pub(super) is_throttled: bool,
 }
 
-/// Shards whose records are numbered from 1; the payloads are parts of one buffer, so that gigabytes cost nothing.
+/// A stream whose records are numbered from 1 per shard. Payloads are slices of one buffer, so that gigabytes cost no
+/// memory.
 #[derive(Debug)]
 pub(super) struct Source {
     shards: Vec<Shard>,
@@ -71,11 +72,11 @@ struct Inner {
 struct State {
     calls: Vec<Call>,
     buckets: Vec<Bucket>,
-    /// What others take of every shard's quota, as a part of it.
-    others: f64,
+    /// Share of every shard's quota that other readers use, from 0 to 1.
+    others_share: f64,
 }
 
-/// A second's worth of a shard's quota at most, overdrawn by a page's bytes.
+/// Token bucket of a shard: holds at most one second of the quota. The bytes of a page may overdraw it.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     calls: f64,
@@ -84,7 +85,7 @@ struct Bucket {
 }
 
 impl Source {
-    /// A shard for each backlog.
+    /// Creates a stream with one shard per backlog.
     pub(super) fn new(plan: Plan, backlogs: Vec<u64>) -> Arc<Self> {
         let shards = ShardMap::uniform("source", backlogs.len(), 1).unwrap().shards().to_vec();
         let quota = plan.limits.read_quota;
@@ -93,7 +94,7 @@ impl Source {
             bytes: quota.map_or(0.0, |quota| f64::from(quota.bytes)),
             filled: Instant::now(),
         };
-        let state = State { calls: Vec::new(), buckets: vec![bucket; backlogs.len()], others: 0.0 };
+        let state = State { calls: Vec::new(), buckets: vec![bucket; backlogs.len()], others_share: 0.0 };
         let inner = Inner {
             plan,
             buffer: Bytes::from(vec![0; 1 << 20]),
@@ -108,14 +109,14 @@ impl Source {
         Reader::start(client, Start::All, options.with_seed(1)).await.unwrap()
     }
 
-    /// So many more records in a shard.
+    /// Adds records to a shard.
     pub(super) fn add(&self, shard: usize, records: u64) {
         self.inner.available.send_modify(|available| available[shard] += records);
     }
 
-    /// From now on others take such a part of every shard's quota.
-    pub(super) fn others_take(&self, part: f64) {
-        self.inner.state.lock().unwrap().others = part;
+    /// Sets the share of every shard's quota that other readers use, from 0 to 1.
+    pub(super) fn set_others_share(&self, share: f64) {
+        self.inner.state.lock().unwrap().others_share = share;
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
@@ -142,7 +143,7 @@ impl StreamClient for Source {
     }
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
-        assert_eq!(position, Position::TrimHorizon, "nothing here expires");
+        assert_eq!(position, Position::TrimHorizon, "no iterator of a source expires");
         let number = self.shards.iter().position(|other| other.id == *shard).unwrap();
         let available = self.inner.available.subscribe();
         let (inner, shard) = (Arc::clone(&self.inner), shard.clone());
@@ -210,10 +211,10 @@ impl ShardReader for SourceShard {
 }
 
 impl State {
-    /// Whether a call of now is over the shard's quota.
+    /// Whether a call now is over the shard's quota. Otherwise it uses a token.
     fn throttles(&mut self, shard: usize, limits: &Limits) -> bool {
         let Some(quota) = limits.read_quota else { return false };
-        let (now, left) = (Instant::now(), 1.0 - self.others);
+        let (now, left) = (Instant::now(), 1.0 - self.others_share);
         let (calls, bytes) = (f64::from(quota.count) * left, f64::from(quota.bytes) * left);
         let bucket = &mut self.buckets[shard];
         let seconds = now.duration_since(bucket.filled).as_secs_f64();

@@ -1,4 +1,4 @@
-//! Records as values.
+//! Typed readers.
 
 use futures_util::StreamExt;
 
@@ -19,11 +19,11 @@ async fn clicks() -> TypedReader<Click> {
     let click = |user| entry(rmp_serde::to_vec_named(&Click { user }).unwrap());
     let other = entry(rmp_serde::to_vec_named(&serde_json::json!({"page": "/"})).unwrap());
     client.put_batch([click(1), entry(b"\xc1".to_vec()), other, click(2)].into()).await.unwrap();
-    Reader::start(Arc::new(client), Start::All, to_the_end()).await.unwrap().typed()
+    Reader::start(Arc::new(client), Start::All, until_caught_up()).await.unwrap().typed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_decode_is_an_item_with_its_record_and_not_the_end() {
+async fn a_record_that_does_not_decode_is_an_item_with_its_record_and_reading_continues() {
     let mut reader = clicks().await;
     let mut items = Vec::new();
     while let Some(item) = reader.next().await {
@@ -37,18 +37,18 @@ async fn what_does_not_decode_is_an_item_with_its_record_and_not_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_a_stream_as_well_and_gives_the_reader_back() {
+async fn a_typed_reader_is_a_futures_stream_and_can_be_unwrapped() {
     let mut reader = clicks().await;
     assert_eq!(StreamExt::next(&mut reader).await.unwrap().unwrap().value.unwrap(), Click { user: 1 });
-    let rest = super::all(reader.into_inner()).await;
-    assert_eq!(rest.len(), 3, "raw");
+    let rest = super::read_all(reader.into_inner()).await;
+    assert_eq!(rest.len(), 3, "the records are not decoded");
     assert_eq!(clicks().await.map(|item| item.unwrap().value.is_ok()).collect::<Vec<_>>().await.len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shards_failure_is_an_error_of_the_item() {
+async fn the_failure_of_a_shard_is_an_error_item() {
     let client = Scripted::new(vec![vec![broken()]]);
-    let mut reader = client.read(to_the_end()).await.typed::<Click>();
+    let mut reader = client.read(until_caught_up()).await.typed::<Click>();
     assert!(matches!(reader.next().await, Some(Err(Error::Shard { .. }))));
     assert!(reader.next().await.is_none());
 }

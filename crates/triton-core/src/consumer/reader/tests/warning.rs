@@ -1,4 +1,4 @@
-//! What is told of many shards that fail together.
+//! Warnings about many shards that fail together.
 
 use std::sync::Mutex;
 
@@ -7,12 +7,12 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::*;
 
-/// Warnings as they were told, each behind the fields of its span.
+/// A subscriber that collects warnings, each prefixed with the fields of its span.
 #[derive(Clone, Debug, Default)]
-struct Warnings(Arc<Mutex<Told>>);
+struct Warnings(Arc<Mutex<Log>>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct Log {
     spans: Vec<String>,
     entered: Vec<usize>,
     warnings: Vec<String>,
@@ -35,9 +35,9 @@ impl Subscriber for Warnings {
     fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
         let mut text = Text::default();
         span.record(&mut text);
-        let mut told = self.0.lock().unwrap();
-        told.spans.push(text.0);
-        span::Id::from_u64(told.spans.len() as u64)
+        let mut log = self.0.lock().unwrap();
+        log.spans.push(text.0);
+        span::Id::from_u64(log.spans.len() as u64)
     }
 
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
@@ -47,10 +47,10 @@ impl Subscriber for Warnings {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text::default();
         event.record(&mut text);
-        let mut told = self.0.lock().unwrap();
+        let mut log = self.0.lock().unwrap();
         if *event.metadata().level() == Level::WARN {
-            let span = told.entered.last().map(|&span| told.spans[span - 1].clone()).unwrap_or_default();
-            told.warnings.push(span + &text.0);
+            let span = log.entered.last().map(|&span| log.spans[span - 1].clone()).unwrap_or_default();
+            log.warnings.push(span + &text.0);
         }
     }
 
@@ -64,19 +64,19 @@ impl Subscriber for Warnings {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trouble_of_many_shards_is_told_once_until_it_is_over() {
+async fn an_outage_of_many_shards_is_logged_once_until_it_is_over() {
     let warnings = Warnings::default();
     let guard = tracing::subscriber::set_default(warnings.clone());
-    // Two troubles of about 20 s each, with a time between them.
+    // Two outages of about 20 s each, with a pause between them.
     let mut script = vec![unreachable(); 12];
     script.extend(vec![Fetch::Empty(1); 600]);
     script.extend(vec![unreachable(); 12]);
     let client = Scripted::new(vec![script; 100]);
-    let reader = client.read(to_the_end()).await;
-    assert!(all(reader).await.is_empty());
-    let told = warnings.0.lock().unwrap().warnings.clone();
-    assert_eq!(told.len(), 2, "{told:#?}");
-    assert!(told[0].starts_with("stream=\"scripted\" shard=shardId-0000000000"), "{}", told[0]);
-    assert!(told[0].contains("no answer; trying again for up to 120 s"), "{}", told[0]);
+    let reader = client.read(until_caught_up()).await;
+    assert!(read_all(reader).await.is_empty());
+    let warned = warnings.0.lock().unwrap().warnings.clone();
+    assert_eq!(warned.len(), 2, "{warned:#?}");
+    assert!(warned[0].starts_with("stream=\"scripted\" shard=shardId-0000000000"), "{}", warned[0]);
+    assert!(warned[0].contains("no answer; trying again for up to 120 s"), "{}", warned[0]);
     drop(guard);
 }
