@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rusqlite::ErrorCode;
 use triton_core::{Cause, Error};
 
-/// Maps an error of SQLite. A failed transaction is rolled back; only after an I/O error is it unknown whether the commit
-/// reached the disk.
+/// Maps an error of SQLite. A failed transaction is rolled back; only after an I/O error is it unknown whether the
+/// commit reached the disk.
 pub(crate) fn from_sqlite(file: &Path, error: rusqlite::Error) -> Error {
     let code = error.sqlite_error_code();
     let problem = match code {

@@ -110,7 +110,8 @@ impl LocalStreams {
             .create(&folder)
             .map_err(|error| storage(&folder, "cannot be created", Some(error)))?;
         let cannot = |error| storage(path, "cannot be created", Some(error));
-        // Only its owner can read it, like the folder. Without `.db`, it is not listed as a stream if a crash leaves it behind.
+        // Only its owner can read it, like the folder. Without `.db`, it is not listed as a stream if a crash leaves it
+        // behind.
         let prefix = format!("{stream}.new-");
         let temporary = tempfile::Builder::new().prefix(&prefix).tempfile_in(&folder).map_err(cannot)?;
         layout::create_tables(temporary.path())?;

@@ -1,13 +1,14 @@
 //! Layout of a stream's file: the tables, the encoding of record ids, and the set-up of a connection.
 //!
-//! - `stream`: one row, with the next sequence number, the retention and the last arrival. Without a row, the file holds no
-//!   stream, or a deleted one. A file is never removed, because SQLite's journals beside it could be left behind.
+//! - `stream`: one row, with the next sequence number, the retention and the last arrival. Without a row, the file
+//!   holds no stream, or a deleted one. A file is never removed, because SQLite's journals beside it could be left
+//!   behind.
 //! - `shard`: one row per shard, with sequence numbers as users see them.
-//! - `record`: one row per record. The primary key combines shard and sequence number, so that reading a shard is one range
-//!   scan and needs no index.
+//! - `record`: one row per record. The primary key combines shard and sequence number, so that reading a shard is one
+//!   range scan and needs no index.
 //!
-//! Sequence numbers start at the stream's creation time in microseconds, so that a stream that is deleted and created again
-//! never uses a number twice.
+//! Sequence numbers start at the stream's creation time in microseconds, so that a stream that is deleted and created
+//! again never uses a number twice.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -96,7 +97,8 @@ impl StreamRow {
             .map(drop)
     }
 
-    /// The id of a record in its table. A sequence number below the stream's first gives the id before the shard's first.
+    /// The id of a record in its table. A sequence number below the stream's first gives the id before the shard's
+    /// first.
     pub(crate) fn record_id(&self, shard: u64, sequence: i64) -> i64 {
         let offset = sequence.saturating_sub(self.first_sequence).clamp(-1, MAX_OFFSET);
         ((shard as i64) << OFFSET_BITS) + offset
@@ -187,8 +189,8 @@ pub(crate) fn connect(file: &Path) -> Result<Connection> {
     }
 }
 
-/// Waits 1 to 2 ms for another process's transaction. A commit takes a few milliseconds, and SQLite's own busy handler waits
-/// up to 100. The jitter keeps processes from retrying in step.
+/// Waits 1 to 2 ms for another process's transaction. A commit takes a few milliseconds, and SQLite's own busy handler
+/// waits up to 100. The jitter keeps processes from retrying in step.
 fn wait_while_busy(tries: i32) -> bool {
     let jitter =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1_000_000;

@@ -1,8 +1,8 @@
 //! Streams in SQLite files: the backend that needs nothing installed.
 //!
-//! A folder holds one file per stream. Any number of processes may put and read at once, and a reader sees the records of
-//! another process within 20 ms. A stream has real shards, with hash keys, splits, merges and retention as on Kinesis, so
-//! that a pipeline that runs here runs there.
+//! A folder holds one file per stream. Any number of processes may put and read at once, and a reader sees the records
+//! of another process within 20 ms. A stream has real shards, with hash keys, splits, merges and retention as on
+//! Kinesis, so that a pipeline that runs here runs there.
 //!
 //! ```
 //! use triton_core::{CreateOptions, ReaderOptions, Start, Stream, StreamConfig};
@@ -24,8 +24,8 @@
 //! ```
 //!
 //! # Durability
-//! A put is acknowledged when its transaction is on disk (WAL, `synchronous = FULL`): it survives a killed process and a
-//! power cut. Puts that arrive close together share a transaction.
+//! A put is acknowledged when its transaction is on disk (WAL, `synchronous = FULL`): it survives a killed process and
+//! a power cut. Puts that arrive close together share a transaction.
 
 mod backend;
 mod error;

@@ -1,4 +1,5 @@
-//! The thread that reads a stream's file: lists shards, fetches records, and polls for commits on behalf of all readers.
+//! The thread that reads a stream's file: lists shards, fetches records, and polls for commits on behalf of all
+//! readers.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -37,9 +38,9 @@ enum Request {
         max_records: usize,
         reply: oneshot::Sender<Result<Option<(Batch, Cursor)>>>,
     },
-    /// Polls for commits until then.
-    Watch {
-        until: Instant,
+    /// Polls for commits until this time.
+    PollUntil {
+        time: Instant,
     },
 }
 
@@ -48,8 +49,8 @@ enum Request {
 pub(crate) struct Cursor {
     pub(crate) shard: ShardId,
     number: u64,
-    /// First sequence number of the stream: tells apart streams of one name.
-    stream: i64,
+    /// First sequence number of the stream: differs if the stream is deleted and created again.
+    first_sequence: i64,
     /// Sequence number of the last record read.
     after: i64,
 }
@@ -64,7 +65,7 @@ impl Cursor {
 #[derive(Debug)]
 pub(crate) struct ReadThread {
     requests: Option<mpsc::Sender<Request>>,
-    changes: watch::Receiver<u64>,
+    commits: watch::Receiver<u64>,
     thread: Option<JoinHandle<()>>,
     file: PathBuf,
 }
@@ -72,14 +73,20 @@ pub(crate) struct ReadThread {
 impl ReadThread {
     pub(crate) fn start(connection: Connection, file: &Path, not_found: Error) -> Result<Self> {
         let (requests, receiver) = mpsc::channel();
-        let (changed, changes) = watch::channel(0);
-        let mut state =
-            State { connection, file: file.into(), not_found, changed, data_version: None, poll_until: None };
+        let (commits_sender, commits) = watch::channel(0);
+        let mut state = State {
+            connection,
+            file: file.into(),
+            not_found,
+            commits: commits_sender,
+            data_version: None,
+            poll_until: None,
+        };
         let thread = std::thread::Builder::new()
             .name("triton-read".into())
             .spawn(move || state.serve(&receiver))
             .map_err(|error| storage(file, "no thread can be started", Some(error)))?;
-        Ok(Self { requests: Some(requests), changes, thread: Some(thread), file: file.into() })
+        Ok(Self { requests: Some(requests), commits, thread: Some(thread), file: file.into() })
     }
 
     pub(crate) async fn created_at(&self) -> Result<Timestamp> {
@@ -98,14 +105,14 @@ impl ReadThread {
         self.ask(|reply| Request::Fetch { cursor, max_records, reply }).await
     }
 
-    /// Number of commits seen while polling. A commit wakes the receivers.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.clone()
+    /// Returns a receiver that is woken by a commit while the thread [polls](Self::poll_until).
+    pub(crate) fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
     }
 
-    /// Polls for commits until then.
-    pub(crate) fn watch(&self, until: Instant) -> Result<()> {
-        self.send(Request::Watch { until })
+    /// Makes the thread poll for commits until this time.
+    pub(crate) fn poll_until(&self, time: Instant) -> Result<()> {
+        self.send(Request::PollUntil { time })
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
@@ -135,7 +142,8 @@ struct State {
     connection: Connection,
     file: PathBuf,
     not_found: Error,
-    changed: watch::Sender<u64>,
+    /// Number of polls that found a commit.
+    commits: watch::Sender<u64>,
     /// SQLite's `data_version`, which changes with each commit of another connection, as last polled.
     data_version: Option<i64>,
     poll_until: Option<Instant>,
@@ -156,7 +164,7 @@ impl State {
                 Ok(Request::Fetch { cursor, max_records, reply }) => {
                     drop(reply.send(self.fetch(cursor, max_records)));
                 }
-                Ok(Request::Watch { until }) => self.poll_until = self.poll_until.max(Some(until)),
+                Ok(Request::PollUntil { time }) => self.poll_until = self.poll_until.max(Some(time)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -175,7 +183,7 @@ impl State {
             .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
         // A failed poll counts as a commit: the waiting readers fetch, and their fetches report the failure.
         if version.is_err() || self.data_version != version.as_ref().ok().copied() {
-            self.changed.send_modify(|changes| *changes += 1);
+            self.commits.send_modify(|commits| *commits += 1);
         }
         self.data_version = version.ok();
     }
@@ -222,7 +230,7 @@ impl State {
                 after
             }
         };
-        Ok(Cursor { shard, number, stream: row.first_sequence, after })
+        Ok(Cursor { shard, number, first_sequence: row.first_sequence, after })
     }
 
     fn fetch(&mut self, mut cursor: Cursor, max_records: usize) -> Result<Option<(Batch, Cursor)>> {
@@ -230,7 +238,8 @@ impl State {
         let transaction = self.connection.transaction().map_err(sqlite)?;
         let row = StreamRow::read(&transaction).map_err(sqlite)?;
         // A stream that was deleted and created again is another one.
-        let row = row.filter(|row| row.first_sequence == cursor.stream).ok_or_else(|| self.not_found.clone())?;
+        let row =
+            row.filter(|row| row.first_sequence == cursor.first_sequence).ok_or_else(|| self.not_found.clone())?;
         let Some(shard) = ShardRow::read(&transaction, cursor.number).map_err(sqlite)? else {
             let problem = format!("{} no longer exists", cursor.shard);
             return Err(Error::Contract { backend: self.file.display().to_string(), problem });
@@ -270,8 +279,8 @@ impl ShardRow {
     }
 }
 
-/// Returns the sequence number before the shard's first record that arrived at `millis` or later. Without such a record, it is
-/// the stream's last sequence number.
+/// Returns the sequence number before the shard's first record that arrived at `millis` or later. Without such a
+/// record, it is the stream's last sequence number.
 fn sequence_before(connection: &Connection, row: &StreamRow, shard: u64, millis: i64) -> rusqlite::Result<i64> {
     let mut next =
         connection.prepare_cached("SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?;
@@ -302,8 +311,8 @@ fn read_records(
         .prepare_cached("SELECT id, arrival, key, data FROM record WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")?;
     let limit = i64::try_from(max_records).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![after, StreamRow::last_record_id(cursor.number), limit])?;
-    // An id of its own for each batch. With a shared one, this thread and those that drop earlier batches would contend for
-    // its reference count.
+    // An id of its own for each batch. With a shared one, this thread and those that drop earlier batches would contend
+    // for its reference count.
     let shard = ShardId::from(cursor.shard.as_str());
     let mut buffer = BytesMut::new();
     let mut records = Vec::new();

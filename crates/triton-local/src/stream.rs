@@ -16,7 +16,8 @@ use crate::write_thread::{GROUP_BYTES, GROUP_RECORDS};
 /// Longest time that a fetch waits for new records.
 const LONG_POLL: Duration = Duration::from_secs(1);
 
-/// A call is one transaction, in order, so its limits are those of a transaction. The limit of a record is Kinesis' default.
+/// A call is one transaction, in order, so its limits are those of a transaction. The limit of a record is Kinesis'
+/// default.
 const LIMITS: Limits = Limits::KINESIS
     .with_max_entries(GROUP_RECORDS)
     .with_max_call_bytes(GROUP_BYTES)
@@ -50,8 +51,8 @@ impl StreamClient for LocalStream {
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
         let cursor = self.0.reader().open(shard.clone(), position).await?;
-        let changes = self.0.reader().changes();
-        Ok(Box::new(LocalShardReader { file: Arc::clone(&self.0), cursor, changes, is_caught_up: false }))
+        let commits = self.0.reader().commits();
+        Ok(Box::new(LocalShardReader { file: Arc::clone(&self.0), cursor, commits, is_caught_up: false }))
     }
 
     async fn limits(&self) -> Result<Limits> {
@@ -63,20 +64,20 @@ impl StreamClient for LocalStream {
 struct LocalShardReader {
     file: Arc<StreamFile>,
     cursor: Cursor,
-    changes: watch::Receiver<u64>,
+    commits: watch::Receiver<u64>,
     is_caught_up: bool,
 }
 
 #[async_trait]
 impl ShardReader for LocalShardReader {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
-        if self.is_caught_up && !self.changes.has_changed().unwrap_or(true) {
-            self.file.reader().watch(Instant::now() + LONG_POLL)?;
-            // Fetches after a timeout too, so that a missed change delays a record and does not lose it.
-            drop(tokio::time::timeout(LONG_POLL, self.changes.changed()).await);
+        if self.is_caught_up && !self.commits.has_changed().unwrap_or(true) {
+            self.file.reader().poll_until(Instant::now() + LONG_POLL)?;
+            // Fetches after a timeout too, so that a missed commit delays a record and does not lose it.
+            drop(tokio::time::timeout(LONG_POLL, self.commits.changed()).await);
         }
-        // Before the fetch, so that a commit during the fetch counts as a new change.
-        self.changes.mark_unchanged();
+        // Before the fetch, so that a commit during the fetch wakes the next one.
+        self.commits.mark_unchanged();
         let fetched = self.file.reader().fetch(self.cursor.clone(), max_records).await?;
         // The cursor moves only once the records are here, so that dropping the future loses none.
         Ok(fetched.map(|(batch, cursor)| {

@@ -19,7 +19,8 @@ const GROUP_TIME: Duration = Duration::from_millis(10);
 /// Puts that may queue for the thread. As each holds at most [`GROUP_BYTES`], this bounds their memory.
 const QUEUED_PUTS: usize = 8;
 
-/// Interval between sweeps for records past retention, and the least limit of records that one sweep removes.
+/// Interval between sweeps, which remove records past retention. A sweep removes up to [`SWEEP_RECORDS`], or more after
+/// a large group commit.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const SWEEP_RECORDS: usize = 2_000;
 
@@ -160,7 +161,8 @@ impl State {
         }
     }
 
-    /// Writes this put and the queued ones in one transaction. Returns the first request that does not belong to the group.
+    /// Writes this put and the queued ones in one transaction. Returns the request that followed, if it was received
+    /// but did not fit into the transaction.
     fn put_group(
         &mut self,
         entries: Entries,
@@ -208,8 +210,8 @@ impl State {
             group.records += entries.len();
             group.bytes += entries.iter().map(PutEntry::size).sum::<usize>();
             let outcomes = insert(&transaction, open, &mut row, &entries).map_err(sqlite)?;
-            if let Some((_, waiting)) = group.replies.last_mut() {
-                *waiting = outcomes;
+            if let Some((_, reply_outcomes)) = group.replies.last_mut() {
+                *reply_outcomes = outcomes;
             }
             if started.elapsed() >= GROUP_TIME {
                 break;
@@ -267,7 +269,7 @@ impl State {
         Ok(())
     }
 
-    /// Removes up to `limit` records past retention, if the last sweep is long ago or left some.
+    /// Removes up to `limit` records past retention, if the interval has passed or the last sweep left some.
     fn sweep_if_due(&mut self, limit: usize) {
         if !self.has_expired && self.last_sweep.is_some_and(|last| last.elapsed() < SWEEP_INTERVAL) {
             return;
