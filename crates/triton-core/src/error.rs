@@ -1,7 +1,7 @@
 //! Errors: one enum onto which every backend maps its own.
 //!
-//! An error has a [`kind`](Error::kind). It says whether [the same call may succeed later](Error::is_retryable), and whether
-//! [the records may have been written although the call failed](Error::may_have_written).
+//! An error has a [`kind`](Error::kind). It says whether [the same call may succeed later](Error::is_retryable), and
+//! whether [the records may have been written although the call failed](Error::may_have_written).
 
 mod config;
 mod decode;

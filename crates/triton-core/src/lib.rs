@@ -8,10 +8,11 @@
 //!  get ◄── Record ◄──── Reader ◄─────── ShardReader (one per shard)
 //! ```
 //!
-//! Programs use a [`Stream`], which combines a [`StreamConfig`] and a [`StreamClient`] and does not depend on a backend. A backend
-//! implements [`StreamClient`] and [`ShardReader`]: `triton-kinesis` for AWS, `triton-local` for SQLite files, and [`memory`] for
-//! tests. This crate contains everything that backends share: [encoding](record), a [`Producer`] with retries and order per key, and
-//! a [`Reader`] that follows splits and merges. [`metric`] lists the metrics.
+//! Programs use a [`Stream`], which combines a [`StreamConfig`] and a [`StreamClient`] and does not depend on a
+//! backend. A backend implements [`StreamClient`] and [`ShardReader`]: `triton-kinesis` for AWS, `triton-local` for
+//! SQLite files, and [`memory`] for tests. This crate contains everything that backends share: [encoding](record), a
+//! [`Producer`] with retries and order per key, and a [`Reader`] that follows splits and merges. [`metric`] lists the
+//! metrics.
 //!
 //! # Example
 //! ```

@@ -68,7 +68,7 @@ impl Memory {
     fn create_stream(&self, name: &str, options: CreateOptions) -> Result<MemoryStream> {
         let mut streams = self.lock();
         if streams.contains_key(name) {
-            return Err(Error::StreamExists { stream: name.into(), place: PLACE.into() });
+            return Err(Error::StreamExists { stream: name.into(), place: NAME.into() });
         }
         let map = ShardMap::uniform(name, options.fixed_shards()?, 1)?;
         let content = Content {
@@ -90,7 +90,7 @@ impl Memory {
     }
 
     fn get(&self, name: &str) -> Result<MemoryStream> {
-        self.lock().get(name).cloned().ok_or_else(|| Error::StreamNotFound { stream: name.into(), place: PLACE.into() })
+        self.lock().get(name).cloned().ok_or_else(|| Error::StreamNotFound { stream: name.into(), place: NAME.into() })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, MemoryStream>> {
@@ -98,7 +98,7 @@ impl Memory {
     }
 }
 
-const PLACE: &str = "memory";
+const NAME: &str = "memory";
 
 #[async_trait]
 impl StreamAdmin for Memory {
@@ -203,7 +203,7 @@ impl Content {
 }
 
 fn router(map: &ShardMap) -> Result<ShardRouter> {
-    let uncovered = || Error::Contract { backend: PLACE.into(), problem: "its shards do not cover every key".into() };
+    let uncovered = || Error::Contract { backend: NAME.into(), problem: "its shards do not cover every key".into() };
     ShardRouter::new(map.shards()).ok_or_else(uncovered)
 }
 

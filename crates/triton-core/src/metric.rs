@@ -1,7 +1,7 @@
 //! Metrics, published through the [`metrics`] facade: names, units and labels.
 //!
-//! The program installs a recorder (an exporter); without one, metrics cost next to nothing. Install it before creating producers
-//! and readers: they register their metrics when they are created.
+//! The program installs a recorder (an exporter); without one, metrics cost next to nothing. Install it before creating
+//! producers and readers: they register their metrics when they are created.
 //!
 //! | name | kind | unit | labels | meaning |
 //! | --- | --- | --- | --- | --- |
@@ -17,7 +17,7 @@
 //! | [`triton_producer_throttled_total`](PRODUCER_THROTTLED) | counter | entries | `stream` | throttled entries, which are sent again; an aggregate counts as one |
 //! | [`triton_producer_duplicates_total`](PRODUCER_DUPLICATES) | counter | records | `stream` | records put twice, because their aggregate was written to a shard to which some of its records do not belong |
 //! | [`triton_producer_inversions_total`](PRODUCER_INVERSIONS) | counter | records | `stream` | records with a lower sequence number than an earlier record of their key |
-//! | [`triton_producer_budget_used_bytes`](PRODUCER_BUDGET_USED) | gauge | bytes | `stream` | bytes in use of the producer's budget, by all that share it |
+//! | [`triton_producer_budget_used_bytes`](PRODUCER_BUDGET_USED) | gauge | bytes | `stream` | bytes in use of the producer's budget, including those of others that share it |
 //!
 //! `stream` is the real stream's name, `shard` the shard's id.
 

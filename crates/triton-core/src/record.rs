@@ -1,8 +1,8 @@
 //! Records: each is one MessagePack map, put with a partition key and read with a sequence number.
 //!
-//! [`Encoder`] encodes any `Serialize` map or struct as a [`PutEntry`]. A [`Record`] decodes into any `Deserialize` type, or
-//! into a dynamic value. Records of other Triton writers decode too, both in today's MessagePack and in its old form, in which
-//! text and bytes have the same type ("raw").
+//! [`Encoder`] encodes any `Serialize` map or struct as a [`PutEntry`]. A [`Record`] decodes into any `Deserialize`
+//! type, or into a dynamic value. Records of other Triton writers decode too, both in today's MessagePack and in its
+//! old form, in which text and bytes have the same type ("raw").
 
 pub mod aggregate;
 mod entries;

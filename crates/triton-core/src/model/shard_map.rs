@@ -113,8 +113,8 @@ impl ShardMap {
     /// Splits and merges until there are `count` open shards of equal size. Changes nothing if there are already.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a count of 0 or over [`MAX_SHARDS`], or if the stream would have more shards, including closed
-    /// ones.
+    /// [`Error::Invalid`] for a count of 0 or over [`MAX_SHARDS`], or if the stream would have more shards, including
+    /// closed ones.
     pub fn reshard(&mut self, count: usize, sequence: &mut u64) -> Result<()> {
         let ranges = uniform_ranges(count)?;
         for shard in self.open().cloned().collect::<Vec<_>>() {

@@ -1,14 +1,14 @@
-//! Aggregates: many records in one, in the format that the Kinesis Producer Library (KPL) writes and the Kinesis Client Library
-//! (KCL) reads.
+//! Aggregates: many records in one, in the format that the Kinesis Producer Library (KPL) writes and the Kinesis Client
+//! Library (KCL) reads.
 //!
-//! A shard accepts 1,000 records per second, however small, so small records are packed into aggregates. A [`Packer`] packs
-//! entries into one [`PutEntry`]; [`unpack`] and [`unpack_all`] reverse it. The caller decides which records to pack together.
-//! They should belong to one shard: the KCL drops a whole aggregate if the hash key of one record lies outside the shard that
-//! it reads. This module drops nothing.
+//! A shard accepts 1,000 records per second, however small, so small records are packed into aggregates. A [`Packer`]
+//! packs entries into one [`PutEntry`]; [`unpack`] and [`unpack_all`] reverse it. The caller decides which records to
+//! pack together. They should belong to one shard: the KCL drops a whole aggregate if the hash key of one record lies
+//! outside the shard that it reads. This module drops nothing.
 //!
 //! # Format
-//! The bytes `F3 89 9A C2`, a Protocol Buffers message, and the message's MD5. The specification is `aggregation-format.md` of
-//! awslabs/amazon-kinesis-producer.
+//! The bytes `F3 89 9A C2`, a Protocol Buffers message, and the message's MD5. The specification is
+//! `aggregation-format.md` of awslabs/amazon-kinesis-producer.
 //! ```text
 //! message AggregatedRecord {
 //!   repeated string partition_key_table     = 1;

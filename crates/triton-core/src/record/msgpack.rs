@@ -1,7 +1,7 @@
 //! MessagePack: encoding, decoding, and a [`Scanner`] that reads a payload token by token.
 //!
-//! A payload is untrusted input and is checked by the scanner before it is decoded. The scanner never allocates, never recurses,
-//! and rejects lengths that exceed the payload. Typed decoding is left to serde.
+//! A payload is untrusted input and is checked by the scanner before it is decoded. The scanner never allocates, never
+//! recurses, and rejects lengths that exceed the payload. Typed decoding is left to serde.
 
 use crate::error::{DecodeError, DecodeErrorKind};
 

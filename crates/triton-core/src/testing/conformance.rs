@@ -1,5 +1,5 @@
-//! The conformance suite for backends: one function per behaviour of the [contract](crate::backend), and a macro that runs each
-//! as a `#[tokio::test]`.
+//! The conformance suite for backends: one function per behaviour of the [contract](crate::backend), and a macro that
+//! runs each as a `#[tokio::test]`.
 //!
 //! ```text
 //! // In the backend's tests:
@@ -40,7 +40,7 @@ pub struct Suite {
 const STREAM: &str = "conformance";
 
 impl Suite {
-    /// A suite for a backend without streams.
+    /// A suite for a backend, which must have no streams yet.
     pub fn new(admin: Arc<dyn StreamAdmin>) -> Self {
         Self { admin, faults: None, clock_grain: Duration::ZERO, _guard: Box::new(()) }
     }
@@ -50,7 +50,8 @@ impl Suite {
         Self { faults: Some((faults, seed)), ..self }
     }
 
-    /// Accuracy of the backend's clock. A reader from the latest record that has not fetched yet may resume this much earlier.
+    /// Accuracy of the backend's clock. A reader from the latest record that has not fetched yet may resume this much
+    /// earlier.
     pub fn with_clock_grain(self, clock_grain: Duration) -> Self {
         Self { clock_grain, ..self }
     }
@@ -100,8 +101,8 @@ impl Suite {
         receipts
     }
 
-    /// Reads a shard from a position until the reader has caught up or the shard has ended. Returns the records, and whether the
-    /// shard has ended.
+    /// Reads a shard from a position until the reader has caught up or the shard has ended. Returns the records, and
+    /// whether the shard has ended.
     ///
     /// Of records with the same payload, only the first is returned. Without faults, a second one fails the test.
     async fn read(&self, client: &dyn StreamClient, shard: &ShardId, position: Position) -> (Vec<Record>, bool) {

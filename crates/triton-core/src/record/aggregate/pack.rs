@@ -19,10 +19,10 @@ const TAG: usize = 1;
 
 /// Packs entries into one, in the order of the pushes.
 ///
-/// Entries are encoded when they are pushed, so a packer holds their encoding only. It has no size limit: keep an aggregate
-/// below the stream's limit for a record with [`size_with`](Self::size_with) or [`push_within`](Self::push_within). (The KPL
-/// stops at 51,200 bytes by default.) An entry whose payload is an aggregate is packed like any other, and
-/// [`unpack`](super::unpack) returns it as an aggregate.
+/// Entries are encoded when they are pushed, so a packer holds their encoding only. It has no size limit: keep an
+/// aggregate below the stream's limit for a record with [`size_with`](Self::size_with) or
+/// [`push_within`](Self::push_within). (The KPL stops at 51,200 bytes by default.) An entry whose payload is an
+/// aggregate is packed like any other, and [`unpack`](super::unpack) returns it as an aggregate.
 #[derive(Debug, Default)]
 pub struct Packer {
     /// Returned unpacked if it stays the only entry; also gives the aggregate its hash key.
@@ -32,12 +32,12 @@ pub struct Packer {
     hash_keys: Table,
     /// The records, encoded.
     records: Vec<u8>,
-    /// Randomly seeded, so that nobody can choose keys whose hashes collide. The encoding does not depend on it, because the
-    /// tables are never iterated in hash order.
+    /// Randomly seeded, so that nobody can choose keys whose hashes collide. The encoding does not depend on it,
+    /// because the tables are never iterated in hash order.
     hasher: RandomState,
 }
 
-/// The computed encoding of an entry.
+/// Indexes and sizes of an entry, computed before it is encoded.
 struct Plan {
     key: TableIndex,
     hash_key: Option<(TableIndex, String)>,
@@ -58,7 +58,7 @@ impl Packer {
         self.len
     }
 
-    /// Whether no entry was pushed.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -86,7 +86,8 @@ impl Packer {
         self.encode(entry, plan);
     }
 
-    /// Adds an entry at the end if [`size_with`](Self::size_with) is at most `max_bytes`. Returns whether the entry was added.
+    /// Adds an entry at the end if [`size_with`](Self::size_with) is at most `max_bytes`. Returns whether the entry was
+    /// added.
     ///
     /// Looks up the entry's keys once; `size_with` followed by `push` does it twice.
     #[must_use = "an entry that did not fit was not added"]
@@ -100,8 +101,8 @@ impl Packer {
         fits
     }
 
-    /// Returns the entry to put. A single entry is returned unchanged; several become an aggregate with the partition key `a`
-    /// and the hash key of the first. Returns `None` if nothing was pushed.
+    /// Returns the entry to put. A single entry is returned unchanged; several become an aggregate with the partition
+    /// key `a` and the hash key of the first. Returns `None` if nothing was pushed.
     pub fn finish(self) -> Option<PutEntry> {
         let size = self.packed_size();
         let first = self.first?;

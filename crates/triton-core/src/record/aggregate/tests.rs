@@ -292,7 +292,8 @@ proptest! {
             let record = read(framed(&message));
             let unpacked = unpack(&record);
             prop_assert_eq!(unpack_all(vec![record.clone()]), unpacked.clone().unwrap_or_else(|| vec![record]));
-            // A field of another wire type than the schema's is an error for prost, and an unknown field for the KCL and Triton.
+            // A field of another wire type than the schema's is an error for prost, and an unknown field for the KCL
+            // and Triton.
             let Some(expected) = AggregatedRecord::decode(&message[..]).ok().filter(|_| !message.is_empty()) else {
                 continue;
             };

@@ -1,7 +1,7 @@
 //! Unpacks the aggregates among the records that were read.
 //!
-//! An aggregate is untrusted input. Every length and index is checked, and allocations are bounded by the number of bytes read.
-//! Therefore fields are parsed in place instead of being decoded into a struct first.
+//! An aggregate is untrusted input. Every length and index is checked, and allocations are bounded by the number of
+//! bytes read. Therefore fields are parsed in place instead of being decoded into a struct first.
 
 use bytestring::ByteString;
 use md5::{Digest, Md5};
@@ -12,13 +12,15 @@ use crate::record::{PartitionKey, Record};
 
 /// Returns the records of an aggregate in order, or `None` if the record is not an aggregate.
 ///
-/// Each has its own partition key and payload, and its index as [`sub_sequence_number`](Record::sub_sequence_number). Shard,
-/// sequence number and arrival are the aggregate's. Payloads are slices of the aggregate and keep all of it in memory; a
-/// partition key keeps the aggregate's keys in memory. Records whose hash key lies outside the shard are included.
+/// Each has its own partition key and payload, and its index as [`sub_sequence_number`](Record::sub_sequence_number).
+/// Shard, sequence number and arrival are the aggregate's. Payloads are slices of the aggregate and keep all of it in
+/// memory; a partition key keeps the aggregate's keys in memory. Records whose hash key lies outside the shard are
+/// included.
 ///
-/// A record is not an aggregate if it lacks the magic bytes, its MD5 is wrong, or its message is empty or does not parse. The
-/// same holds if a record in it refers to a missing key, or to an explicit hash key that is not a 128-bit number. As with the
-/// KCL, such a record is delivered unchanged, and an aggregate that holds no record delivers nothing (an empty list).
+/// A record is not an aggregate if it lacks the magic bytes, its MD5 is wrong, or its message is empty or does not
+/// parse. The same holds if a record in it refers to a missing key, or to an explicit hash key that is not a 128-bit
+/// number. As with the KCL, such a record is delivered unchanged, and an aggregate that holds no record delivers
+/// nothing (an empty list).
 pub fn unpack(record: &Record) -> Option<Vec<Record>> {
     let mut records = Vec::new();
     unpack_into(record, &mut records).map(|()| records)
@@ -84,7 +86,8 @@ fn unpack_marked(outer: &Record, out: &mut Vec<Record>) -> Option<()> {
 /// The tables that the records of an aggregate refer to.
 struct Tables {
     keys: Vec<PartitionKey>,
-    /// For each explicit hash key, whether it is a 128-bit number. As for the KCL, only those that a record refers to matter.
+    /// For each explicit hash key, whether it is a 128-bit number. As for the KCL, only those that a record refers to
+    /// matter.
     valid_hash_keys: Vec<bool>,
     /// Number of records.
     records: usize,
@@ -148,7 +151,8 @@ impl<'a, 't> Inner<'a, 't> {
     }
 }
 
-/// Iterator over a message's fields, each with its number. Yields `None` as the last item if the message does not parse.
+/// Iterator over a message's fields, each with its number. Yields `None` as the last item if the message does not
+/// parse.
 struct Fields<'a>(&'a [u8]);
 
 /// A field's value. `Other` is of a kind that aggregates do not use.

@@ -22,8 +22,8 @@ pub enum KeySource {
 
 /// Encodes records of one stream as MessagePack maps and finds their partition keys.
 ///
-/// A struct becomes a map of its field names, with the same bytes as by other MessagePack writers. Payloads are slices of a
-/// shared buffer, so that a record needs no allocation of its own.
+/// A struct becomes a map of its field names, with the same bytes as by other MessagePack writers. Payloads are slices
+/// of a shared buffer, so that a record needs no allocation of its own.
 ///
 /// ```
 /// use triton_core::record::{Encoder, KeySource};
@@ -56,7 +56,8 @@ impl Encoder {
 
     /// Encodes a map or struct, with a partition key from the stream's key source.
     ///
-    /// Text and UTF-8 bytes are used as keys unchanged. Numbers and booleans are formatted as text (`7`, `-1`, `1.5`, `true`).
+    /// Text and UTF-8 bytes are used as keys unchanged. Numbers and booleans are formatted as text (`7`, `-1`, `1.5`,
+    /// `true`).
     ///
     /// # Errors
     /// [`Error::Encode`] if the value is not a map; [`Error::NoPartitionKey`] if the key's field is missing;
@@ -78,7 +79,8 @@ impl Encoder {
     /// Returns an entry for an encoded payload, with a partition key from the stream's key source.
     ///
     /// # Errors
-    /// Those of [`encode`](Self::encode), and [`Error::Decode`] if the key is a field and the payload is not MessagePack.
+    /// Those of [`encode`](Self::encode), and [`Error::Decode`] if the key is a field and the payload is not
+    /// MessagePack.
     pub fn entry(&mut self, payload: Bytes) -> Result<PutEntry> {
         let key = self.key_of(&payload)?;
         Ok(PutEntry::new(key, payload))
