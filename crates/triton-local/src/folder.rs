@@ -164,7 +164,7 @@ fn is_name(name: &str) -> bool {
 impl StreamAdmin for LocalStreams {
     async fn open(&self, stream: &str) -> Result<Arc<dyn StreamClient>> {
         let file = self.blocking(stream, Self::file).await?;
-        // The file of a deleted stream still exists, and has no shards.
+        // The file of a deleted stream still exists: fails if it holds no stream.
         file.reader().shards().await?;
         Ok(Arc::new(LocalStream(file)))
     }
