@@ -69,7 +69,7 @@ impl ShardMap {
 
     /// Splits an open shard at `at`, the first hash key of the second child. Returns the children's ids.
     ///
-    /// `*sequence` becomes the last sequence number of the parent, and is increased past it.
+    /// `*sequence` becomes the last sequence number of the parent, and is increased by one.
     ///
     /// # Errors
     /// [`Error::ShardNotFound`]; [`Error::Invalid`] if the shard is closed, or a child would have no hash keys.
@@ -90,7 +90,7 @@ impl ShardMap {
 
     /// Merges two open shards whose hash keys are adjacent. Returns the child's id.
     ///
-    /// `*sequence` becomes the last sequence number of both parents, and is increased past it.
+    /// `*sequence` becomes the last sequence number of both parents, and is increased by one.
     ///
     /// # Errors
     /// [`Error::ShardNotFound`]; [`Error::Invalid`] if a shard is closed or they are not adjacent.
@@ -110,7 +110,7 @@ impl ShardMap {
         Ok(self.add(HashKeyRange { first: lower.first, last: upper.last }, id, Some(adjacent), *sequence))
     }
 
-    /// Splits and merges until there are `count` open shards of equal size. Changes nothing if there are already.
+    /// Splits and merges until there are `count` open shards of equal size. Changes nothing if there are such shards already.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a count of 0 or over [`MAX_SHARDS`], or if the stream would have more shards, including

@@ -19,7 +19,7 @@ pub const MAX_DEPTH: usize = 128;
 /// A scalar value, or the start of an array or map, whose values follow as tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
-    /// No value.
+    /// Nil, the absence of a value.
     Nil,
     /// A boolean.
     Bool(bool),

@@ -109,6 +109,7 @@ impl Suite {
         self.read_pages_of(client, shard, position, 7).await
     }
 
+    /// Reads as [`read`](Self::read) does, with at most `max_records` per fetch.
     async fn read_pages_of(
         &self,
         client: &dyn StreamClient,
@@ -120,6 +121,7 @@ impl Suite {
         (self.first_occurrences(records), ended)
     }
 
+    /// Reads as [`read_pages_of`](Self::read_pages_of) does, and returns duplicates too.
     async fn read_with_duplicates(
         &self,
         client: &dyn StreamClient,
@@ -151,6 +153,7 @@ impl Suite {
         (records, ended)
     }
 
+    /// Removes duplicates. Without faults, a duplicate fails the test.
     fn first_occurrences(&self, mut records: Vec<Record>) -> Vec<Record> {
         let (all, mut seen) = (records.len(), BTreeSet::new());
         records.retain(|record| seen.insert(record.data.clone()));

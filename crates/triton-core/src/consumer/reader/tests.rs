@@ -258,7 +258,7 @@ async fn a_stop_ends_a_pending_fetch_and_a_pause() {
 async fn queued_batches_are_delivered_after_a_stop() {
     let page = |first| Fetch::Large(first..first + 2, 1 << 20);
     let client = Scripted::new(vec![vec![page(1), page(3), page(5), page(7), page(9), Fetch::End]]);
-    // Nothing is consumed. Three pages of 2 MiB fit into 8 MiB beside the reservation of a fourth.
+    // Nothing is consumed. With the overhead of their records, three pages of 2 MiB fit into 8 MiB and four do not.
     let reader = client.read(ReaderOptions::default().with_budget(Budget::new(8 << 20))).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let fetched = client.fetches.lock().unwrap().len();

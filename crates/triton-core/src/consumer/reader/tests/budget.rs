@@ -12,7 +12,7 @@ use crate::flow::Budget;
 
 const MIB: usize = 1 << 20;
 
-/// Asserts that each shard's records follow those seen before.
+/// Asserts that each shard's records directly follow those seen before.
 fn assert_next(seen: &mut BTreeMap<ShardId, u64>, records: &[Record]) {
     for record in records {
         let last = seen.entry(record.shard_id.clone()).or_default();
@@ -23,7 +23,7 @@ fn assert_next(seen: &mut BTreeMap<ShardId, u64>, records: &[Record]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_consumer_that_pauses_for_an_hour_keeps_memory_bounded_and_loses_no_records() {
-    // Many small pages teach every shard that its pages are small; then each of them is 20 MiB.
+    // Every shard first learns that its pages are small. The pages that follow have 20 MiB.
     let (shards, small, large) = (200, 800, 100);
     let plan = Plan {
         page_records: 20,
