@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use triton_core::{Backend, Config, ProducerOptions, Result, Stream, StreamConfig};
+use triton_core::{Backend, Config, Registry, Result, Stream, StreamConfig};
 
 use crate::builder::Builder;
-use triton_core::Registry;
 
 /// The backend of streams that no config describes.
 const UNCONFIGURED: &str = "local";
@@ -87,17 +86,8 @@ impl Triton {
         Ok(Stream::new(&config, client))
     }
 
-    /// As [`stream`](Self::stream), with options for its producer.
-    ///
-    /// # Errors
-    /// As [`stream`](Self::stream).
-    pub async fn stream_with(&self, logical_name: &str, options: ProducerOptions) -> Result<Stream> {
-        let config = self.stream_config(logical_name)?;
-        let client = self.backend(&config)?.open(&config).await?;
-        Ok(Stream::with_options(&config, client, options))
-    }
-
-    /// The backend that a stream is on, to create, list or check streams there.
+    /// The backend that a stream is on: to create, list or check streams there, or for a [client](Backend::open) under a
+    /// [`Stream`] with options of its own.
     ///
     /// # Errors
     /// As [`Registry::backend`].
