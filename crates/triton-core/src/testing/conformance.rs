@@ -197,9 +197,9 @@ async fn retrying<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F)
     retry(policy.backoff(1), || within_timeout(call())).await
 }
 
-/// Awaits a call. A call that takes 30 seconds fails the test.
+/// Awaits a call. A call that takes two minutes fails the test.
 async fn within_timeout<T>(call: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), call).await.expect("the call takes 30 seconds")
+    tokio::time::timeout(Duration::from_secs(120), call).await.expect("the call takes two minutes")
 }
 
 /// Defines a module with a test per behaviour. Each test evaluates the expression for a [`Suite`] of its own.
