@@ -53,7 +53,7 @@ impl LocalStreams {
         self.folder.join("streams")
     }
 
-    fn folder_name(&self) -> String {
+    fn folder_text(&self) -> String {
         self.folder.display().to_string()
     }
 
@@ -78,14 +78,14 @@ impl LocalStreams {
         if !path.try_exists().map_err(|error| storage(&path, "cannot be accessed", Some(error)))? {
             return Err(self.not_found(stream));
         }
-        let file = Arc::new(StreamFile::open(stream, &path, self.folder_name())?);
+        let file = Arc::new(StreamFile::open(stream, &path, self.folder_text())?);
         open.retain(|_, file| file.strong_count() > 0);
         open.insert(stream.into(), Arc::downgrade(&file));
         Ok(file)
     }
 
     fn not_found(&self, stream: &str) -> Error {
-        Error::StreamNotFound { stream: stream.into(), place: self.folder_name() }
+        Error::StreamNotFound { stream: stream.into(), place: self.folder_text() }
     }
 
     /// Creates the stream, in the file of a deleted stream of its name if there is one. Blocks.
@@ -97,7 +97,7 @@ impl LocalStreams {
         if layout::create_stream(&path, stream, options)? {
             Ok(())
         } else {
-            Err(Error::StreamExists { stream: stream.into(), place: self.folder_name() })
+            Err(Error::StreamExists { stream: stream.into(), place: self.folder_text() })
         }
     }
 
