@@ -74,7 +74,7 @@ fn assert_in_order_per_key(suite: &Suite, records: Vec<Record>, keys: usize, num
     }
 }
 
-/// Invariants 1 to 4.
+/// Invariants 1 to 4: every record is acknowledged and read, in order per key, despite faults.
 pub async fn every_record_is_acknowledged_and_read_in_order_per_key(suite: &Suite) {
     let client = suite.stream(3).await;
     put_all(&client, &interleaved(7, 0..40)).await;
@@ -218,7 +218,7 @@ pub async fn a_reader_until_caught_up_ends(suite: &Suite) {
     assert_in_order_per_key(suite, records, 8, 0..30);
 }
 
-/// A shard number is an index into the list of shards.
+/// A shard number is an index into the list of shards, so it must be below their count.
 pub async fn an_unknown_shard_number_is_out_of_range(suite: &Suite) {
     let client = suite.stream(2).await;
     let error =
