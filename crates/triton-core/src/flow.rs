@@ -1,7 +1,7 @@
 //! Flow control: how fast, how much, and how often again.
 //!
-//! Nothing here knows records or streams. [`RateLimiter`](rate_limiter::RateLimiter) keeps to a quota, [`Budget`] bounds
-//! memory, [`Backoff`] spaces retries; everything random in them comes from a [seed].
+//! Nothing here knows records or streams. A rate limiter keeps to a quota, [`Budget`] bounds memory, [`Backoff`] spaces
+//! retries; everything random in them comes from a [seed](random_seed).
 
 mod budget;
 pub(crate) mod rate_limiter;

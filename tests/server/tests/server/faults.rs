@@ -195,8 +195,9 @@ fn the_write_quota_is_optional() {
     let server = Server::start(ServerOptions::default().with_write_quota(true)).unwrap();
     create(&server, STREAM, 1);
     // One call over the quota of a second, so that the machine's speed does not matter.
-    let large = "x".repeat(450_000);
-    let answer = put(&server, &[&large; 10]);
+    let record = json!({"Data": "QUJD".repeat(150_000), "PartitionKey": "k"});
+    let body = json!({"StreamName": STREAM, "Records": vec![record; 10]});
+    let answer = call(&server, "PutRecords", body).unwrap().json();
     let failed = answer["FailedRecordCount"].as_u64().unwrap();
     assert!((1..10).contains(&failed), "{failed} of 10 records of 450 kB are refused");
 }
