@@ -30,12 +30,15 @@ demo: ## Put records into a local stream and get them back
 shell: build ## Open a shell with the built command, a scratch config and a local stream
 	@sh docs/shell.sh $(TRITON)
 
+# One selection of packages for all tests: another one would build the AWS SDK again, with other features.
+TESTED = --workspace --exclude triton-sim
+
 test: build ## Run all tests; needs only Rust and a C compiler
-	$(CARGO) test --workspace --exclude triton-sim
+	$(CARGO) test $(TESTED)
 	$(CARGO) test -p triton-sim
 
 test-services: build $(VENV)/installed ## Run the tests against third-party software, installed from PyPI first
-	TRITON_PYTHON=$(PYTHON) $(CARGO) test -p triton-tests --test services
+	TRITON_PYTHON=$(PYTHON) $(CARGO) test $(TESTED) --test services
 
 $(VENV)/installed: tests/services/requirements.txt
 	python3 -m venv $(VENV)
@@ -78,7 +81,7 @@ fuzz: ## Test the decoder with random payloads for 10 minutes
 	TRITON_FUZZ_SECONDS=600 $(CARGO) test --release -p triton-core --lib no_payload_makes_the_decoder_panic
 
 kill: build ## Kill a put at 200 random moments and check what it acknowledged
-	TRITON_KILLS=200 $(CARGO) test -p triton-tests --test e2e acknowledged_records
+	TRITON_KILLS=200 $(CARGO) test $(TESTED) --test e2e acknowledged_records
 
 N ?= 10
 stress: ## Run all tests N=10 times on a busy machine
