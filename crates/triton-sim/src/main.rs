@@ -6,6 +6,7 @@
 
 mod check;
 mod command;
+mod connect;
 mod model;
 mod mutants;
 mod payload;

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep_until};
 use triton_core::{Budget, Error, KeyOrder, Producer, ProducerOptions, PutEntry};
 
 use crate::check::check_budget;
+use crate::connect::Connect;
 use crate::model::fault::InjectedFault;
 use crate::model::{Handle, Kinesis};
-use crate::run::Connect;
 use crate::scenario::{Producing, Scenario};
 
 fn options(producing: &Producing) -> ProducerOptions {
@@ -26,7 +26,7 @@ fn options(producing: &Producing) -> ProducerOptions {
 /// Puts one producer's part of the plan on schedule, and reports how each put ended.
 pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>, producer: u32) {
     let started = Instant::now();
-    let client = (connect.0)(Handle::producer(&kinesis));
+    let client = connect.client(Handle::producer(&kinesis));
     let options = options(&scenario.producing);
     let budget = Budget::new(scenario.producing.budget);
     let putting = Producer::builder(client).options(options).budget(budget.clone()).build();

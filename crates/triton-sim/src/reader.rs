@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use triton_core::{Budget, Error, Reader, ReaderOptions, Record, Result, Start};
 
 use crate::check::{ReaderId, ReadingId, Root};
+use crate::connect::Connect;
 use crate::model::fault::InjectedFault;
 use crate::model::{Handle, Kinesis};
-use crate::run::Connect;
 use crate::scenario::ReadingPlan;
 
 /// Interval of checking whether everything was delivered.
@@ -136,7 +136,7 @@ impl Generation {
             .with_seed(seed);
         options.budget = Some(budget);
         options.shards = shards;
-        let client = (self.connect.0)(Handle::reader(kinesis, id));
+        let client = self.connect.client(Handle::reader(kinesis, id));
         match Reader::start(client, start, options).await {
             Ok(mut reader) => {
                 let stop = reader.stop_handle();

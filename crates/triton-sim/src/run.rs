@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use triton_core::StreamClient;
 
 use crate::check::{Log, Puts, Readings, Violation, Watch};
+use crate::connect::Connect;
+use crate::model::Kinesis;
 use crate::model::fault::FaultCounts;
-use crate::model::{Handle, Kinesis};
 use crate::producer::produce;
 use crate::reader::read;
 use crate::scenario::{Reshard, Scenario};
@@ -39,12 +39,8 @@ const MOST_EVENTS: usize = 3_000_000;
 /// # Errors
 /// Where the run cannot even begin.
 pub(crate) fn run(seed: u64) -> Result<Outcome> {
-    run_with(seed, Connect(Arc::new(|handle| Arc::new(handle))))
+    run_with(seed, Connect::direct())
 }
-
-/// Makes the client that a producer or a reader gets from its connection to the model.
-#[derive(Clone)]
-pub(crate) struct Connect(pub(crate) Arc<dyn Fn(Handle) -> Arc<dyn StreamClient> + Send + Sync>);
 
 /// Runs a seed over clients of another kind.
 fn run_with(seed: u64, connect: Connect) -> Result<Outcome> {

@@ -9,7 +9,8 @@ use triton_core::{
     Batch, Entries, Error, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
 };
 
-use super::{Connect, run_with};
+use super::run_with;
+use crate::connect::Connect;
 use crate::model::Handle;
 
 /// What a client does wrong, as a rule once in a while.
@@ -158,7 +159,7 @@ fn first_broken(lie: Lie, expected: u8) -> Vec<u8> {
         let lying = move |inner| -> Arc<dyn StreamClient> {
             Arc::new(Liar { inner, lie, opportunities: Arc::clone(&opportunities) })
         };
-        let outcome = run_with(seed, Connect(Arc::new(lying))).unwrap();
+        let outcome = run_with(seed, Connect::with(lying)).unwrap();
         broken.extend(outcome.violations.first().map(|violation| violation.invariant));
         if broken.contains(&expected) {
             break;
