@@ -4,14 +4,14 @@
 //! reader delivers. Nothing here influences the run.
 
 mod puts;
-mod readings;
+mod reads;
 
 use std::fmt;
 
 use triton_core::{Budget, Record, Shard};
 
-pub(crate) use self::puts::{Answer, Puts};
-pub(crate) use self::readings::{ReaderId, ReadingId, Readings, Root};
+pub(crate) use self::puts::{AttemptResult, Puts};
+pub(crate) use self::reads::{PassId, ReaderId, Reads, Root};
 
 use crate::trace::{Event, Trace};
 
@@ -46,9 +46,9 @@ pub(crate) fn name_of(invariant: u8) -> &'static str {
     INVARIANTS.iter().find(|(number, _)| *number == invariant).map_or("", |(_, name)| name)
 }
 
-/// What the watch can see of a stream.
+/// What the checker can see of a stream.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct StreamView<'a> {
     /// Every shard; its number is its index.
     pub(crate) shards: &'a [Shard],
     /// What each holds, in order.
@@ -64,7 +64,7 @@ pub(crate) struct Log {
 }
 
 /// Further violations are not recorded: they tend to follow from the first.
-const MOST_VIOLATIONS: usize = 20;
+const MAX_VIOLATIONS: usize = 20;
 
 impl Log {
     pub(crate) fn add(&mut self, event: Event) {
@@ -73,7 +73,7 @@ impl Log {
 
     pub(crate) fn violated(&mut self, invariant: u8, what: impl FnOnce() -> String) {
         self.add(Event::Violated { invariant });
-        if self.violations.len() < MOST_VIOLATIONS {
+        if self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(Violation { invariant, millis: self.now, what: what() });
         }
     }
@@ -87,19 +87,19 @@ pub(crate) fn check_budget(budget: &Budget, largest: usize, log: &mut Log) {
     }
 }
 
-/// The watch over one run.
+/// The checker over one run.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Checker {
     pub(crate) log: Log,
     pub(crate) puts: Puts,
-    pub(crate) readings: Readings,
+    pub(crate) reads: Reads,
 }
 
-impl Watch {
+impl Checker {
     /// Reports what is missing from a run that does not end.
-    pub(crate) fn give_up(&mut self, seen: Seen<'_>) {
+    pub(crate) fn give_up(&mut self, view: StreamView<'_>) {
         self.puts.finish(&mut self.log);
-        self.readings.finish_all(seen, &mut self.log);
+        self.reads.finish_all(view, &mut self.log);
         if self.log.violations.is_empty() {
             self.log.violated(1, || "the run does not end".into());
         }

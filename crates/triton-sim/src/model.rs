@@ -21,7 +21,7 @@ pub(crate) use self::client::Handle;
 
 use self::fault::{FaultCounts, Faults, InjectedFault, Latency};
 use self::limiter::{Granted, Limit, Limiter};
-use crate::check::{Log, Puts, Seen, Watch};
+use crate::check::{Checker, Log, Puts, StreamView};
 use crate::payload::each_inner;
 use crate::trace::Event;
 
@@ -74,7 +74,7 @@ struct State {
     late: u32,
     accepted: Accepted,
     fetched: Fetched,
-    watch: Option<Watch>,
+    checker: Option<Checker>,
 }
 
 #[derive(Debug)]
@@ -105,7 +105,7 @@ pub(crate) struct Fetched {
 }
 
 impl Kinesis {
-    pub(crate) fn new(options: ModelOptions, watch: Option<Watch>) -> Result<Arc<Self>> {
+    pub(crate) fn new(options: ModelOptions, checker: Option<Checker>) -> Result<Arc<Self>> {
         let map = ShardMap::uniform(NAME, options.shards, 1)?;
         let mut state = State {
             map,
@@ -119,9 +119,9 @@ impl Kinesis {
             late: 0,
             accepted: Accepted::default(),
             fetched: Fetched::default(),
-            watch,
+            checker,
         };
-        state.take_in(&options, 0);
+        state.add_shards(&options, 0);
         Ok(Arc::new(Self { options, started: Instant::now(), state: Mutex::new(state) }))
     }
 
@@ -132,24 +132,24 @@ impl Kinesis {
 
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(watch) = &mut state.watch {
-            watch.log.now = self.millis();
+        if let Some(checker) = &mut state.checker {
+            checker.log.now = self.millis();
         }
         state
     }
 
-    /// Looks at, and tells, the watch.
-    pub(crate) fn watch<T: Default>(&self, look: impl FnOnce(&mut Watch, Seen<'_>) -> T) -> T {
+    /// Looks at, and tells, the checker.
+    pub(crate) fn check<T: Default>(&self, look: impl FnOnce(&mut Checker, StreamView<'_>) -> T) -> T {
         let mut state = self.state();
-        let State { map, records, watch, .. } = &mut *state;
-        let seen = Seen { shards: map.shards(), records };
-        watch.as_mut().map_or_else(T::default, |watch| look(watch, seen))
+        let State { map, records, checker, .. } = &mut *state;
+        let view = StreamView { shards: map.shards(), records };
+        checker.as_mut().map_or_else(T::default, |checker| look(checker, view))
     }
 
-    /// The watch itself, when the run is over.
-    pub(crate) fn take_watch(&self) -> Option<(Watch, FaultCounts)> {
+    /// The checker itself, when the run is over.
+    pub(crate) fn take_checker(&self) -> Option<(Checker, FaultCounts)> {
         let mut state = self.state();
-        Some((state.watch.take()?, state.injected.clone()))
+        Some((state.checker.take()?, state.injected.clone()))
     }
 
     pub(crate) fn inject(&self, fault: InjectedFault) {
@@ -180,11 +180,11 @@ impl Kinesis {
             let beside = if index + 1 < open.len() { index + 1 } else { index - 1 };
             let adjacent = open[beside].id.clone();
             state.map.merge(&id, &adjacent, &mut sequence)?;
-            state.injected.add(InjectedFault::FairReceiver);
-            Event::FairReceiver { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
+            state.injected.add(InjectedFault::Merge);
+            Event::Merge { shard: number(&id) as u64, adjacent: number(&adjacent) as u64 }
         };
         state.next_sequence = sequence;
-        state.take_in(&self.options, now);
+        state.add_shards(&self.options, now);
         state.event(event);
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Kinesis {
     }
 
     /// What every shard could have given by now, and what was fetched.
-    pub(crate) fn given(&self) -> (Vec<Granted>, Fetched) {
+    pub(crate) fn read_quota(&self) -> (Vec<Granted>, Fetched) {
         let now = self.millis();
         let mut state = self.state();
         let State { quotas, random, fetched, .. } = &mut *state;
@@ -215,7 +215,7 @@ impl Kinesis {
     }
 
     /// What every shard could have taken by now, and what came in.
-    pub(crate) fn written(&self) -> (Vec<Granted>, Accepted) {
+    pub(crate) fn write_quota(&self) -> (Vec<Granted>, Accepted) {
         let now = self.millis();
         let mut state = self.state();
         let State { quotas, random, accepted, .. } = &mut *state;
@@ -241,7 +241,7 @@ enum Fate {
 
 impl State {
     /// Shards that are new get their place.
-    fn take_in(&mut self, options: &ModelOptions, now: u64) {
+    fn add_shards(&mut self, options: &ModelOptions, now: u64) {
         for _ in self.records.len()..self.map.shards().len() {
             self.records.push(Vec::new());
             let write = Limiter::new(options.write, now, &mut self.random);
@@ -253,13 +253,13 @@ impl State {
     }
 
     fn event(&mut self, event: Event) {
-        if let Some(watch) = &mut self.watch {
-            watch.log.add(event);
+        if let Some(checker) = &mut self.checker {
+            checker.log.add(event);
         }
     }
 
-    fn watched(&mut self, look: impl FnOnce(&mut Puts, &mut Log)) {
-        if let Some(Watch { puts, log, .. }) = &mut self.watch {
+    fn with_checks(&mut self, look: impl FnOnce(&mut Puts, &mut Log)) {
+        if let Some(Checker { puts, log, .. }) = &mut self.checker {
             look(puts, log);
         }
     }
@@ -287,7 +287,7 @@ impl State {
     }
 
     /// How long one way takes.
-    fn way(&mut self, latency: Latency, faults: &Faults) -> Duration {
+    fn one_way_latency(&mut self, latency: Latency, faults: &Faults) -> Duration {
         let mut round_trip = self.random.random_range(latency.least..=latency.most);
         if latency.tail > 0.0 && self.random.random_bool(latency.tail) {
             round_trip *= self.random.random_range(2..=5);
@@ -329,18 +329,18 @@ impl State {
     fn apply(&mut self, call: u32, entries: &[PutEntry], options: &ModelOptions, now: u64) -> Vec<Result<PutReceipt>> {
         let faults = &options.faults;
         let throttled = || Error::Throttled { problem: "the shard's write quota".into() };
-        let mut answers: Vec<Result<PutReceipt>> = Vec::with_capacity(entries.len());
+        let mut results: Vec<Result<PutReceipt>> = Vec::with_capacity(entries.len());
         if entries.len() > 1 && self.injects(faults.reordered, InjectedFault::Reordered) {
             let mut order: Vec<usize> = (0..entries.len()).collect();
             order.shuffle(&mut self.random);
-            answers.resize_with(entries.len(), || Err(throttled()));
+            results.resize_with(entries.len(), || Err(throttled()));
             for index in order {
-                answers[index] = self.put(call, &entries[index], options, now);
+                results[index] = self.put(call, &entries[index], options, now);
             }
         } else {
-            answers.extend(entries.iter().map(|entry| self.put(call, entry, options, now)));
+            results.extend(entries.iter().map(|entry| self.put(call, entry, options, now)));
         }
-        answers
+        results
     }
 
     fn put(&mut self, call: u32, entry: &PutEntry, options: &ModelOptions, now: u64) -> Result<PutReceipt> {
@@ -373,7 +373,7 @@ impl State {
     }
 
     fn refused(&mut self, call: u32, entry: &PutEntry, why: InjectedFault) {
-        self.watched(|_, log| {
+        self.with_checks(|_, log| {
             Puts::ids(entry, |id| log.add(Event::Refused { call, id: id.unwrap_or_default(), why }));
         });
     }
@@ -388,7 +388,7 @@ impl State {
             let (key, data) = (entry.partition_key.clone(), entry.data.clone());
             self.records[shard].push(Record::new(shard_id.clone(), sequence.into(), key, timestamp(now), data));
         }
-        self.watched(|puts, log| puts.stored(entry, shard as u64, sequence, call, log));
+        self.with_checks(|puts, log| puts.stored(entry, shard as u64, sequence, call, log));
         PutReceipt { shard_id, sequence_number: sequence.into() }
     }
 }

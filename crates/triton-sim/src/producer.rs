@@ -24,47 +24,47 @@ fn options(producing: &Producing) -> ProducerOptions {
 }
 
 /// Puts one producer's part of the plan on schedule, and reports how each put ended.
-pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>, producer: u32) {
+pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>, index: u32) {
     let started = Instant::now();
     let client = connect.client(Handle::producer(&kinesis));
     let options = options(&scenario.producing);
     let budget = Budget::new(scenario.producing.budget);
-    let putting = Producer::builder(client).options(options).budget(budget.clone()).build();
+    let producer = Producer::builder(client).options(options).budget(budget.clone()).build();
     let mut waiting = JoinSet::new();
-    let (mut handed, mut largest) = (0, 0);
-    for (id, put) in (0..).zip(scenario.plan.iter()).filter(|(_, put)| put.producer == producer) {
+    let (mut submitted, mut largest) = (0, 0);
+    for (id, put) in (0..).zip(scenario.plan.iter()).filter(|(_, put)| put.producer == index) {
         sleep_until(started + put.at).await;
-        kinesis.watch(|watch, _| watch.puts.handed(id, &mut watch.log));
-        handed += 1;
+        kinesis.check(|checker, _| checker.puts.submitted(id, &mut checker.log));
+        submitted += 1;
         largest = largest.max(put.entry.size() + Budget::RECORD_OVERHEAD);
-        let accepted = putting.submit(put.entry.clone()).await;
-        kinesis.watch(|watch, _| watch.puts.accepted(id, &watch.log));
+        let queued = producer.submit(put.entry.clone()).await;
+        kinesis.check(|checker, _| checker.puts.queued(id, &checker.log));
         let kinesis = Arc::clone(&kinesis);
         waiting.spawn(async move {
-            let outcome = match accepted {
+            let outcome = match queued {
                 Ok(ticket) => ticket.await,
                 Err(error) => Err(error),
             };
             if let Err(error) = &outcome {
-                let is_withheld = matches!(error, Error::PredecessorFailed { .. });
-                kinesis.inject(if is_withheld { InjectedFault::PredecessorFailed } else { InjectedFault::GivenUp });
+                let is_dependent = matches!(error, Error::PredecessorFailed { .. });
+                kinesis.inject(if is_dependent { InjectedFault::PredecessorFailed } else { InjectedFault::GivenUp });
             }
-            kinesis.watch(|watch, seen| watch.puts.ended(id, &outcome, seen, &mut watch.log));
+            kinesis.check(|checker, view| checker.puts.ended(id, &outcome, view, &mut checker.log));
         });
     }
-    let closed = putting.close().await;
+    let closed = producer.close().await;
     while waiting.join_next().await.is_some() {}
-    kinesis.watch(|watch, _| {
-        if !closed.as_ref().is_ok_and(|closed| closed.acknowledged + closed.failed + closed.unknown == handed) {
-            watch.log.violated(1, || format!("{closed:?} of {handed} puts"));
+    kinesis.check(|checker, _| {
+        if !closed.as_ref().is_ok_and(|closed| closed.acknowledged + closed.failed + closed.unknown == submitted) {
+            checker.log.violated(1, || format!("{closed:?} of {submitted} puts"));
         }
-        check_budget(&budget, largest, &mut watch.log);
+        check_budget(&budget, largest, &mut checker.log);
     });
 }
 
 /// How a benchmark's producer works.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Saturating {
+pub(crate) struct SaturatedOptions {
     pub(crate) is_ordered: bool,
     pub(crate) is_aggregated: bool,
     pub(crate) budget: usize,
@@ -83,14 +83,14 @@ pub(crate) struct Saturated {
 const SAMPLED: usize = 37;
 
 impl Saturated {
-    pub(crate) fn start(kinesis: &Arc<Kinesis>, saturating: Saturating) -> Self {
+    pub(crate) fn start(kinesis: &Arc<Kinesis>, saturated: SaturatedOptions) -> Self {
         let options = ProducerOptions::default()
             .with_seed(1)
-            .with_ordering(if saturating.is_ordered { KeyOrder::PerKey } else { KeyOrder::Relaxed })
-            .with_aggregation(saturating.is_aggregated);
+            .with_ordering(if saturated.is_ordered { KeyOrder::PerKey } else { KeyOrder::Relaxed })
+            .with_aggregation(saturated.is_aggregated);
         let producer = Producer::builder(Arc::new(Handle::producer(kinesis)))
             .options(options)
-            .budget(Budget::new(saturating.budget))
+            .budget(Budget::new(saturated.budget))
             .build();
         Self { producer, put: 0, times: JoinSet::new() }
     }

@@ -47,9 +47,9 @@ impl Variant {
 
 /// The goals: the least share, and the most refusals of records, with the same neighbours all the time and with others. A
 /// fetch that is refused delays what it would have brought, which the share shows.
-const LEAST_SHARE: f64 = 0.98;
-const MOST_REFUSED: f64 = 0.005;
-const MOST_REFUSED_WHILE_CHANGING: f64 = 0.02;
+const MIN_UTILIZATION: f64 = 0.98;
+const MAX_THROTTLED: f64 = 0.005;
+const MAX_THROTTLED_WHILE_CHANGING: f64 = 0.02;
 
 /// The mark of a row.
 fn mark(is_met: bool) -> &'static str {

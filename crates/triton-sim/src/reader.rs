@@ -10,31 +10,31 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use triton_core::{Budget, Error, Reader, ReaderOptions, Record, Result, Start};
 
-use crate::check::{ReaderId, ReadingId, Root};
+use crate::check::{PassId, ReaderId, Root};
 use crate::connect::Connect;
 use crate::model::fault::InjectedFault;
 use crate::model::{Handle, Kinesis};
-use crate::scenario::ReadingPlan;
+use crate::scenario::PassPlan;
 
 /// Interval of checking whether everything was delivered.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a stopped reader may take to end, without the pauses of its consumer.
-const END_WITHIN: Duration = Duration::from_secs(60);
+const MAX_STOP_TIME: Duration = Duration::from_secs(60);
 
 /// What the readers of one generation have in common.
 #[derive(Clone)]
 struct Generation {
     kinesis: Arc<Kinesis>,
     connect: Connect,
-    plan: Arc<ReadingPlan>,
+    plan: Arc<PassPlan>,
     until_caught_up: bool,
 }
 
 /// Reads the stream once, from the plan's start to the end of what is put.
-pub(crate) async fn read(kinesis: Arc<Kinesis>, connect: Connect, plan: ReadingPlan, is_written: CancellationToken) {
+pub(crate) async fn read(kinesis: Arc<Kinesis>, connect: Connect, plan: PassPlan, is_written: CancellationToken) {
     sleep(plan.begins_at).await;
     let mut random = StdRng::seed_from_u64(plan.seed);
-    let reading = kinesis.watch(|watch, _| watch.readings.begin(plan.from_latest));
+    let pass = kinesis.check(|checker, _| checker.reads.begin(plan.from_latest));
     let plan = Arc::new(plan);
     let generation =
         Generation { kinesis: Arc::clone(&kinesis), connect, plan: Arc::clone(&plan), until_caught_up: false };
@@ -42,7 +42,7 @@ pub(crate) async fn read(kinesis: Arc<Kinesis>, connect: Connect, plan: ReadingP
     for lives in &plan.stops_after {
         let until = Instant::now() + *lives;
         let stop = CancellationToken::new();
-        let mut readers = generation.start(reading, is_first, &mut random, &stop);
+        let mut readers = generation.start(pass, is_first, &mut random, &stop);
         is_first = false;
         tokio::select! {
             biased;
@@ -58,46 +58,40 @@ pub(crate) async fn read(kinesis: Arc<Kinesis>, connect: Connect, plan: ReadingP
         // What is put ends first, so that to have caught up is to have everything.
         is_written.cancelled().await;
         let generation = Generation { until_caught_up: true, ..generation };
-        let mut readers = generation.start(reading, is_first, &mut random, &stop);
+        let mut readers = generation.start(pass, is_first, &mut random, &stop);
         ended(&mut readers).await;
     } else {
-        let mut readers = generation.start(reading, is_first, &mut random, &stop);
+        let mut readers = generation.start(pass, is_first, &mut random, &stop);
         is_written.cancelled().await;
-        while !kinesis.watch(|watch, seen| watch.readings.is_complete(reading, seen)) && !readers.is_empty() {
-            sleep(LOOK_EVERY).await;
+        while !kinesis.check(|checker, view| checker.reads.is_complete(pass, view)) && !readers.is_empty() {
+            sleep(CHECK_INTERVAL).await;
             while readers.try_join_next().is_some() {}
         }
         stop.cancel();
         finish(&kinesis, &plan, &mut readers).await;
     }
-    kinesis.watch(|watch, seen| watch.readings.finish(reading, seen, &mut watch.log));
+    kinesis.check(|checker, view| checker.reads.finish(pass, view, &mut checker.log));
 }
 
 async fn ended(readers: &mut JoinSet<()>) {
     while readers.join_next().await.is_some() {}
 }
 
-async fn finish(kinesis: &Kinesis, plan: &ReadingPlan, readers: &mut JoinSet<()>) {
+async fn finish(kinesis: &Kinesis, plan: &PassPlan, readers: &mut JoinSet<()>) {
     // A consumer may pause after each of the few things that wait.
-    if timeout(END_WITHIN + plan.pause * 1_000, ended(readers)).await.is_err() {
-        kinesis.watch(|watch, _| watch.log.violated(6, || "a reader that was stopped did not end".into()));
+    if timeout(MAX_STOP_TIME + plan.pause * 1_000, ended(readers)).await.is_err() {
+        kinesis.check(|checker, _| checker.log.violated(6, || "a reader that was stopped did not end".into()));
     }
 }
 
 impl Generation {
-    /// Readers that go on with a reading.
-    fn start(
-        &self,
-        reading: ReadingId,
-        is_first: bool,
-        random: &mut StdRng,
-        stopped: &CancellationToken,
-    ) -> JoinSet<()> {
+    /// Readers that go on with a pass.
+    fn start(&self, pass: PassId, is_first: bool, random: &mut StdRng, stopped: &CancellationToken) -> JoinSet<()> {
         let mut readers = JoinSet::new();
-        let roots = self.kinesis.watch(|watch, seen| watch.readings.roots(reading, seen));
+        let roots = self.kinesis.check(|checker, view| checker.reads.roots(pass, view));
         if is_first && (self.plan.readers == 1 || self.plan.from_latest) {
             let start = if self.plan.from_latest { Start::Latest } else { Start::All };
-            readers.spawn(self.clone().consume(reading, start, None, random.random(), stopped.clone()));
+            readers.spawn(self.clone().consume(pass, start, None, random.random(), stopped.clone()));
             return readers;
         }
         // Readers from the start may share shards; each place to go on from is a reader's own.
@@ -107,11 +101,11 @@ impl Generation {
             shares[random.random_range(0..self.plan.readers)].push(root.shard);
         }
         for shards in shares.into_iter().filter(|shards| !shards.is_empty()) {
-            readers.spawn(self.clone().consume(reading, Start::All, Some(shards), random.random(), stopped.clone()));
+            readers.spawn(self.clone().consume(pass, Start::All, Some(shards), random.random(), stopped.clone()));
         }
         for root in begun {
             let shards = Some(vec![root.shard]);
-            readers.spawn(self.clone().consume(reading, root.start, shards, random.random(), stopped.clone()));
+            readers.spawn(self.clone().consume(pass, root.start, shards, random.random(), stopped.clone()));
         }
         readers
     }
@@ -119,7 +113,7 @@ impl Generation {
     /// One reader, from its start to its end.
     async fn consume(
         self,
-        reading: ReadingId,
+        pass: PassId,
         start: Start,
         shards: Option<Vec<usize>>,
         seed: u64,
@@ -128,7 +122,7 @@ impl Generation {
         let kinesis = &self.kinesis;
         let budget = Budget::new(self.plan.budget);
         let id = kinesis
-            .watch(|watch, seen| watch.readings.reader(reading, shards.as_deref(), &budget, seen, &mut watch.log));
+            .check(|checker, view| checker.reads.reader(pass, shards.as_deref(), &budget, view, &mut checker.log));
         let mut random = StdRng::seed_from_u64(seed);
         let mut options = ReaderOptions::default()
             .with_max_records(self.plan.max_records)
@@ -147,7 +141,7 @@ impl Generation {
                         () = stopped.cancelled(), if !is_stopped => {
                             is_stopped = true;
                             stop.stop();
-                            kinesis.watch(|watch, _| watch.readings.stopped(id, &mut watch.log));
+                            kinesis.check(|checker, _| checker.reads.stopped(id, &mut checker.log));
                             continue;
                         }
                         taken = take(&mut reader, self.plan.by_batch) => taken,
@@ -165,24 +159,24 @@ impl Generation {
             }
             Err(error) => self.failed(id, &error),
         }
-        kinesis.watch(|watch, _| watch.readings.reader_ended(id, &mut watch.log));
+        kinesis.check(|checker, _| checker.reads.reader_ended(id, &mut checker.log));
     }
 
     fn delivered(&self, reader: ReaderId, records: &[Record]) {
-        self.kinesis.watch(|watch, seen| {
+        self.kinesis.check(|checker, view| {
             for record in records {
-                watch.readings.delivered(reader, record, seen, &mut watch.log);
+                checker.reads.delivered(reader, record, view, &mut checker.log);
             }
         });
     }
 
     fn failed(&self, reader: ReaderId, error: &Error) {
-        self.kinesis.watch(|watch, _| {
-            watch.log.add(crate::trace::Event::ReaderFailed { reader });
-            // A retryable error is reported and reading goes on. No other error is injected into readers.
+        self.kinesis.check(|checker, _| {
+            checker.log.add(crate::trace::Event::ReaderFailed { reader });
+            // A retryable error is reported, and the reader continues. No other error is injected into readers.
             if !error.is_retryable() {
                 let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-                watch.log.violated(4, || format!("reader {reader} fails: {error}: {source}"));
+                checker.log.violated(4, || format!("reader {reader} fails: {error}: {source}"));
             }
         });
     }

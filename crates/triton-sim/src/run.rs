@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::check::{Log, Puts, Readings, Violation, Watch};
+use crate::check::{Checker, Log, Puts, Reads, Violation};
 use crate::connect::Connect;
 use crate::model::Kinesis;
 use crate::model::fault::FaultCounts;
@@ -32,7 +32,7 @@ pub(crate) struct Outcome {
 const LONGEST: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Events after which a run is given up: it loops. The longest correct runs have a hundredth of that.
-const MOST_EVENTS: usize = 3_000_000;
+const MAX_EVENTS: usize = 3_000_000;
 
 /// Runs a seed.
 ///
@@ -51,12 +51,12 @@ fn run_with(seed: u64, connect: Connect) -> Result<Outcome> {
 
 async fn play(scenario: Arc<Scenario>, connect: Connect) -> Result<Outcome> {
     let puts = Puts::new(Arc::clone(&scenario.plan), scenario.keys, &scenario.producing);
-    let watch = Watch { log: Log::default(), puts, readings: Readings::default() };
-    let kinesis = Kinesis::new(scenario.model.clone(), Some(watch))?;
+    let checker = Checker { log: Log::default(), puts, reads: Reads::default() };
+    let kinesis = Kinesis::new(scenario.model.clone(), Some(checker))?;
     let mut tasks = JoinSet::new();
     let is_written = CancellationToken::new();
-    for reading in &scenario.readings {
-        tasks.spawn(read(Arc::clone(&kinesis), connect.clone(), reading.clone(), is_written.clone()));
+    for pass in &scenario.passes {
+        tasks.spawn(read(Arc::clone(&kinesis), connect.clone(), pass.clone(), is_written.clone()));
     }
     let writing = write(Arc::clone(&kinesis), connect.clone(), Arc::clone(&scenario));
     let all = async {
@@ -73,23 +73,23 @@ async fn play(scenario: Arc<Scenario>, connect: Connect) -> Result<Outcome> {
         () = violation(&kinesis) => {}
         played = timeout(LONGEST, all) => match played {
             Ok(ended) => ended?,
-            Err(_) => kinesis.watch(Watch::give_up),
+            Err(_) => kinesis.check(Checker::give_up),
         },
     }
     drop(tasks);
     let took = Duration::from_millis(kinesis.millis());
-    let (watch, injected) = kinesis.take_watch().context("the watch is gone")?;
-    let Log { trace, violations, .. } = watch.log;
+    let (checker, injected) = kinesis.take_checker().context("the checker is gone")?;
+    let Log { trace, violations, .. } = checker.log;
     Ok(Outcome { violations, injected, trace, records: scenario.plan.len(), took })
 }
 
 /// Returns soon after the first violation.
 async fn violation(kinesis: &Kinesis) {
-    while kinesis.watch(|watch, seen| {
-        if watch.log.trace.len() > MOST_EVENTS {
-            watch.give_up(seen);
+    while kinesis.check(|checker, view| {
+        if checker.log.trace.len() > MAX_EVENTS {
+            checker.give_up(view);
         }
-        watch.log.violations.is_empty()
+        checker.log.violations.is_empty()
     }) {
         sleep(Duration::from_secs(1)).await;
     }
@@ -106,13 +106,13 @@ async fn write(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>)
     }
     while let Some(ended) = tasks.join_next().await {
         if let Err(panic) = ended {
-            kinesis.watch(|watch, _| watch.log.violated(1, || format!("the producer panicked: {panic}")));
+            kinesis.check(|checker, _| checker.log.violated(1, || format!("the producer panicked: {panic}")));
         }
     }
     while kinesis.has_late_puts() {
         sleep(Duration::from_millis(100)).await;
     }
-    kinesis.watch(|watch, _| watch.puts.finish(&mut watch.log));
+    kinesis.check(|checker, _| checker.puts.finish(&mut checker.log));
 }
 
 async fn change(kinesis: Arc<Kinesis>, reshard: Reshard) {

@@ -45,7 +45,7 @@ pub(crate) struct Reshard {
 
 /// One pass over the stream.
 #[derive(Clone, Debug)]
-pub(crate) struct ReadingPlan {
+pub(crate) struct PassPlan {
     pub(crate) seed: u64,
     pub(crate) begins_at: Duration,
     pub(crate) from_latest: bool,
@@ -72,7 +72,7 @@ pub(crate) struct Scenario {
     pub(crate) keys: usize,
     pub(crate) producing: Producing,
     pub(crate) reshards: Vec<Reshard>,
-    pub(crate) readings: Vec<ReadingPlan>,
+    pub(crate) passes: Vec<PassPlan>,
 }
 
 impl Scenario {
@@ -93,7 +93,7 @@ impl Scenario {
                 cut: random.random(),
             })
             .collect();
-        let readings = (0..1 + usize::from(random.random_bool(0.3))).map(|_| reading(random, span)).collect();
+        let passes = (0..1 + usize::from(random.random_bool(0.3))).map(|_| pass_plan(random, span)).collect();
         if random.random_bool(0.05) {
             model.faults.denied = random.random_range(0.0..0.05);
         }
@@ -106,7 +106,7 @@ impl Scenario {
             model.faults.denied = random.random_range(0.05..0.3);
             model.faults.late = random.random_range(0.1..0.5);
         }
-        Self { model, plan: plan.into(), keys, producing, reshards, readings }
+        Self { model, plan: plan.into(), keys, producing, reshards, passes }
     }
 }
 
@@ -245,7 +245,7 @@ fn model(random: &mut StdRng) -> ModelOptions {
     }
 }
 
-fn reading(random: &mut StdRng, span: Duration) -> ReadingPlan {
+fn pass_plan(random: &mut StdRng, span: Duration) -> PassPlan {
     let begins_at = if random.random_bool(0.7) { Duration::ZERO } else { span.mul_f64(random.random()) };
     let stops_after = (0..few(random, 3)).map(|_| span.mul_f64(random.random_range(0.01..0.8))).collect();
     let (pauses, pause) = match random.random_range(0..20) {
@@ -253,7 +253,7 @@ fn reading(random: &mut StdRng, span: Duration) -> ReadingPlan {
         1..8 => (0.2, Duration::from_millis(log_uniform(random, 100, 5_000))),
         _ => (0.0, Duration::ZERO),
     };
-    ReadingPlan {
+    PassPlan {
         seed: random.random(),
         begins_at,
         from_latest: random.random_bool(0.2),

@@ -18,7 +18,7 @@ pub(crate) enum Ending {
 /// One event. Shards are given by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
-    Handed { id: PutId },
+    Submitted { id: PutId },
     Put { call: u32, entries: u32, bytes: u64 },
     Sent { call: u32, id: PutId },
     Stored { call: u32, id: PutId, shard: u64, sequence: u64 },
@@ -38,7 +38,7 @@ pub(crate) enum Event {
     ReaderStopped { reader: u32 },
     ReaderEnded { reader: u32 },
     Split { shard: u64 },
-    FairReceiver { shard: u64, adjacent: u64 },
+    Merge { shard: u64, adjacent: u64 },
     Violated { invariant: u8 },
 }
 

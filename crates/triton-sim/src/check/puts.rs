@@ -8,7 +8,7 @@ use crate::payload::{PutId, each_inner, id_of};
 use crate::scenario::{Planned, Producing};
 use crate::trace::{Ending, Event};
 
-use super::{Log, Seen};
+use super::{Log, StreamView};
 
 /// Every put of a plan.
 #[derive(Debug)]
@@ -26,27 +26,27 @@ pub(crate) struct Puts {
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    handed_at: Option<u64>,
-    accepted_at: Option<u64>,
+    submitted_at: Option<u64>,
+    queued_at: Option<u64>,
     in_flight: u32,
     failed_first_at: Option<u64>,
     /// Whether it has failed after its deadline.
     is_late: bool,
     /// The last result that the producer received.
-    answer: Option<Answer>,
+    answer: Option<AttemptResult>,
     copies: u32,
     end: Option<(u64, Ending)>,
 }
 
 /// The result of a call for one of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum AttemptResult {
     Stored,
     /// In an aggregate that was stored where not all of it belongs.
-    Misplaced,
+    Misrouted,
     Failed,
     /// No retry can succeed.
-    FailedForGood,
+    NotRetryable,
 }
 
 /// How long after its deadline a failure may still lead to a retry, in milliseconds.
@@ -71,14 +71,14 @@ impl Puts {
     }
 
     /// The producer was given this one.
-    pub(crate) fn handed(&mut self, id: PutId, log: &mut Log) {
-        log.add(Event::Handed { id });
-        self.states[id as usize].handed_at = Some(log.now);
+    pub(crate) fn submitted(&mut self, id: PutId, log: &mut Log) {
+        log.add(Event::Submitted { id });
+        self.states[id as usize].submitted_at = Some(log.now);
     }
 
     /// The producer has taken this one in: from now on it is queued.
-    pub(crate) fn accepted(&mut self, id: PutId, log: &Log) {
-        self.states[id as usize].accepted_at = Some(log.now);
+    pub(crate) fn queued(&mut self, id: PutId, log: &Log) {
+        self.states[id as usize].queued_at = Some(log.now);
     }
 
     /// The producer has sent this one.
@@ -89,14 +89,14 @@ impl Puts {
             return;
         };
         state.in_flight += 1;
-        if state.handed_at.is_none() {
+        if state.submitted_at.is_none() {
             log.violated(2, || format!("call {call} holds record {id}, which nobody has put yet"));
         }
         if state.end.is_some() {
             log.violated(1, || format!("record {id} is sent by call {call} after it has ended"));
-        } else if state.answer == Some(Answer::Stored) {
+        } else if state.answer == Some(AttemptResult::Stored) {
             log.violated(2, || format!("record {id} is sent again by call {call} after it was acknowledged"));
-        } else if state.answer == Some(Answer::FailedForGood) {
+        } else if state.answer == Some(AttemptResult::NotRetryable) {
             log.violated(2, || format!("record {id} is sent again by call {call} after it has failed for good"));
         } else if state.is_late {
             log.violated(1, || {
@@ -108,13 +108,13 @@ impl Puts {
     }
 
     /// A call that held this one is over for the producer.
-    pub(crate) fn answered(&mut self, id: PutId, answer: Answer, log: &Log) {
+    pub(crate) fn attempt_ended(&mut self, id: PutId, answer: AttemptResult, log: &Log) {
         if let Some(state) = self.states.get_mut(id as usize) {
             state.in_flight = state.in_flight.saturating_sub(1);
-            if state.answer != Some(Answer::Stored) {
+            if state.answer != Some(AttemptResult::Stored) {
                 state.answer = Some(answer);
             }
-            if answer == Answer::Failed {
+            if answer == AttemptResult::Failed {
                 let failed_first_at = *state.failed_first_at.get_or_insert(log.now);
                 state.is_late |= log.now > failed_first_at + self.deadline + GRACE;
             }
@@ -143,7 +143,7 @@ impl Puts {
         });
     }
 
-    /// A later put of its key was stored before it, which is right only if that was accepted when this one had failed.
+    /// A later put of its key was stored before it, which is right only if that was queued when this one had failed.
     fn overtaken(&self, id: PutId, log: &mut Log) {
         if !self.is_ordered {
             return;
@@ -151,15 +151,15 @@ impl Puts {
         let planned = &self.plan[id as usize];
         let successors = (id as usize + 1..self.plan.len()).filter(|&later| self.plan[later].key == planned.key);
         let Some(overtaker) = successors.into_iter().find(|&later| self.states[later].copies > 0) else { return };
-        let accepted_at = self.states[overtaker].accepted_at;
+        let queued_at = self.states[overtaker].queued_at;
         match self.states[id as usize].end {
-            Some((ended_at, Ending::Failed { may_have_written: true, .. })) if accepted_at >= Some(ended_at) => {}
+            Some((ended_at, Ending::Failed { may_have_written: true, .. })) if queued_at >= Some(ended_at) => {}
             _ => log.violated(3, || format!("record {id} of key {} is stored after {overtaker}", planned.key)),
         }
     }
 
     /// The producer has reported how a put ended.
-    pub(crate) fn ended(&mut self, id: PutId, result: &Result<PutReceipt>, seen: Seen<'_>, log: &mut Log) {
+    pub(crate) fn ended(&mut self, id: PutId, result: &Result<PutReceipt>, view: StreamView<'_>, log: &mut Log) {
         let ending = match result {
             Ok(receipt) => Ending::Stored {
                 shard: receipt.shard_id.number().unwrap_or(u64::MAX),
@@ -170,7 +170,7 @@ impl Puts {
         };
         log.add(Event::Ended { id, ending });
         if let Ending::Stored { shard, .. } = ending
-            && !self.is_there(id, result, shard as usize, seen)
+            && !self.is_there(id, result, shard as usize, view)
         {
             log.violated(2, || format!("record {id} is not where it was acknowledged, or does not belong: {ending:?}"));
         }
@@ -182,8 +182,8 @@ impl Puts {
 
     /// Whether a record is where its receipt says, and readers of its shard take it: those of the Kinesis Client Library
     /// drop a record of an aggregate whose hash key is not the shard's.
-    fn is_there(&self, id: PutId, result: &Result<PutReceipt>, shard: usize, seen: Seen<'_>) -> bool {
-        let (Ok(receipt), Some(records), Some(shard)) = (result, seen.records.get(shard), seen.shards.get(shard))
+    fn is_there(&self, id: PutId, result: &Result<PutReceipt>, shard: usize, view: StreamView<'_>) -> bool {
+        let (Ok(receipt), Some(records), Some(shard)) = (result, view.records.get(shard), view.shards.get(shard))
         else {
             return false;
         };
@@ -234,7 +234,7 @@ mod tests {
         deadline: Duration::from_secs(10),
     };
 
-    /// Two puts of one key, handed over, and what breaks.
+    /// Two puts of one key, submitted, and what breaks.
     struct Case {
         puts: Puts,
         log: Log,
@@ -249,8 +249,8 @@ mod tests {
             let mut case =
                 Self { puts: Puts::new(plan.into(), 1, &PRODUCING), log: Log::default(), records: vec![Vec::new()] };
             for id in 0..2 {
-                case.puts.handed(id, &mut case.log);
-                case.puts.accepted(id, &case.log);
+                case.puts.submitted(id, &mut case.log);
+                case.puts.queued(id, &case.log);
             }
             case
         }
@@ -265,14 +265,14 @@ mod tests {
             let (key, arrival) = (entry.partition_key.clone(), Timestamp::default());
             self.records[0].push(Record::new(shard_id.clone(), sequence.into(), key, arrival, entry.data.clone()));
             self.puts.stored(&entry, 0, sequence, 1, &mut self.log);
-            self.puts.answered(id, Answer::Stored, &self.log);
+            self.puts.attempt_ended(id, AttemptResult::Stored, &self.log);
             Ok(PutReceipt { shard_id, sequence_number: sequence.into() })
         }
 
         fn end(&mut self, id: PutId, result: &Result<PutReceipt>) {
             let map = ShardMap::uniform("clicks", 1, 1).unwrap();
-            let seen = Seen { shards: map.shards(), records: &self.records };
-            self.puts.ended(id, result, seen, &mut self.log);
+            let view = StreamView { shards: map.shards(), records: &self.records };
+            self.puts.ended(id, result, view, &mut self.log);
         }
 
         fn broken(&mut self) -> Vec<u8> {
@@ -339,12 +339,12 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_though_it_failed_for_good_or_past_its_deadline() {
-        for (answer, broken) in [(Answer::FailedForGood, 2), (Answer::Failed, 1)] {
+        for (answer, broken) in [(AttemptResult::NotRetryable, 2), (AttemptResult::Failed, 1)] {
             let mut case = Case::new();
             for now in [0, 39_000, 41_000] {
                 case.log.now = now;
                 case.send(0);
-                case.puts.answered(0, if now < 41_000 { Answer::Failed } else { answer }, &case.log);
+                case.puts.attempt_ended(0, if now < 41_000 { AttemptResult::Failed } else { answer }, &case.log);
             }
             assert_eq!(case.log.violations, []);
             case.send(0);
@@ -360,7 +360,7 @@ mod tests {
             case.log.now = 10;
             if fails_first {
                 case.end(0, &failed(true));
-                case.puts.accepted(1, &case.log);
+                case.puts.queued(1, &case.log);
             }
             case.send(1);
             let receipt = case.store(1, 5);

@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<bool> {
-    let lasts = Duration::from_secs(arguments.seconds);
+    let duration = Duration::from_secs(arguments.seconds);
     let jobs = arguments.jobs.unwrap_or_else(processors);
     let is_wanted = |line: &str| arguments.only.as_ref().is_none_or(|only| line.contains(only.as_str()));
     let writes: Vec<write::Row> = write::Row::all().into_iter().filter(|row| is_wanted(&row.title())).collect();
@@ -34,13 +34,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     writeln!(io::stdout(), "puts, {} s each after a warm-up, the worst of every limiter\n", arguments.seconds)?;
     writeln!(io::stdout(), "{}", write::Row::HEADER)?;
     let mut met = table(jobs, &writes, |row| {
-        let measured = row.measure(lasts)?;
+        let measured = row.measure(duration)?;
         Ok((row.line(measured), row.is_met(measured)))
     })?;
     writeln!(io::stdout(), "\nfetches of a backlog\n")?;
     writeln!(io::stdout(), "{}", read::Row::HEADER)?;
     met += table(jobs, &reads, |row| {
-        let measured = row.measure(lasts)?;
+        let measured = row.measure(duration)?;
         Ok((row.line(measured), row.is_met(measured)))
     })?;
     let rows = writes.len() + reads.len();
@@ -68,6 +68,6 @@ fn table<R: Sync>(jobs: usize, rows: &[R], line: impl Fn(&R) -> Result<(String, 
         }
         Ok(())
     };
-    super::seeds::on_all(jobs, work)?;
+    super::seeds::run_workers(jobs, work)?;
     Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner).1)
 }

@@ -18,7 +18,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     let scenario = Scenario::new(arguments.seed);
-    writeln!(io::stdout(), "{:#?}\n{:#?}\n{:#?}", scenario.producing, scenario.model, scenario.readings)?;
+    writeln!(io::stdout(), "{:#?}\n{:#?}\n{:#?}", scenario.producing, scenario.model, scenario.passes)?;
     writeln!(io::stdout(), "{} puts of {} keys; {:#?}", scenario.plan.len(), scenario.keys, scenario.reshards)?;
     let outcome = run_seed(arguments.seed)?;
     if arguments.trace {

@@ -47,18 +47,18 @@ pub(super) struct Summary {
 }
 
 /// Number of seeds from which on every fault must have been injected.
-const ENOUGH_SEEDS: u64 = 1_000;
-const MOST_TOLD: usize = 10;
+const MIN_SEEDS_FOR_ALL_FAULTS: u64 = 1_000;
+const MAX_PRINTED: usize = 10;
 
 pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     let clock = Clock::start();
     let jobs = arguments.jobs.unwrap_or_else(processors);
-    let lasts = arguments.seconds.map(Duration::from_secs);
-    let goes_on = |done: u64, summary: &Summary| {
+    let duration = arguments.seconds.map(Duration::from_secs);
+    let continues = |done: u64, summary: &Summary| {
         let is_found = arguments.until_violation && !summary.violations.is_empty();
-        !is_found && (done < arguments.count || lasts.is_some_and(|lasts| clock.elapsed() < lasts))
+        !is_found && (done < arguments.count || duration.is_some_and(|duration| clock.elapsed() < duration))
     };
-    let summary = run_many(arguments.first, jobs, goes_on)?;
+    let summary = run_many(arguments.first, jobs, continues)?;
     let seconds = clock.elapsed().as_secs_f64();
     writeln!(
         io::stdout(),
@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     let mut is_good = true;
     for &fault in InjectedFault::ALL {
         let count = summary.injected.of(fault);
-        let is_missing = count == 0 && summary.seeds >= ENOUGH_SEEDS;
+        let is_missing = count == 0 && summary.seeds >= MIN_SEEDS_FOR_ALL_FAULTS;
         is_good &= !is_missing;
         writeln!(
             io::stdout(),
@@ -87,21 +87,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     }
     writeln!(io::stdout())?;
     writeln!(io::stdout(), "{} seeds with violations", summary.violations.len())?;
-    for (seed, violation) in summary.violations.iter().take(MOST_TOLD) {
+    for (seed, violation) in summary.violations.iter().take(MAX_PRINTED) {
         writeln!(io::stdout(), "seed {seed} {violation}")?;
         writeln!(io::stdout(), "    triton-sim replay {seed} --trace")?;
     }
     Ok(is_good && summary.violations.is_empty())
 }
 
-/// Runs seeds from `first` on, while `goes_on` is true of the seeds that were begun and of what has come of them.
-fn run_many(first: u64, jobs: usize, goes_on: impl Fn(u64, &Summary) -> bool + Sync) -> Result<Summary> {
+/// Runs seeds from `first` on, while `continues` is true of the seeds that were begun and of what has come of them.
+fn run_many(first: u64, jobs: usize, continues: impl Fn(u64, &Summary) -> bool + Sync) -> Result<Summary> {
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let summary = Mutex::new(Summary::default());
     let work = || -> Result<()> {
         while !is_over.load(Ordering::Relaxed) {
             let done = next.fetch_add(1, Ordering::Relaxed);
-            if !goes_on(done, &summary.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if !continues(done, &summary.lock().unwrap_or_else(PoisonError::into_inner)) {
                 break;
             }
             let outcome = run_seed(first + done).inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
@@ -110,14 +110,14 @@ fn run_many(first: u64, jobs: usize, goes_on: impl Fn(u64, &Summary) -> bool + S
         }
         Ok(())
     };
-    on_all(jobs, work)?;
+    run_workers(jobs, work)?;
     let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     summary.violations.sort_by_key(|(seed, _)| *seed);
     Ok(summary)
 }
 
 /// Works in so many threads until each has ended.
-pub(super) fn on_all(jobs: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+pub(super) fn run_workers(jobs: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(&work)).collect();
         workers.into_iter().try_for_each(|worker| match worker.join() {

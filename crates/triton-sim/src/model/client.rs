@@ -12,7 +12,7 @@ use triton_core::{
 
 use super::fault::InjectedFault;
 use super::{AFTER_FULL_PAGE, Fate, ITERATOR_LIFE, Kinesis, NAME, number, timestamp, unavailable};
-use crate::check::{Answer, Puts, ReaderId};
+use crate::check::{AttemptResult, Puts, ReaderId};
 use crate::payload::PutId;
 use crate::trace::Event;
 
@@ -34,20 +34,20 @@ impl Handle {
     }
 
     /// Waits for the latency of one direction of a call.
-    async fn way(&self) {
-        let way = {
+    async fn delay(&self) {
+        let latency = {
             let options = &self.kinesis.options;
-            self.kinesis.state().way(options.latency, &options.faults)
+            self.kinesis.state().one_way_latency(options.latency, &options.faults)
         };
-        sleep(way).await;
+        sleep(latency).await;
     }
 
     async fn listing(&self) -> Result<()> {
-        self.way().await;
+        self.delay().await;
         let mut state = self.kinesis.state();
         if state.injects(self.kinesis.options.faults.listing, InjectedFault::Listing) {
             state.event(Event::ListingFailed);
-            state.watched(|puts, _| puts.listing_failed());
+            state.with_checks(|puts, _| puts.listing_failed());
             return Err(unavailable("the connection was reset", false));
         }
         Ok(())
@@ -55,58 +55,58 @@ impl Handle {
 }
 
 /// A put in flight. Dropping it means that its caller no longer waits for the result.
-struct OnItsWay<'a> {
+struct InFlightPut<'a> {
     kinesis: &'a Arc<Kinesis>,
     call: u32,
     entries: Entries,
     is_over: bool,
 }
 
-impl OnItsWay<'_> {
+impl InFlightPut<'_> {
     /// Returns the results to the caller.
-    fn end(mut self, answers: &[Result<PutReceipt>]) {
+    fn end(mut self, results: &[Result<PutReceipt>]) {
         self.is_over = true;
         let mut state = self.kinesis.state();
-        let failed = answers.iter().filter(|answer| answer.is_err()).count() as u32;
+        let failed = results.iter().filter(|answer| answer.is_err()).count() as u32;
         state.event(Event::PutEnded { call: self.call, failed });
-        let answers: Vec<Answer> = self
+        let results: Vec<AttemptResult> = self
             .entries
             .iter()
-            .zip(answers)
+            .zip(results)
             .map(|(entry, answer)| match answer {
-                Ok(receipt) if state.belongs(entry, &receipt.shard_id) => Answer::Stored,
-                Ok(_) => Answer::Misplaced,
-                Err(_) => Answer::Failed,
+                Ok(receipt) if state.belongs(entry, &receipt.shard_id) => AttemptResult::Stored,
+                Ok(_) => AttemptResult::Misrouted,
+                Err(_) => AttemptResult::Failed,
             })
             .collect();
-        state.watched(|puts, log| {
-            for (entry, answer) in self.entries.iter().zip(answers) {
-                Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), answer, log));
+        state.with_checks(|puts, log| {
+            for (entry, answer) in self.entries.iter().zip(results) {
+                Puts::ids(entry, |id| puts.attempt_ended(id.unwrap_or(PutId::MAX), answer, log));
             }
         });
     }
 
     /// Fails the call as a whole.
-    fn fail(mut self, why: InjectedFault, answer: Answer) {
+    fn fail(mut self, why: InjectedFault, answer: AttemptResult) {
         self.is_over = true;
         self.over(Event::PutFailed { call: self.call, why }, answer);
     }
 
-    fn over(&self, event: Event, answer: Answer) {
+    fn over(&self, event: Event, answer: AttemptResult) {
         let mut state = self.kinesis.state();
         state.event(event);
-        state.watched(|puts, log| {
+        state.with_checks(|puts, log| {
             for entry in &self.entries {
-                Puts::ids(entry, |id| puts.answered(id.unwrap_or(PutId::MAX), answer, log));
+                Puts::ids(entry, |id| puts.attempt_ended(id.unwrap_or(PutId::MAX), answer, log));
             }
         });
     }
 }
 
-impl Drop for OnItsWay<'_> {
+impl Drop for InFlightPut<'_> {
     fn drop(&mut self) {
         if !self.is_over {
-            self.over(Event::PutDropped { call: self.call }, Answer::Failed);
+            self.over(Event::PutDropped { call: self.call }, AttemptResult::Failed);
         }
     }
 }
@@ -124,7 +124,7 @@ impl StreamClient for Handle {
     async fn shards(&self) -> Result<Vec<Shard>> {
         self.listing().await?;
         if let Some(reader) = self.reader {
-            self.kinesis.watch(|watch, seen| watch.readings.listed(reader, seen));
+            self.kinesis.check(|checker, view| checker.reads.listed(reader, view));
         }
         Ok(self.kinesis.state().map.shards().to_vec())
     }
@@ -137,7 +137,7 @@ impl StreamClient for Handle {
             let mut state = self.kinesis.state();
             state.next_call += 1;
             let call = state.next_call;
-            state.watched(|puts, log| {
+            state.with_checks(|puts, log| {
                 let bytes = entries.iter().map(|entry| entry.size() as u64).sum();
                 log.add(Event::Put { call, entries: entries.len() as u32, bytes });
                 for entry in &entries {
@@ -146,48 +146,48 @@ impl StreamClient for Handle {
             });
             (call, state.fate(options, self.kinesis.millis()))
         };
-        let put = OnItsWay { kinesis: &self.kinesis, call, entries: entries.clone(), is_over: false };
-        self.way().await;
+        let put = InFlightPut { kinesis: &self.kinesis, call, entries: entries.clone(), is_over: false };
+        self.delay().await;
         let apply = move |kinesis: &Arc<Kinesis>, entries: &[PutEntry]| {
             let now = kinesis.millis();
             kinesis.state().apply(call, entries, &kinesis.options, now)
         };
         match fate {
             Fate::Served => {
-                let answers = apply(&self.kinesis, &entries);
-                self.way().await;
-                put.end(&answers);
+                let results = apply(&self.kinesis, &entries);
+                self.delay().await;
+                put.end(&results);
                 let accepted = &mut self.kinesis.state().accepted;
                 accepted.calls += 1;
                 accepted.time += begun.elapsed();
-                return Ok(answers);
+                return Ok(results);
             }
             Fate::Outage => {
-                put.fail(InjectedFault::Outage, Answer::Failed);
+                put.fail(InjectedFault::Outage, AttemptResult::Failed);
                 return Err(unavailable("no route to the host", false));
             }
             Fate::Unsent => {
-                put.fail(InjectedFault::Unsent, Answer::Failed);
+                put.fail(InjectedFault::Unsent, AttemptResult::Failed);
                 return Err(unavailable("the connection was refused", false));
             }
             Fate::Throttled => {
-                self.way().await;
-                put.fail(InjectedFault::ThrottledCall, Answer::Failed);
+                self.delay().await;
+                put.fail(InjectedFault::ThrottledCall, AttemptResult::Failed);
                 return Err(Error::Throttled { problem: "too many requests".into() });
             }
             Fate::Denied => {
-                self.way().await;
-                put.fail(InjectedFault::Denied, Answer::FailedForGood);
+                self.delay().await;
+                put.fail(InjectedFault::Denied, AttemptResult::NotRetryable);
                 return Err(Error::AccessDenied { problem: "a policy was changed".into() });
             }
             Fate::RequestLost => {
-                self.way().await;
-                put.fail(InjectedFault::RequestLost, Answer::Failed);
+                self.delay().await;
+                put.fail(InjectedFault::RequestLost, AttemptResult::Failed);
             }
             Fate::ReplyLost => {
                 drop(apply(&self.kinesis, &entries));
-                self.way().await;
-                put.fail(InjectedFault::ReplyLost, Answer::Failed);
+                self.delay().await;
+                put.fail(InjectedFault::ReplyLost, AttemptResult::Failed);
             }
             Fate::Late(after) => {
                 let (kinesis, entries) = (Arc::clone(&self.kinesis), entries);
@@ -197,14 +197,14 @@ impl StreamClient for Handle {
                     apply(&kinesis, &entries);
                     kinesis.state().late -= 1;
                 });
-                put.fail(InjectedFault::Late, Answer::Failed);
+                put.fail(InjectedFault::Late, AttemptResult::Failed);
             }
         }
         Err(unavailable("no answer in time", true))
     }
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
-        self.way().await;
+        self.delay().await;
         let now = self.kinesis.millis();
         let mut state = self.kinesis.state();
         state.map.get(shard)?;
@@ -221,8 +221,8 @@ impl StreamClient for Handle {
             Position::After(number) => records.partition_point(|record| record.sequence_number <= number),
             Position::AtTime(time) => records.partition_point(|record| record.arrival < time),
         };
-        if let (Some(reader), Some(watch)) = (self.reader, &mut state.watch) {
-            watch.readings.opened(reader, shard, next, position == Position::Latest, &mut watch.log);
+        if let (Some(reader), Some(checker)) = (self.reader, &mut state.checker) {
+            checker.reads.opened(reader, shard, next, position == Position::Latest, &mut checker.log);
         }
         drop(state);
         let iterator = ShardIterator { client: self.clone(), shard, next, issued_at: now };
@@ -326,11 +326,11 @@ impl ShardReader for ShardIterator {
         let reader = self.client.reader;
         if let Some(reader) = reader {
             let shard = self.shard;
-            self.client.kinesis.watch(|watch, _| watch.readings.fetching(reader, shard, &mut watch.log));
+            self.client.kinesis.check(|checker, _| checker.reads.fetching(reader, shard, &mut checker.log));
         }
-        self.client.way().await;
+        self.client.delay().await;
         let page = self.page(max_records);
-        self.client.way().await;
+        self.client.delay().await;
         let batch = page?;
         // The result reaches the caller now, or never.
         let mut state = self.client.kinesis.state();
@@ -346,10 +346,10 @@ impl ShardReader for ShardIterator {
                 state.event(Event::Fetched { reader: who, shard, records, behind });
                 self.next += batch.records.len();
                 self.issued_at = self.client.kinesis.millis();
-                if let (Some(reader), Some(watch)) = (reader, &mut state.watch)
+                if let (Some(reader), Some(checker)) = (reader, &mut state.checker)
                     && records > 0
                 {
-                    watch.readings.fetched(reader, self.shard, self.next);
+                    checker.reads.fetched(reader, self.shard, self.next);
                 }
             }
         }

@@ -88,7 +88,7 @@ injected_faults! {
     Expired: "iterators expired by chance",
     Aged: "iterators expired by age",
     Split: "splits",
-    FairReceiver: "merges",
+    Merge: "merges",
     Stopped: "readers stopped on their way",
     Paused: "consumers that paused",
 }

@@ -53,7 +53,7 @@ pub(crate) struct Limit {
 pub(crate) struct Limiter {
     limit: Limit,
     /// The share that is not the neighbours'.
-    share: f64,
+    available: f64,
     changes_at: u64,
     /// Where in a second its windows begin.
     phase: u64,
@@ -75,7 +75,7 @@ impl Limiter {
         let phase = random.random_range(0..1000);
         let mut limiter = Self {
             limit,
-            share: 1.0,
+            available: 1.0,
             changes_at: u64::MAX,
             phase,
             bytes: 0.0,
@@ -84,16 +84,16 @@ impl Limiter {
             granted: Granted::default(),
         };
         match limit.neighbours {
-            Neighbours::Constant(share) => limiter.share = 1.0 - share,
+            Neighbours::Constant(share) => limiter.available = 1.0 - share,
             Neighbours::Changing(_) => limiter.redraw(now, random),
         }
-        (limiter.bytes, limiter.count) = limiter.most();
+        (limiter.bytes, limiter.count) = limiter.capacity();
         limiter
     }
 
     /// Whether something of this size goes through now.
     pub(crate) fn admit(&mut self, now: u64, bytes: usize, random: &mut StdRng) -> bool {
-        self.turn(now, random);
+        self.advance(now, random);
         let admitted = self.bytes > 0.0 && self.count > 0.0;
         if admitted {
             self.spend(bytes);
@@ -113,13 +113,13 @@ impl Limiter {
 
     /// What has come in by now, and what was given on top as a debt.
     pub(crate) fn granted(&mut self, now: u64, random: &mut StdRng) -> Granted {
-        self.turn(now, random);
+        self.advance(now, random);
         let Granted { bytes, count } = self.granted;
         Granted { bytes: bytes - self.bytes.min(0.0), count: count - self.count.min(0.0) }
     }
 
     /// Comes up to now, with every change of the neighbours on the way. Tells how often they changed.
-    fn turn(&mut self, now: u64, random: &mut StdRng) {
+    fn advance(&mut self, now: u64, random: &mut StdRng) {
         while now >= self.changes_at {
             self.fill(self.changes_at);
             self.redraw(self.changes_at, random);
@@ -129,7 +129,7 @@ impl Limiter {
 
     fn redraw(&mut self, now: u64, random: &mut StdRng) {
         if let Neighbours::Changing(most) = self.limit.neighbours {
-            self.share = 1.0 - random.random_range(0.0..=most);
+            self.available = 1.0 - random.random_range(0.0..=most);
             self.changes_at = now + random.random_range(10_000..30_000);
         }
     }
@@ -141,17 +141,17 @@ impl Limiter {
         };
         let Some(passed @ 1..) = to.checked_sub(self.filled_at) else { return };
         self.filled_at = to;
-        let seconds = Duration::from_millis(passed).as_secs_f64() * self.share;
+        let seconds = Duration::from_millis(passed).as_secs_f64() * self.available;
         let (bytes, count) = (self.limit.bytes * seconds, self.limit.count * seconds);
         self.granted.bytes += bytes;
         self.granted.count += count;
-        let (max_bytes, most_count) = self.most();
+        let (max_bytes, max_count) = self.capacity();
         self.bytes = (self.bytes + bytes).min(max_bytes);
-        self.count = (self.count + count).min(most_count);
+        self.count = (self.count + count).min(max_count);
     }
 
-    fn most(&self) -> (f64, f64) {
-        let seconds = self.share * self.limit.shape.depth();
+    fn capacity(&self) -> (f64, f64) {
+        let seconds = self.available * self.limit.shape.depth();
         (self.limit.bytes * seconds, self.limit.count * seconds)
     }
 }

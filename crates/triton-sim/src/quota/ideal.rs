@@ -12,18 +12,18 @@ use std::time::Duration;
 use super::Keys;
 
 /// An unused quota is kept for so long.
-const KEPT: u64 = 1_000_000_000;
+const MAX_SAVED: u64 = 1_000_000_000;
 
 /// The ideal producer. Times are nanoseconds of its run.
 pub(super) struct Ideal<'a> {
     keys: Keys,
     shard_of: &'a [usize],
-    /// Records that the budget has room for.
-    room: usize,
+    /// Records that the budget holds.
+    capacity: usize,
     round_trip: u64,
     is_ordered: bool,
     shards: Vec<Shard>,
-    chains: Vec<Chain>,
+    key_queues: Vec<KeyQueue>,
     events: BinaryHeap<Reverse<(u64, Event)>>,
 }
 
@@ -45,7 +45,7 @@ struct Shard {
 
 /// The records of one key.
 #[derive(Clone, Default)]
-struct Chain {
+struct KeyQueue {
     is_busy: bool,
     waiting: usize,
 }
@@ -55,7 +55,7 @@ impl<'a> Ideal<'a> {
     pub(super) fn new(
         keys: Keys,
         shard_of: &'a [usize],
-        room: usize,
+        capacity: usize,
         rates: impl Iterator<Item = f64>,
         round_trip: Duration,
         is_ordered: bool,
@@ -69,20 +69,20 @@ impl<'a> Ideal<'a> {
         Self {
             keys,
             shard_of,
-            room,
+            capacity,
             round_trip: round_trip.as_nanos() as u64,
             is_ordered,
             shards: rates.map(shard).collect(),
-            chains: vec![Chain::default(); shard_of.len()],
+            key_queues: vec![KeyQueue::default(); shard_of.len()],
             events: BinaryHeap::new(),
         }
     }
 
     /// How many records are put in the time after the warm-up.
-    pub(super) fn puts(mut self, warm_up: Duration, lasts: Duration) -> u64 {
-        let (from, to) = (warm_up.as_nanos() as u64, (warm_up + lasts).as_nanos() as u64);
+    pub(super) fn puts(mut self, warm_up: Duration, duration: Duration) -> u64 {
+        let (from, to) = (warm_up.as_nanos() as u64, (warm_up + duration).as_nanos() as u64);
         let mut puts = 0;
-        for _ in 0..std::mem::take(&mut self.room) {
+        for _ in 0..std::mem::take(&mut self.capacity) {
             self.put(0);
         }
         while let Some(Reverse((now, event))) = self.events.pop()
@@ -102,8 +102,8 @@ impl<'a> Ideal<'a> {
 
     fn put(&mut self, now: u64) {
         let key = self.keys.draw();
-        if self.is_ordered && std::mem::replace(&mut self.chains[key].is_busy, true) {
-            self.chains[key].waiting += 1;
+        if self.is_ordered && std::mem::replace(&mut self.key_queues[key].is_busy, true) {
+            self.key_queues[key].waiting += 1;
         } else {
             self.ready(key, now);
         }
@@ -126,7 +126,7 @@ impl<'a> Ideal<'a> {
         let shard = &mut self.shards[index];
         shard.is_scheduled = false;
         if let Some(key) = shard.ready.pop_front() {
-            shard.free_at = shard.free_at.max(now.saturating_sub(KEPT) as f64) + shard.interval;
+            shard.free_at = shard.free_at.max(now.saturating_sub(MAX_SAVED) as f64) + shard.interval;
             self.events.push(Reverse((now + self.round_trip, Event::Done(key))));
         }
         self.schedule(index, now);
@@ -136,13 +136,13 @@ impl<'a> Ideal<'a> {
         if !self.is_ordered {
             return;
         }
-        let chain = &mut self.chains[key];
-        match chain.waiting.checked_sub(1) {
+        let queue = &mut self.key_queues[key];
+        match queue.waiting.checked_sub(1) {
             Some(waiting) => {
-                chain.waiting = waiting;
+                queue.waiting = waiting;
                 self.ready(key, now);
             }
-            None => chain.is_busy = false,
+            None => queue.is_busy = false,
         }
     }
 }
@@ -153,10 +153,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn puts(shard_of: &[usize], rates: &[f64], room: usize, is_ordered: bool) -> u64 {
+    fn puts(shard_of: &[usize], rates: &[f64], capacity: usize, is_ordered: bool) -> u64 {
         let keys = Keys::new(shard_of.len(), false);
         let rates = rates.iter().copied();
-        Ideal::new(keys, shard_of, room, rates, SECOND / 50, is_ordered).puts(2 * SECOND, 10 * SECOND)
+        Ideal::new(keys, shard_of, capacity, rates, SECOND / 50, is_ordered).puts(2 * SECOND, 10 * SECOND)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 use triton_core::{PartitionKey, PutEntry, Reader, ReaderOptions, Size, Start};
 
-use super::{LEAST_SHARE, Variant, mark, model, named};
+use super::{MIN_UTILIZATION, Variant, mark, model, named};
 use crate::model::limiter::Neighbours;
 use crate::model::{Handle, Kinesis};
 
@@ -23,15 +23,15 @@ pub(crate) struct Row {
 /// What came of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
-    share: f64,
+    utilization: f64,
     /// Of all calls.
-    refused: f64,
+    throttled: f64,
 }
 
 /// How long it runs before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(6);
 /// A backlog has no more records than that; less is read then.
-const MOST_RECORDS: usize = 4_000_000;
+const MAX_RECORDS: usize = 4_000_000;
 
 impl Row {
     pub(crate) fn all() -> Vec<Self> {
@@ -53,70 +53,71 @@ impl Row {
 
     /// One line of the table.
     pub(crate) fn line(self, measured: Measured) -> String {
-        let Measured { share, refused } = measured;
+        let Measured { utilization, throttled } = measured;
         format!(
             "{}  {:>6.2} %  {:>7.3} %  {}",
             self.title(),
-            share * 100.0,
-            refused * 100.0,
+            utilization * 100.0,
+            throttled * 100.0,
             mark(self.is_met(measured)),
         )
     }
 
     /// Whether its goals are met.
     pub(crate) fn is_met(self, measured: Measured) -> bool {
-        measured.share >= LEAST_SHARE
+        measured.utilization >= MIN_UTILIZATION
     }
 
     /// Runs it over every limiter, for so long each, and takes the worst.
     ///
     /// # Errors
     /// Where a run cannot even begin.
-    pub(crate) fn measure(self, lasts: Duration) -> Result<Measured> {
-        let mut worst = Measured { share: f64::MAX, refused: 0.0 };
+    pub(crate) fn measure(self, duration: Duration) -> Result<Measured> {
+        let mut worst = Measured { utilization: f64::MAX, throttled: 0.0 };
         for variant in Variant::all() {
-            let Measured { share, refused } = self.measure_one(variant, lasts)?;
-            worst = Measured { share: worst.share.min(share), refused: worst.refused.max(refused) };
+            let Measured { utilization, throttled } = self.measure_one(variant, duration)?;
+            worst =
+                Measured { utilization: worst.utilization.min(utilization), throttled: worst.throttled.max(throttled) };
         }
         Ok(worst)
     }
 
-    fn measure_one(self, variant: Variant, lasts: Duration) -> Result<Measured> {
+    fn measure_one(self, variant: Variant, duration: Duration) -> Result<Measured> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         runtime.block_on(async {
             let kinesis = Kinesis::new(model(self.shards, variant, Neighbours::Constant(0.0), self.neighbours), None)?;
             let entry = PutEntry::new(PartitionKey::stored("backlog"), Bytes::from(vec![0; self.size]));
             let a_second = (2.0 * variant.megabyte / entry.size() as f64).ceil() as usize * self.shards;
-            let most = Duration::from_secs((MOST_RECORDS / a_second) as u64);
+            let most = Duration::from_secs((MAX_RECORDS / a_second) as u64);
             let warm_up = WARM_UP.min(most / 4);
-            let lasts = lasts.min(most - 2 * warm_up);
+            let duration = duration.min(most - 2 * warm_up);
             // What a bucket holds at the start comes on top.
-            let backlog = a_second / self.shards * (lasts + 2 * warm_up).as_secs() as usize;
+            let backlog = a_second / self.shards * (duration + 2 * warm_up).as_secs() as usize;
             for shard in 0..self.shards {
                 kinesis.fill(shard, &entry, backlog);
             }
-            self.drain(kinesis, warm_up, lasts).await
+            self.drain(kinesis, warm_up, duration).await
         })
     }
 
-    async fn drain(self, kinesis: Arc<Kinesis>, warm_up: Duration, lasts: Duration) -> Result<Measured> {
+    async fn drain(self, kinesis: Arc<Kinesis>, warm_up: Duration, duration: Duration) -> Result<Measured> {
         let client = Arc::new(Handle::producer(&kinesis));
         let mut reader = Reader::start(client, Start::All, ReaderOptions::default().with_seed(1)).await?;
         let warm = Instant::now() + warm_up;
         while let Ok(Some(batch)) = timeout_at(warm, reader.next_batch()).await {
             batch?;
         }
-        let (before, fetched_before) = kinesis.given();
-        let end = Instant::now() + lasts;
+        let (before, fetched_before) = kinesis.read_quota();
+        let end = Instant::now() + duration;
         while let Ok(Some(batch)) = timeout_at(end, reader.next_batch()).await {
             batch?;
         }
-        let (after, fetched) = kinesis.given();
+        let (after, fetched) = kinesis.read_quota();
         let granted: f64 = before.iter().zip(&after).map(|(before, after)| after.bytes - before.bytes).sum();
         let calls = (fetched.calls - fetched_before.calls) as f64;
         Ok(Measured {
-            share: (fetched.bytes - fetched_before.bytes) as f64 / granted,
-            refused: (fetched.throttled - fetched_before.throttled) as f64 / calls.max(1.0),
+            utilization: (fetched.bytes - fetched_before.bytes) as f64 / granted,
+            throttled: (fetched.throttled - fetched_before.throttled) as f64 / calls.max(1.0),
         })
     }
 }

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep_until};
 use triton_core::{Budget, HashKey, PartitionKey, PutEntry, Size};
 
 use super::ideal::Ideal;
-use super::{Keys, LEAST_SHARE, MOST_REFUSED, MOST_REFUSED_WHILE_CHANGING, Variant, mark, model, named};
+use super::{Keys, MAX_THROTTLED, MAX_THROTTLED_WHILE_CHANGING, MIN_UTILIZATION, Variant, mark, model, named};
 use crate::model::Kinesis;
 use crate::model::limiter::{Neighbours, Shape};
-use crate::producer::{Saturated, Saturating};
+use crate::producer::{Saturated, SaturatedOptions};
 
 /// How records are put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub(crate) struct Row {
 pub(crate) struct Measured {
     /// Records a second.
     rate: f64,
-    share: f64,
-    refused: f64,
+    utilization: f64,
+    throttled: f64,
     /// From the put to the receipt.
     p99: Duration,
     /// The most that was counted in the producer's budget.
@@ -57,8 +57,8 @@ const WARM_UP_BESIDE_OTHERS: Duration = Duration::from_secs(75);
 const LARGE: usize = 100 << 10;
 const LONGER: u32 = 5;
 /// No run takes more records than that; it ends earlier.
-const MOST_RECORDS: f64 = 3e6;
-const LEAST_TIME: Duration = Duration::from_secs(5);
+const MAX_RECORDS: f64 = 3e6;
+const MIN_TIME: Duration = Duration::from_secs(5);
 /// Of more shards, only the windows of a second are run: the shape that is the worst of few shards.
 const MANY: usize = 16;
 const EVEN_KEYS: usize = 100_000;
@@ -99,12 +99,12 @@ impl Row {
 
     /// One line of the table.
     pub(crate) fn line(self, measured: Measured) -> String {
-        let Measured { rate, share, refused, p99, peak } = measured;
+        let Measured { rate, utilization, throttled, p99, peak } = measured;
         format!(
             "{}  {rate:>10.0}  {:>6.2} %  {:>7.3} %  {:>6} ms  {:>5.1} MiB  {}",
             self.title(),
-            share * 100.0,
-            refused * 100.0,
+            utilization * 100.0,
+            throttled * 100.0,
             p99.as_millis(),
             peak as f64 / f64::from(1 << 20),
             mark(self.is_met(measured)),
@@ -114,24 +114,24 @@ impl Row {
     /// Whether its goals are met.
     pub(crate) fn is_met(self, measured: Measured) -> bool {
         let most = match self.neighbours {
-            Neighbours::Constant(_) => MOST_REFUSED,
-            Neighbours::Changing(_) => MOST_REFUSED_WHILE_CHANGING,
+            Neighbours::Constant(_) => MAX_THROTTLED,
+            Neighbours::Changing(_) => MAX_THROTTLED_WHILE_CHANGING,
         };
-        measured.share >= LEAST_SHARE && measured.refused < most
+        measured.utilization >= MIN_UTILIZATION && measured.throttled < most
     }
 
     /// Runs it over every limiter, for so long each, and takes the worst.
     ///
     /// # Errors
     /// Where a run cannot even begin.
-    pub(crate) fn measure(self, lasts: Duration) -> Result<Measured> {
-        let mut worst = Measured { rate: f64::MAX, share: f64::MAX, ..Measured::default() };
+    pub(crate) fn measure(self, duration: Duration) -> Result<Measured> {
+        let mut worst = Measured { rate: f64::MAX, utilization: f64::MAX, ..Measured::default() };
         for variant in Variant::all().filter(|variant| self.shards <= MANY || variant.shape == Shape::Tumbling) {
-            let one = self.measure_one(variant, lasts)?;
+            let one = self.measure_one(variant, duration)?;
             worst = Measured {
                 rate: worst.rate.min(one.rate),
-                share: worst.share.min(one.share),
-                refused: worst.refused.max(one.refused),
+                utilization: worst.utilization.min(one.utilization),
+                throttled: worst.throttled.max(one.throttled),
                 p99: worst.p99.max(one.p99),
                 peak: worst.peak.max(one.peak),
             };
@@ -139,17 +139,17 @@ impl Row {
         Ok(worst)
     }
 
-    fn measure_one(self, variant: Variant, lasts: Duration) -> Result<Measured> {
+    fn measure_one(self, variant: Variant, duration: Duration) -> Result<Measured> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         runtime.block_on(async {
             let kinesis = Kinesis::new(model(self.shards, variant, self.neighbours, Neighbours::Constant(0.0)), None)?;
             let offered = Offered::new(self, &kinesis);
-            let saturating = Saturating {
+            let options = SaturatedOptions {
                 is_ordered: self.mode != Mode::Relaxed,
                 is_aggregated: self.mode == Mode::Aggregated,
                 budget: self.budget(),
             };
-            self.saturate(kinesis, saturating, offered, self.trimmed(lasts)).await
+            self.saturate(kinesis, options, offered, self.trimmed(duration)).await
         })
     }
 
@@ -172,40 +172,40 @@ impl Row {
     }
 
     /// The time that is measured: less where there would be too many records.
-    fn trimmed(self, lasts: Duration) -> Duration {
+    fn trimmed(self, duration: Duration) -> Duration {
         let fastest = match self.mode {
             Mode::Aggregated => 1e6 / self.size as f64,
             Mode::Relaxed | Mode::Ordered => (1e6 / self.size as f64).min(1e3),
         };
         let shards = if self.is_zipf { (self.shards as f64).min(9.0) } else { self.shards as f64 };
-        let most = Duration::from_secs_f64(MOST_RECORDS / (fastest * shards));
-        let lasts = if self.size >= LARGE { lasts * LONGER } else { lasts };
-        lasts.min(most).max(LEAST_TIME)
+        let most = Duration::from_secs_f64(MAX_RECORDS / (fastest * shards));
+        let duration = if self.size >= LARGE { duration * LONGER } else { duration };
+        duration.min(most).max(MIN_TIME)
     }
 
     async fn saturate(
         self,
         kinesis: Arc<Kinesis>,
-        saturating: Saturating,
+        options: SaturatedOptions,
         mut offered: Offered,
-        lasts: Duration,
+        duration: Duration,
     ) -> Result<Measured> {
-        let mut saturated = Saturated::start(&kinesis, saturating);
+        let mut saturated = Saturated::start(&kinesis, options);
         let warm = Instant::now() + self.warm_up();
         while Instant::now() < warm {
             saturated.put(offered.next()).await;
         }
-        let (before, accepted_before) = kinesis.written();
+        let (before, accepted_before) = kinesis.write_quota();
         let put_before = offered.put;
         saturated.forget_times();
         let begun = Instant::now();
-        while begun.elapsed() < lasts {
+        while begun.elapsed() < duration {
             saturated.put(offered.next()).await;
         }
         // The clock goes on by itself where nothing had to wait.
-        sleep_until(begun + lasts).await;
+        sleep_until(begun + duration).await;
         let lasted = begun.elapsed();
-        let (after, accepted) = kinesis.written();
+        let (after, accepted) = kinesis.write_quota();
         let put = offered.put - put_before;
         let records = (accepted.records - accepted_before.records) as f64;
         let throttled = (accepted.throttled - accepted_before.throttled) as f64;
@@ -230,7 +230,13 @@ impl Row {
         let possible = possible.puts(self.warm_up(), lasted);
         let (p99, peak) = saturated.finish().await;
         let rate = put as f64 / lasted.as_secs_f64();
-        Ok(Measured { rate, share: put as f64 / possible as f64, refused: throttled / records.max(1.0), p99, peak })
+        Ok(Measured {
+            rate,
+            utilization: put as f64 / possible as f64,
+            throttled: throttled / records.max(1.0),
+            p99,
+            peak,
+        })
     }
 
     fn keys(self) -> Keys {

@@ -48,7 +48,7 @@ struct Liar {
     opportunities: Arc<AtomicU32>,
 }
 
-fn is_time_for_it(opportunities: &AtomicU32) -> bool {
+fn is_due(opportunities: &AtomicU32) -> bool {
     opportunities.fetch_add(1, Ordering::Relaxed) % EVERY == EVERY - 1
 }
 
@@ -72,7 +72,7 @@ impl StreamClient for Liar {
             Lie::NeverAnswers | Lie::StoresNothing | Lie::StoresTwice | Lie::ThrottlesAndStores => true,
             _ => false,
         };
-        if !is_about_puts || !is_time_for_it(&self.opportunities) {
+        if !is_about_puts || !is_due(&self.opportunities) {
             return self.inner.put_batch(entries).await;
         }
         match self.lie {
@@ -135,7 +135,7 @@ impl ShardReader for LyingReader {
             Lie::EndsEarly => self.is_closed && records > 0,
             _ => false,
         };
-        if is_about_pages && is_time_for_it(&self.opportunities) {
+        if is_about_pages && is_due(&self.opportunities) {
             match self.lie {
                 Lie::DropsRecord => drop(batch.records.remove(records / 2)),
                 Lie::RepeatsPage => self.last = Some(batch.clone()),
@@ -154,7 +154,7 @@ impl ShardReader for LyingReader {
 /// The first invariants that are broken, of as many seeds as it takes to see the expected one.
 fn first_broken(lie: Lie, expected: u8) -> Vec<u8> {
     let mut broken = Vec::new();
-    for seed in 1..=MOST_SEEDS {
+    for seed in 1..=MAX_SEEDS {
         let opportunities = Arc::new(AtomicU32::new(0));
         let lying = move |inner| -> Arc<dyn StreamClient> {
             Arc::new(Liar { inner, lie, opportunities: Arc::clone(&opportunities) })
@@ -168,7 +168,7 @@ fn first_broken(lie: Lie, expected: u8) -> Vec<u8> {
     broken
 }
 
-const MOST_SEEDS: u64 = 100;
+const MAX_SEEDS: u64 = 100;
 
 #[test]
 fn every_lie_is_found_by_the_check_of_its_invariant() {

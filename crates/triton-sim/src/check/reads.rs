@@ -1,6 +1,6 @@
 //! Checks of the records that readers deliver against those that the stream holds.
 //!
-//! A reading is one pass over the stream. It may be shared by readers of different shards, and taken over from them by
+//! A pass reads the stream once, from its start to its end. It may be shared by readers of different shards, and taken over from them by
 //! others, which start where those have stopped: together they deliver every record once.
 
 use triton_core::{Budget, Record, Shard, Start};
@@ -8,20 +8,20 @@ use triton_core::{Budget, Record, Shard, Start};
 use crate::payload;
 use crate::trace::Event;
 
-use super::{Log, Seen};
+use super::{Log, StreamView};
 
-pub(crate) type ReadingId = usize;
+pub(crate) type PassId = usize;
 pub(crate) type ReaderId = u32;
 
-/// Every reading of a run, and every reader.
+/// Every pass of a run, and every reader.
 #[derive(Debug, Default)]
-pub(crate) struct Readings {
-    readings: Vec<Reading>,
+pub(crate) struct Reads {
+    passes: Vec<Pass>,
     readers: Vec<Reader>,
 }
 
 #[derive(Debug, Default)]
-struct Reading {
+struct Pass {
     /// Whether it began at the newest records, so that each shard's start is where it was opened first.
     from_latest: bool,
     shards: Vec<Progress>,
@@ -29,7 +29,7 @@ struct Reading {
     listed: Option<usize>,
 }
 
-/// How far a reading is in one shard.
+/// How far a pass is in one shard.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     /// The record that comes next, and its part where it is an aggregate.
@@ -43,7 +43,7 @@ struct Progress {
 
 #[derive(Debug)]
 struct Reader {
-    reading: ReadingId,
+    pass: PassId,
     budget: Budget,
     is_stopped: bool,
 }
@@ -55,70 +55,70 @@ pub(crate) struct Root {
     pub(crate) start: Start,
 }
 
-impl Readings {
-    /// A new reading, from the oldest record or from the newest.
-    pub(crate) fn begin(&mut self, from_latest: bool) -> ReadingId {
-        self.readings.push(Reading { from_latest, ..Reading::default() });
-        self.readings.len() - 1
+impl Reads {
+    /// A new pass, from the oldest record or from the newest.
+    pub(crate) fn begin(&mut self, from_latest: bool) -> PassId {
+        self.passes.push(Pass { from_latest, ..Pass::default() });
+        self.passes.len() - 1
     }
 
-    /// Where readers have to start to go on with a reading: after what was delivered, and with every shard that no other
+    /// Where readers have to start to go on with a pass: after what was delivered, and with every shard that no other
     /// of them would come to by itself.
-    pub(crate) fn roots(&mut self, reading: ReadingId, seen: Seen<'_>) -> Vec<Root> {
-        let reading = &mut self.readings[reading];
+    pub(crate) fn roots(&mut self, pass: PassId, view: StreamView<'_>) -> Vec<Root> {
+        let pass = &mut self.passes[pass];
         // A shard that a reader is still to come by, be it empty.
-        let mut is_due: Vec<bool> = Vec::with_capacity(seen.shards.len());
+        let mut is_due: Vec<bool> = Vec::with_capacity(view.shards.len());
         let root = |(number, shard): (usize, &Shard)| {
             // A child is read by the reader that holds its first parent.
             let is_followed = shard.parents().next().is_some_and(|parent| is_due[number_of(parent)]);
-            let is_over = reading.is_over(number, seen);
+            let is_over = pass.is_over(number, view);
             is_due.push(is_followed || !is_over);
-            let start = match reading.shards.get(number).and_then(|progress| progress.next.checked_sub(1)) {
+            let start = match pass.shards.get(number).and_then(|progress| progress.next.checked_sub(1)) {
                 Some(last) => {
-                    Start::After { shard: number, sequence_number: seen.records[number][last].sequence_number }
+                    Start::After { shard: number, sequence_number: view.records[number][last].sequence_number }
                 }
                 None => Start::All,
             };
             (!is_over && !is_followed).then_some(Root { shard: number, start })
         };
-        seen.shards.iter().enumerate().filter_map(root).collect()
+        view.shards.iter().enumerate().filter_map(root).collect()
     }
 
     /// A reader begins with these shards, or with all. It holds those that come from them as well.
     pub(crate) fn reader(
         &mut self,
-        reading: ReadingId,
+        pass: PassId,
         roots: Option<&[usize]>,
         budget: &Budget,
-        seen: Seen<'_>,
+        view: StreamView<'_>,
         log: &mut Log,
     ) -> ReaderId {
         let id = self.readers.len() as ReaderId;
-        self.readers.push(Reader { reading, budget: budget.clone(), is_stopped: false });
+        self.readers.push(Reader { pass, budget: budget.clone(), is_stopped: false });
         log.add(Event::ReaderStarted { reader: id });
-        let reading = &mut self.readings[reading];
-        for shard in 0..seen.shards.len() {
+        let pass = &mut self.passes[pass];
+        for shard in 0..view.shards.len() {
             if roots.is_none_or(|roots| roots.contains(&shard)) {
-                reading.progress(shard).holder = Some(id);
+                pass.progress(shard).holder = Some(id);
             }
         }
         id
     }
 
-    /// The reader has seen a listing.
-    pub(crate) fn listed(&mut self, reader: ReaderId, seen: Seen<'_>) {
-        let reading = &mut self.readings[self.readers[reader as usize].reading];
-        if reading.listed.is_some() {
+    /// The reader has received a listing.
+    pub(crate) fn listed(&mut self, reader: ReaderId, view: StreamView<'_>) {
+        let pass = &mut self.passes[self.readers[reader as usize].pass];
+        if pass.listed.is_some() {
             return;
         }
-        reading.listed = Some(seen.shards.len());
-        if !reading.from_latest {
+        pass.listed = Some(view.shards.len());
+        if !pass.from_latest {
             return;
         }
         // What was closed before the start is not read from the latest.
-        for (number, shard) in seen.shards.iter().enumerate() {
+        for (number, shard) in view.shards.iter().enumerate() {
             if !shard.is_open() {
-                reading.skip_to(number, seen.records[number].len());
+                pass.skip_to(number, view.records[number].len());
             }
         }
     }
@@ -126,15 +126,11 @@ impl Readings {
     /// The reader has opened a shard at the record of this index.
     pub(crate) fn opened(&mut self, reader: ReaderId, shard: usize, next: usize, is_latest: bool, log: &mut Log) {
         log.add(Event::Opened { reader, shard: shard as u64, next: next as u64 });
-        let reading = &mut self.readings[self.readers[reader as usize].reading];
+        let pass = &mut self.passes[self.readers[reader as usize].pass];
         // Only a shard that was there at the start may be opened at its end, and again where the answer was lost.
-        let was_there = reading.listed.is_some_and(|listed| shard < listed);
-        if is_latest
-            && reading.from_latest
-            && was_there
-            && reading.progress(shard).fetched <= reading.progress(shard).next
-        {
-            reading.skip_to(shard, next);
+        let was_there = pass.listed.is_some_and(|listed| shard < listed);
+        if is_latest && pass.from_latest && was_there && pass.progress(shard).fetched <= pass.progress(shard).next {
+            pass.skip_to(shard, next);
         }
     }
 
@@ -152,7 +148,7 @@ impl Readings {
 
     /// The reader was handed every record of the shard before this index.
     pub(crate) fn fetched(&mut self, reader: ReaderId, shard: usize, next: usize) {
-        let progress = self.readings[self.readers[reader as usize].reading].progress(shard);
+        let progress = self.passes[self.readers[reader as usize].pass].progress(shard);
         progress.fetched = progress.fetched.max(next);
         progress.holder.get_or_insert(reader);
     }
@@ -163,21 +159,21 @@ impl Readings {
     }
 
     /// The reader has delivered a record.
-    pub(crate) fn delivered(&mut self, reader: ReaderId, record: &Record, seen: Seen<'_>, log: &mut Log) {
+    pub(crate) fn delivered(&mut self, reader: ReaderId, record: &Record, view: StreamView<'_>, log: &mut Log) {
         let shard = number_of(&record.shard_id);
         let sequence = u64::try_from(record.sequence_number).unwrap_or(u64::MAX);
         let sub_sequence = record.sub_sequence_number.unwrap_or(0);
         log.add(Event::Delivered { reader, shard: shard as u64, sequence, sub_sequence });
-        let reading = &mut self.readings[self.readers[reader as usize].reading];
-        if reading.holder(shard, seen) != Some(reader) {
+        let pass = &mut self.passes[self.readers[reader as usize].pass];
+        if pass.holder(shard, view) != Some(reader) {
             log.violated(4, || format!("reader {reader} delivers from shard {shard}, which it does not hold"));
         }
-        let progress = reading.progress(shard);
+        let progress = pass.progress(shard);
         if progress.next == 0 && progress.next_part == 0 {
-            reading.check_parents(shard, reader, seen, log);
+            pass.check_parents(shard, reader, view, log);
         }
-        let progress = reading.progress(shard);
-        let Some(expected) = seen.records[shard].get(progress.next) else {
+        let progress = pass.progress(shard);
+        let Some(expected) = view.records[shard].get(progress.next) else {
             log.violated(4, || format!("reader {reader} delivers {sequence} of shard {shard}, after its last record"));
             return;
         };
@@ -185,7 +181,7 @@ impl Readings {
             let due = expected.sequence_number;
             log.violated(4, || format!("reader {reader} delivers {sequence} of shard {shard}, {due} is due"));
             // Continue from there, so that one mistake is reported once.
-            let place = seen.records[shard].binary_search_by(|kept| kept.sequence_number.cmp(&record.sequence_number));
+            let place = view.records[shard].binary_search_by(|kept| kept.sequence_number.cmp(&record.sequence_number));
             progress.next = place.map_or(progress.next, |place| place + 1);
             progress.next_part = 0;
             return;
@@ -208,8 +204,8 @@ impl Readings {
     /// The reader has ended: what it was handed has to be delivered.
     pub(crate) fn reader_ended(&mut self, reader: ReaderId, log: &mut Log) {
         log.add(Event::ReaderEnded { reader });
-        let reading = &mut self.readings[self.readers[reader as usize].reading];
-        for (shard, progress) in reading.shards.iter_mut().enumerate() {
+        let pass = &mut self.passes[self.readers[reader as usize].pass];
+        for (shard, progress) in pass.shards.iter_mut().enumerate() {
             if progress.holder == Some(reader) {
                 let missing = progress.fetched.saturating_sub(progress.next);
                 if missing > 0 {
@@ -229,36 +225,34 @@ impl Readings {
     }
 
     /// Whether every record was delivered.
-    pub(crate) fn is_complete(&self, reading: ReadingId, seen: Seen<'_>) -> bool {
-        let reading = &self.readings[reading];
-        (0..seen.records.len()).all(|shard| {
-            let next = reading.shards.get(shard).map_or(0, |progress| progress.next);
-            next >= seen.records[shard].len()
+    pub(crate) fn is_complete(&self, pass: PassId, view: StreamView<'_>) -> bool {
+        let pass = &self.passes[pass];
+        (0..view.records.len()).all(|shard| {
+            let next = pass.shards.get(shard).map_or(0, |progress| progress.next);
+            next >= view.records[shard].len()
         })
     }
 
     /// The run is given up: what was not read by now is missing.
-    pub(crate) fn finish_all(&self, seen: Seen<'_>, log: &mut Log) {
-        for reading in 0..self.readings.len() {
-            self.finish(reading, seen, log);
+    pub(crate) fn finish_all(&self, view: StreamView<'_>, log: &mut Log) {
+        for pass in 0..self.passes.len() {
+            self.finish(pass, view, log);
         }
     }
 
     /// Everything was read that is to be read.
-    pub(crate) fn finish(&self, reading: ReadingId, seen: Seen<'_>, log: &mut Log) {
-        for (shard, records) in seen.records.iter().enumerate() {
-            let next = self.readings[reading].shards.get(shard).map_or(0, |progress| progress.next);
+    pub(crate) fn finish(&self, pass: PassId, view: StreamView<'_>, log: &mut Log) {
+        for (shard, records) in view.records.iter().enumerate() {
+            let next = self.passes[pass].shards.get(shard).map_or(0, |progress| progress.next);
             if next < records.len() {
                 let missing = records.len() - next;
-                log.violated(4, || {
-                    format!("reading {reading}: the last {missing} records of shard {shard} are missing")
-                });
+                log.violated(4, || format!("pass {pass}: the last {missing} records of shard {shard} are missing"));
             }
         }
     }
 }
 
-impl Reading {
+impl Pass {
     fn progress(&mut self, shard: usize) -> &mut Progress {
         if self.shards.len() <= shard {
             self.shards.resize(shard + 1, Progress::default());
@@ -271,26 +265,26 @@ impl Reading {
         (progress.next, progress.next_part, progress.fetched) = (next, 0, next);
     }
 
-    fn is_over(&self, shard: usize, seen: Seen<'_>) -> bool {
+    fn is_over(&self, shard: usize, view: StreamView<'_>) -> bool {
         let next = self.shards.get(shard).map_or(0, |progress| progress.next);
-        !seen.shards[shard].is_open() && next >= seen.records[shard].len()
+        !view.shards[shard].is_open() && next >= view.records[shard].len()
     }
 
     /// The reader that delivers a shard: one that began with it, else the one that holds its first parent.
-    fn holder(&self, shard: usize, seen: Seen<'_>) -> Option<ReaderId> {
+    fn holder(&self, shard: usize, view: StreamView<'_>) -> Option<ReaderId> {
         let holder = self.shards.get(shard).and_then(|progress| progress.holder);
-        holder.or_else(|| self.holder(number_of(seen.shards[shard].parents().next()?), seen))
+        holder.or_else(|| self.holder(number_of(view.shards[shard].parents().next()?), view))
     }
 
     /// The first record of a shard: its parents are to be read to their end, but for those that another reader holds.
-    fn check_parents(&self, shard: usize, reader: ReaderId, seen: Seen<'_>, log: &mut Log) {
-        for parent in seen.shards[shard].parents().map(number_of) {
-            if self.holder(parent, seen) != Some(reader) {
+    fn check_parents(&self, shard: usize, reader: ReaderId, view: StreamView<'_>, log: &mut Log) {
+        for parent in view.shards[shard].parents().map(number_of) {
+            if self.holder(parent, view) != Some(reader) {
                 continue;
             }
-            if self.is_over(parent, seen) {
+            if self.is_over(parent, view) {
                 // It may have been empty, and skipped.
-                self.check_parents(parent, reader, seen, log);
+                self.check_parents(parent, reader, view, log);
             } else {
                 log.violated(5, || {
                     format!("reader {reader} delivers from shard {shard} before the end of its parent {parent}")
@@ -323,7 +317,7 @@ mod tests {
 
     /// A reader of a stream of one shard with three records, and a made-up trace.
     struct Case {
-        readings: Readings,
+        reads: Reads,
         log: Log,
         map: ShardMap,
         records: Vec<Vec<Record>>,
@@ -339,20 +333,20 @@ mod tests {
             };
             let records = vec![(0..3).map(record).collect()];
             let mut case =
-                Self { readings: Readings::default(), log: Log::default(), map, records, budget: Budget::new(1_000) };
-            let reading = case.readings.begin(false);
-            let seen = Seen { shards: case.map.shards(), records: &case.records };
-            case.readings.reader(reading, None, &case.budget, seen, &mut case.log);
+                Self { reads: Reads::default(), log: Log::default(), map, records, budget: Budget::new(1_000) };
+            let pass = case.reads.begin(false);
+            let view = StreamView { shards: case.map.shards(), records: &case.records };
+            case.reads.reader(pass, None, &case.budget, view, &mut case.log);
             case
         }
 
         fn deliver(&mut self, record: usize) {
-            let seen = Seen { shards: self.map.shards(), records: &self.records };
-            self.readings.delivered(0, &self.records[0][record], seen, &mut self.log);
+            let view = StreamView { shards: self.map.shards(), records: &self.records };
+            self.reads.delivered(0, &self.records[0][record], view, &mut self.log);
         }
 
         fn broken(&mut self) -> Vec<u8> {
-            self.readings.reader_ended(0, &mut self.log);
+            self.reads.reader_ended(0, &mut self.log);
             self.log.violations.iter().map(|violation| violation.invariant).collect()
         }
     }
@@ -360,8 +354,8 @@ mod tests {
     #[test]
     fn what_was_fetched_before_a_stop_and_delivered_after_it_breaks_nothing() {
         let mut case = Case::new();
-        case.readings.fetched(0, 0, 2);
-        case.readings.stopped(0, &mut case.log);
+        case.reads.fetched(0, 0, 2);
+        case.reads.stopped(0, &mut case.log);
         case.deliver(0);
         case.deliver(1);
         assert_eq!(case.broken(), Vec::<u8>::new());
@@ -370,8 +364,8 @@ mod tests {
     #[test]
     fn a_fetch_after_the_stop() {
         let mut case = Case::new();
-        case.readings.stopped(0, &mut case.log);
-        case.readings.fetching(0, 0, &mut case.log);
+        case.reads.stopped(0, &mut case.log);
+        case.reads.fetching(0, 0, &mut case.log);
         // Nothing is reserved in this case, either.
         assert_eq!(case.broken(), [6, 10]);
     }
@@ -379,8 +373,8 @@ mod tests {
     #[test]
     fn what_was_fetched_and_not_delivered() {
         let mut case = Case::new();
-        case.readings.fetched(0, 0, 2);
-        case.readings.stopped(0, &mut case.log);
+        case.reads.fetched(0, 0, 2);
+        case.reads.stopped(0, &mut case.log);
         case.deliver(0);
         assert_eq!(case.broken(), [6]);
     }
@@ -388,10 +382,10 @@ mod tests {
     #[test]
     fn records_that_are_missing_at_the_end_of_a_reading() {
         let mut case = Case::new();
-        case.readings.fetched(0, 0, 1);
+        case.reads.fetched(0, 0, 1);
         case.deliver(0);
-        let seen = Seen { shards: case.map.shards(), records: &case.records };
-        case.readings.finish_all(seen, &mut case.log);
+        let view = StreamView { shards: case.map.shards(), records: &case.records };
+        case.reads.finish_all(view, &mut case.log);
         assert_eq!(case.broken(), [4]);
     }
 }
