@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand, which holds its arguments and what it does. Here are the global options.
+//! The command line: one file per subcommand, which holds its arguments and what it does.
 
 mod doctor;
 mod duration;
@@ -8,10 +8,10 @@ mod put;
 mod shards;
 mod streams;
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+
+use crate::args::Global;
 
 use self::doctor::DoctorArgs;
 use self::get::GetArgs;
@@ -30,45 +30,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// The config file, instead of the search for one
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// The AWS profile
-    #[arg(long, global = true)]
-    pub(crate) profile: Option<String>,
-    /// The AWS region
-    #[arg(long, global = true)]
-    pub(crate) region: Option<String>,
-    /// Another Kinesis-compatible server
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) endpoint_url: Option<String>,
-    /// Talk plain HTTP to an endpoint on another machine
-    #[arg(long, global = true)]
-    pub(crate) insecure_endpoint: bool,
-    /// Use a local stream (a SQLite file), whatever the config says
-    #[arg(long, global = true)]
-    pub(crate) local: bool,
-    /// Say more on stderr; -vv still more (or set $TRITON_LOG)
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
-    /// Say only errors on stderr
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-    /// When to use colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = false)]
-    pub(crate) color: Color,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,20 +56,6 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Doctor(args) => doctor::run(&global, args).await,
         Command::Init => init::run(&global),
     }
-}
-
-/// Which stream a command is about.
-#[derive(Args, Debug)]
-pub(crate) struct StreamArg {
-    /// The stream's logical name
-    #[arg(short, long = "stream", value_name = "STREAM")]
-    pub(crate) stream: String,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum TableOutput {
-    Table,
-    Json,
 }
 
 #[cfg(test)]

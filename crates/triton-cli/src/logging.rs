@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::command::{Color, Global};
+use crate::args::{Color, Global};
 use crate::exit;
 
 /// `warn: …`, as the command's own lines.

@@ -2,6 +2,7 @@
 //!
 //! A subcommand is a file of its own name under `command`. Data goes to stdout and everything else to stderr.
 
+mod args;
 mod command;
 mod exit;
 mod logging;

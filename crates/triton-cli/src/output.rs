@@ -6,6 +6,7 @@
 pub(crate) mod escape;
 mod format;
 mod pretty;
+pub(crate) mod table;
 
 use std::fmt;
 use std::io::Write as _;

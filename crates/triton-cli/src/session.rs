@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use triton_stream::{Backend, Config, CreateOptions, Stream, StreamAdmin, StreamClient, StreamConfig, Triton};
 
-use crate::command::Global;
+use crate::args::Global;
 use crate::exit::{Code, Failure};
 
 use self::kinesis::KinesisAccess;

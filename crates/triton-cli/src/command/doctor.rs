@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use triton_stream::{Check, CheckOutcome, StreamConfig};
 
-use crate::command::Global;
+use crate::args::Global;
 use crate::exit::{self, Code, Told};
 use crate::printer;
 use crate::session::Session;

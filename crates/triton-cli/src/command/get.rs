@@ -13,7 +13,7 @@ use triton_stream::DecodeError;
 use triton_stream::record::msgpack;
 use triton_stream::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp};
 
-use crate::command::{Global, StreamArg};
+use crate::args::{Global, StreamArg};
 use crate::exit::{self, Code, Failure, Told};
 use crate::output::Output;
 use crate::printer::{Printed, Printer};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::command::Global;
+use crate::args::Global;
 use crate::exit::{Code, Failure};
 use crate::printer;
 

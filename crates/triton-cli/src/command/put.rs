@@ -1,88 +1,35 @@
 //! `triton put`: lines in, records out; a line counts as put when it is durable.
 
+mod args;
 mod encode;
+mod failed;
 mod input;
 mod lines;
 mod progress;
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Args;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use triton_stream::memory::Memory;
 use triton_stream::{Budget, Error, Limits, PutEntry, PutReceipt, Stream, StreamClient, StreamConfig, Ticket};
 
-use crate::command::{Global, StreamArg};
-use crate::exit::{self, ClosedPipe, Failure};
+use crate::args::Global;
+use crate::exit::{self, ClosedPipe};
 use crate::printer::{Printed, Printer};
 use crate::session::Session;
 use crate::signals::{self, Signals};
 
+pub(crate) use self::args::PutArgs;
 use self::encode::LineEncoder;
+use self::failed::FailedRecords;
 use self::input::{Input, Stop};
 use self::progress::Progress;
-
-/// Put lines from files or stdin into a stream
-///
-/// Each line becomes a record {msg, ts}: the line with its newline, and the time in unix seconds. A line counts as put
-/// when it is durable. Ctrl-C ends after what was read is put; a second one ends at once.
-#[derive(Args, Debug)]
-pub(crate) struct PutArgs {
-    #[command(flatten)]
-    pub(crate) stream: StreamArg,
-    /// Files to read; '-' is stdin
-    #[arg(value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Each line is a JSON object: the record itself
-    #[arg(long, conflicts_with = "raw")]
-    pub(crate) json: bool,
-    /// Each line is the payload as it is, without its newline
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// The partition key of every record
-    #[arg(short, long, value_name = "KEY")]
-    pub(crate) key: Option<String>,
-    /// The field that holds the partition key, instead of the config's
-    #[arg(long, value_name = "FIELD", conflicts_with = "key")]
-    pub(crate) key_field: Option<String>,
-    /// What ends a record, instead of a newline, and is no part of it (\n \r \t \0 \xNN stand for bytes)
-    #[arg(short = 'D', long, value_name = "DELIM", value_parser = delimiter)]
-    pub(crate) delimiter: Option<Delimiter>,
-    /// Print SHARD and SEQUENCE NUMBER of each record once it is durable
-    #[arg(long)]
-    pub(crate) ack: bool,
-    /// Read and check everything, put nothing
-    #[arg(long, conflicts_with_all = ["ack", "failed"])]
-    pub(crate) dry_run: bool,
-    /// Append the payloads of what could not be put to this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) failed: Option<PathBuf>,
-    /// Go on after a line that is no record, with a warning
-    #[arg(long)]
-    pub(crate) skip_bad: bool,
-    /// Pack records of one shard together, as the Kinesis Producer Library does: cheaper, and for readers that know it
-    #[arg(long)]
-    pub(crate) aggregate: bool,
-}
-
-/// What ends a record in the input of `put`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Delimiter(pub(crate) Vec<u8>);
-
-fn delimiter(text: &str) -> Result<Delimiter, String> {
-    match crate::output::unescape(text).map_err(|error| error.to_string())? {
-        bytes if bytes.is_empty() => Err("an empty delimiter ends nothing".into()),
-        bytes => Ok(Delimiter(bytes)),
-    }
-}
 
 /// The bytes of records without an outcome: as many as 300 shards take in a round trip.
 const BUDGET: usize = 16 << 20;
@@ -105,7 +52,7 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
         opened = opening => opened?,
     };
     let encoder = LineEncoder::new(&args, &config, limits)?;
-    let failed = Failed::new(&args)?;
+    let failed = FailedRecords::new(&args)?;
 
     let (chunks, waiting) = mpsc::channel(WAITING_CHUNKS);
     let (mut input, stop) = Input::new(&args, encoder, limits, !global.quiet)?;
@@ -179,7 +126,7 @@ struct Put {
     on_their_way: VecDeque<(PutEntry, Ticket)>,
     bytes_on_their_way: usize,
     waiting: mpsc::Receiver<Vec<PutEntry>>,
-    failed: Failed,
+    failed: FailedRecords,
     printer: Option<Printer<Vec<PutReceipt>>>,
     /// Why acknowledgements could not be printed, told at the end.
     unprinted: Option<anyhow::Error>,
@@ -315,7 +262,7 @@ impl Put {
             self.failed.keep(chunk)?;
         }
         let kept = self.failed.kept();
-        Ok(format!("interrupted: {} records that were read were not acknowledged{kept}", self.failed.records))
+        Ok(format!("interrupted: {} records that were read were not acknowledged{kept}", self.failed.count))
     }
 
     async fn finish(self) -> Result<()> {
@@ -326,7 +273,7 @@ impl Put {
             exit::note(&format!("{taken} records are fit for '{name}'; nothing was put"));
             return Ok(());
         }
-        tracing::info!("{} of {taken} records put into '{name}'", taken - self.failed.records);
+        tracing::info!("{} of {taken} records put into '{name}'", taken - self.failed.count);
         self.failed.finish(taken)
     }
 }
@@ -336,80 +283,9 @@ fn cost(entry: &PutEntry) -> usize {
     entry.size() + 200
 }
 
-/// What could not be put, and the file of `--failed` that keeps it.
-struct Failed {
-    records: usize,
-    error: Option<Error>,
-    file: Option<(PathBuf, File)>,
-    /// After each payload; MessagePack needs none.
-    separator: Vec<u8>,
-}
-
-impl Failed {
-    /// Opens the file before anything is put, since it is needed when things go wrong.
-    fn new(args: &PutArgs) -> Result<Self> {
-        let file = args.failed.as_ref().map(|path| {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            let opened = opened.with_context(|| format!("{} cannot be opened for what fails", path.display()))?;
-            anyhow::Ok((path.clone(), opened))
-        });
-        let separator = match (args.raw, &args.delimiter) {
-            (false, _) => Vec::new(),
-            (true, Some(delimiter)) => delimiter.0.clone(),
-            (true, None) => b"\n".to_vec(),
-        };
-        Ok(Self { records: 0, error: None, file: file.transpose()?, separator })
-    }
-
-    fn keep(&mut self, entries: impl IntoIterator<Item = PutEntry>) -> Result<()> {
-        let mut payloads = Vec::new();
-        for entry in entries {
-            self.records += 1;
-            payloads.extend_from_slice(&entry.data);
-            payloads.extend_from_slice(&self.separator);
-        }
-        let Some((path, file)) = &mut self.file else { return Ok(()) };
-        file.write_all(&payloads)
-            .with_context(|| format!("{} records were not put, and {} cannot be written", self.records, path.display()))
-    }
-
-    fn kept(&self) -> String {
-        match &self.file {
-            Some((path, _)) if self.records > 0 => format!("; kept in {}", path.display()),
-            _ => String::new(),
-        }
-    }
-
-    fn finish(mut self, taken: usize) -> Result<()> {
-        let Some(error) = self.error.take() else { return Ok(()) };
-        let uncertain = if error.may_have_written() { ", and may be written all the same" } else { "" };
-        let message = format!("{} of {taken} records were not put{uncertain}{}", self.records, self.kept());
-        let error = anyhow::Error::new(error);
-        let failure = Failure::new(exit::code(&error), message);
-        let failure = match self.file {
-            Some(_) => failure,
-            None => failure.with_help("use --failed FILE to keep what cannot be put"),
-        };
-        Err(error.context(failure))
-    }
-}
-
 fn render_receipts(receipts: Vec<PutReceipt>, out: &mut Vec<u8>) {
     for receipt in receipts {
         // Writing to memory cannot fail.
         drop(writeln!(out, "{} {}", receipt.shard_id, receipt.sequence_number));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delimiters_are_bytes() {
-        assert_eq!(delimiter(r"\0"), Ok(Delimiter(vec![0])));
-        assert_eq!(delimiter(r"\r\n"), Ok(Delimiter(b"\r\n".to_vec())));
-        assert_eq!(delimiter(r"\x1e"), Ok(Delimiter(vec![0x1e])));
-        assert!(delimiter("").is_err() && delimiter(r"\q").is_err());
     }
 }

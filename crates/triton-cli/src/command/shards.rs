@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 use triton_stream::{HashKeyRange, Shard, ShardId, StreamConfig};
 
-use crate::command::{Global, StreamArg, TableOutput};
+use crate::args::{Global, StreamArg, TableOutput};
+use crate::output::table::{plain_table, render};
 use crate::printer;
 use crate::session::Session;
 
@@ -60,22 +60,6 @@ fn table(shards: &[Shard], is_shown: impl Fn(&Shard) -> bool) -> String {
         ]);
     }
     render(&table)
-}
-
-/// A table without lines, for people and for `awk`.
-pub(crate) fn plain_table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table
-}
-
-pub(crate) fn render(table: &Table) -> String {
-    let mut text = String::new();
-    for line in table.lines() {
-        // Writing to memory cannot fail.
-        let _ = writeln!(text, "{}", line.trim());
-    }
-    text
 }
 
 fn state(shard: &Shard) -> &'static str {

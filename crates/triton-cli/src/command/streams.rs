@@ -9,10 +9,10 @@ use clap::Subcommand;
 use serde_json::json;
 use triton_stream::{Error, HashKey, StreamConfig};
 
+use crate::args::{Global, StreamArg, TableOutput};
 use crate::command::duration::duration;
-use crate::command::shards::{plain_table, render};
-use crate::command::{Global, StreamArg, TableOutput};
 use crate::exit::{self, Code, Failure};
+use crate::output::table::{plain_table, render};
 use crate::printer;
 use crate::session::{Session, shard_id};
 

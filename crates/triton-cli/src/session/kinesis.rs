@@ -7,7 +7,7 @@ use anyhow::Result;
 use triton_stream::kinesis::{ConnectOptions, KinesisBackend, KinesisStream};
 use triton_stream::{Backend, Builder, Stream, StreamConfig};
 
-use crate::command::Global;
+use crate::args::Global;
 use crate::exit::{self, Code, Failure};
 
 /// The Kinesis backend with the settings of the command line.

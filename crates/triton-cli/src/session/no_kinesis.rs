@@ -3,7 +3,7 @@
 use anyhow::Result;
 use triton_stream::{Builder, Stream, StreamConfig};
 
-use crate::command::Global;
+use crate::args::Global;
 use crate::exit::{Code, Failure};
 
 /// No Kinesis.

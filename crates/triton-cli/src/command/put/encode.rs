@@ -8,9 +8,9 @@ use serde::{Serialize, Serializer};
 use triton_stream::record::{Encoder, KeySource, json};
 use triton_stream::{Error, Limits, PartitionKey, PutEntry, StreamConfig};
 
-use crate::command::put::PutArgs;
 use crate::exit::{Code, Failure};
 
+use super::args::PutArgs;
 use super::lines::Line;
 
 #[derive(Debug)]

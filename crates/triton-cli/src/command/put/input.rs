@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 use triton_stream::{Limits, PutEntry};
 
-use crate::command::put::PutArgs;
 use crate::exit;
 
+use super::args::PutArgs;
 use super::encode::LineEncoder;
 use super::lines::{Line, Lines};
 

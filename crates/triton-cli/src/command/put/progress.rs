@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use triton_stream::{PutEntry, Size};
 
-use crate::command::Global;
+use crate::args::Global;
 
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 

@@ -5,7 +5,7 @@ mod kinesis;
 
 use clap::Subcommand;
 
-use crate::command::{StreamArg, TableOutput};
+use crate::args::{StreamArg, TableOutput};
 
 pub(super) use self::kinesis::run;
 

@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde_json::json;
 use triton_stream::kinesis::Consumer;
 
-use crate::command::TableOutput;
-use crate::command::shards::{plain_table, render};
+use crate::args::TableOutput;
 use crate::exit::{self, Code, Failure};
+use crate::output::table::{plain_table, render};
 use crate::printer;
 use crate::session::Session;
 

@@ -1,0 +1,70 @@
+//! The records that could not be put, and the file of `--failed` that keeps them.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use triton_stream::{Error, PutEntry};
+
+use crate::exit::{self, Failure};
+
+use super::args::PutArgs;
+
+/// What could not be put, and the file of `--failed` that keeps it.
+pub(super) struct FailedRecords {
+    pub(super) count: usize,
+    pub(super) error: Option<Error>,
+    file: Option<(PathBuf, File)>,
+    /// After each payload; MessagePack needs none.
+    separator: Vec<u8>,
+}
+
+impl FailedRecords {
+    /// Opens the file before anything is put, since it is needed when things go wrong.
+    pub(super) fn new(args: &PutArgs) -> Result<Self> {
+        let file = args.failed.as_ref().map(|path| {
+            let opened = OpenOptions::new().create(true).append(true).open(path);
+            let opened = opened.with_context(|| format!("{} cannot be opened for what fails", path.display()))?;
+            anyhow::Ok((path.clone(), opened))
+        });
+        let separator = match (args.raw, &args.delimiter) {
+            (false, _) => Vec::new(),
+            (true, Some(delimiter)) => delimiter.0.clone(),
+            (true, None) => b"\n".to_vec(),
+        };
+        Ok(Self { count: 0, error: None, file: file.transpose()?, separator })
+    }
+
+    pub(super) fn keep(&mut self, entries: impl IntoIterator<Item = PutEntry>) -> Result<()> {
+        let mut payloads = Vec::new();
+        for entry in entries {
+            self.count += 1;
+            payloads.extend_from_slice(&entry.data);
+            payloads.extend_from_slice(&self.separator);
+        }
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        file.write_all(&payloads)
+            .with_context(|| format!("{} records were not put, and {} cannot be written", self.count, path.display()))
+    }
+
+    pub(super) fn kept(&self) -> String {
+        match &self.file {
+            Some((path, _)) if self.count > 0 => format!("; kept in {}", path.display()),
+            _ => String::new(),
+        }
+    }
+
+    pub(super) fn finish(mut self, taken: usize) -> Result<()> {
+        let Some(error) = self.error.take() else { return Ok(()) };
+        let uncertain = if error.may_have_written() { ", and may be written all the same" } else { "" };
+        let message = format!("{} of {taken} records were not put{uncertain}{}", self.count, self.kept());
+        let error = anyhow::Error::new(error);
+        let failure = Failure::new(exit::code(&error), message);
+        let failure = match self.file {
+            Some(_) => failure,
+            None => failure.with_help("use --failed FILE to keep what cannot be put"),
+        };
+        Err(error.context(failure))
+    }
+}
