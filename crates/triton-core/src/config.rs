@@ -1,18 +1,18 @@
-//! The config file: logical stream names, and what each stands for.
+//! The config file: logical streams by name.
 //!
 //! ```yaml
 //! my_stream:                 # the logical name, which programs and the command use
 //!   name: my_stream_v2       # the real stream
 //!   partition_key: value     # the field whose value chooses the shard; null: keys chosen at random
 //!   backend: local           # optional: the backend that holds the stream (default: kinesis)
-//!   aggregate: true          # optional: pack records together, as the Kinesis Producer Library does
+//!   aggregate: true          # optional: pack records into aggregates, as the Kinesis Producer Library does
 //!   region: us-west-1        # optional: a key of the Kinesis backend
 //!   shards: 4                # optional: a key of the local backend
 //! ```
 //!
-//! These four keys are every stream's. The others belong to the backends: each reads [its own](StreamConfig::settings),
-//! and the [registry](crate::Registry) refuses a key that no backend knows. Keys of a backend that the stream is not on
-//! may stay, so that going live is deleting one line.
+//! Every stream has the first four keys. The others belong to the backends: each reads [its
+//! own](StreamConfig::settings), and the [registry](crate::Registry) refuses a key that no backend knows. Keys of other
+//! backends are allowed, so that a stream goes live by deleting one line.
 
 mod keys;
 mod search;
@@ -60,7 +60,7 @@ pub struct Config {
     streams: BTreeMap<String, StreamConfig>,
 }
 
-/// What a logical stream stands for.
+/// The config of one logical stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamConfig {
@@ -72,14 +72,14 @@ pub struct StreamConfig {
     pub partition_key: KeySource,
     /// The name of the backend that holds the stream.
     pub backend: String,
-    /// Whether records of one shard are put in aggregates, in the Kinesis Producer Library's format.
+    /// Whether records are packed into aggregates, in the format of the Kinesis Producer Library.
     pub aggregate: bool,
     /// The section's other keys, which the backends read.
     pub settings: Settings,
 }
 
 impl StreamConfig {
-    /// A stream whose logical name is its real one, with keys chosen at random and without settings, on the default
+    /// A stream whose logical name is its real name, with random partition keys and without settings, on the default
     /// backend.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
@@ -104,7 +104,7 @@ impl StreamConfig {
         }
     }
 
-    /// With partition keys from elsewhere.
+    /// With another source of partition keys.
     pub fn with_partition_key(self, partition_key: KeySource) -> Self {
         Self { partition_key, ..self }
     }
@@ -124,8 +124,8 @@ impl Config {
     /// Reads a config file.
     ///
     /// # Errors
-    /// [`Error::Config`] where the file cannot be read, is over 1 MiB, is no YAML, or gives a stream's own keys wrongly:
-    /// with line and column where there is such a place. The backends' keys are checked by the
+    /// [`Error::Config`] if the file cannot be read, is over 1 MiB, is not YAML, or has an invalid value for one of the
+    /// four keys; with line and column where known. The backends' keys are checked by the
     /// [registry](crate::Registry::check).
     pub fn load(file: impl AsRef<Path>) -> Result<Self> {
         let file = file.as_ref();
@@ -143,14 +143,14 @@ impl Config {
         Self::parse(&text, file)
     }
 
-    /// Parses the text of a config file; `file` is its name in errors, and its folder is where relative paths start.
+    /// Parses the text of a config file; `file` is its name in errors, and relative paths start in its folder.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(text: &str, file: impl Into<PathBuf>) -> Result<Self> {
         let source = Arc::new(Source { file: file.into(), text: text.into() });
         if text.len() as u64 > MAX_BYTES {
-            return Err(ConfigError::new(&source.file, "over 1 MiB, which is no config").into());
+            return Err(ConfigError::new(&source.file, "over 1 MiB, too large for a config").into());
         }
         let streams: Option<Streams> = serde_yaml::from_str(text).map_err(|error| source.error(&error))?;
         let streams = streams.map(|Streams(streams)| streams).unwrap_or_default();
@@ -178,7 +178,7 @@ impl Config {
     /// The stream of this logical name.
     ///
     /// # Errors
-    /// [`Error::UnknownStream`], with a name that is spelled much the same where there is one.
+    /// [`Error::UnknownStream`], with a name of similar spelling if there is one.
     pub fn stream(&self, logical_name: &str) -> Result<&StreamConfig> {
         self.streams.get(logical_name).ok_or_else(|| Error::UnknownStream {
             stream: logical_name.into(),
@@ -187,10 +187,10 @@ impl Config {
         })
     }
 
-    /// Checks that every key is a stream's own or known to a backend, and every backend known.
+    /// Checks that every key and every backend is known.
     ///
     /// # Errors
-    /// [`Error::Config`] with line and column, and with a known name that is spelled much the same.
+    /// [`Error::Config`] with line and column, and with a known name of similar spelling if there is one.
     pub fn check_keys(&self, known: &KnownKeys<'_>) -> Result<()> {
         Ok(keys::check(&self.source, known)?)
     }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_null_is_a_choice_and_a_missing_key_is_not() {
+    fn a_null_partition_key_is_allowed_and_a_missing_one_is_not() {
         let config = parse("a: {name: a, partition_key: null}\nb: {name: b, partition_key: }").unwrap();
         assert_eq!(config.stream("a").unwrap().partition_key, KeySource::Random);
         assert_eq!(config.stream("b").unwrap().partition_key, KeySource::Random);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_place() {
+    fn errors_have_a_line_and_column() {
         assert_eq!(
             message("a:\n  name: a\n  partition_key: b: c\n"),
             "/etc/triton.yaml: line 3, column 19: mapping values are not allowed here"
@@ -260,7 +260,7 @@ mod tests {
         let missing = Config::load(&file).unwrap_err().to_string();
         assert_eq!(missing, format!("{}: no such file", file.display()));
         std::fs::write(&file, "#".repeat((1 << 20) + 1)).unwrap();
-        assert!(Config::load(&file).unwrap_err().to_string().ends_with("over 1 MiB, which is no config"));
+        assert!(Config::load(&file).unwrap_err().to_string().ends_with("over 1 MiB, too large for a config"));
         std::fs::write(&file, b"\xff").unwrap();
         assert!(Config::load(&file).unwrap_err().to_string().ends_with("not UTF-8 text"));
     }
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelled_name_is_answered_with_the_right_one() {
+    fn a_misspelled_name_is_reported_with_the_right_one() {
         let config = parse("test_stream: {name: a, partition_key: b}").unwrap();
         let Err(Error::UnknownStream { similar, .. }) = config.stream("test_steam") else { panic!("found") };
         assert_eq!(similar.as_deref(), Some("test_stream"));

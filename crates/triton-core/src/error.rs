@@ -110,11 +110,11 @@ pub enum Error {
     #[error(transparent)]
     Decode(#[from] DecodeError),
 
-    /// Text that is no id, time, key or receipt.
+    /// Text that is not an id, time, key or receipt.
     #[error(transparent)]
     Parse(#[from] ParseError),
 
-    /// A line of JSON is no record.
+    /// A line of JSON is not a record.
     #[error(transparent)]
     Json(#[from] JsonError),
 

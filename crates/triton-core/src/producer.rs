@@ -7,8 +7,8 @@
 //!  ticket ◄── outcome ◄────────────── report
 //! ```
 //!
-//! Callers leave records in the inbox; one task per producer moves them into the schedule, which decides without any I/O
-//! what is sent when, and what an answer means.
+//! Callers leave records in the inbox. One task per producer moves them into the schedule, which decides, without any
+//! I/O, when each is sent and what an answer means.
 
 mod builder;
 mod hook;
@@ -47,18 +47,18 @@ pub use self::stats::{CloseSummary, ProducerStats};
 pub use self::ticket::Ticket;
 use self::ticket::{AckSlots, SLOTS, SlotAllocator};
 
-/// Puts entries into one stream: batches them by shard, keeps to each shard's quota, sends again what failed, and keeps each
-/// key's order.
+/// Puts entries into one stream: batches them by shard, respects each shard's quota, retries failures, and keeps the
+/// order of each key.
 ///
 /// Records of one partition key are read in the order in which they were accepted, retries and splits included; records that
 /// are submitted concurrently have no order among them. After a lost reply a record may be stored twice; first occurrences
 /// are in order.
 ///
-/// A shard's quota is kept to, so that little is refused, and what other producers take of it is learned. A throttled shard
-/// delays other shards only by occupying the shared budget.
+/// The producer respects each shard's quota, so that few records are refused, and learns how much of it other producers
+/// use. A throttled shard delays other shards only by occupying the shared budget.
 ///
-/// It is cheap to clone; clones share everything. It works in a task of its own, in the tokio runtime of the first record,
-/// which has to go on running.
+/// It is cheap to clone; clones share everything. It runs as a task in the tokio runtime where the first record is
+/// submitted. That runtime has to outlive it.
 ///
 /// ```
 /// use triton_core::memory::Memory;
@@ -88,8 +88,8 @@ pub struct Producer(Arc<Handle>);
 /// What the clones of a producer share. The task holds only what is inside, so that it ends with the last clone.
 struct Handle(Arc<Shared>);
 
-/// Entries whose caller waits for all of them: in parts, each with its slots, or with the reason why it was not accepted
-/// and its number of entries.
+/// Entries whose caller waits for all of them, in parts. Each part has its slots, or the error and the number of
+/// entries if it was not accepted.
 pub(crate) struct Accepted(Vec<Result<Arc<AckSlots>, (Error, usize)>>);
 
 impl Accepted {
@@ -189,7 +189,7 @@ impl Producer {
     pub(crate) async fn accept_all(&self, mut entries: impl Iterator<Item = PutEntry> + Send) -> Accepted {
         let mut accepted = Vec::new();
         loop {
-            // A part of the budget at a time, so that more than all of it can be put, too.
+            // Reserves a part of the budget at a time, so that the entries may be larger than all of it.
             let most_bytes = (self.budget().bytes() / 8).max(1);
             let (mut part, mut bytes) = (Vec::new(), 0);
             while part.len() < SLOTS
@@ -217,7 +217,7 @@ impl Producer {
         Accepted(accepted)
     }
 
-    /// Waits until everything that was accepted so far has its outcome, without lingering.
+    /// Waits, without lingering, until every record accepted so far has its outcome.
     ///
     /// Cancel safe: what was accepted is put all the same.
     pub async fn flush(&self) {
@@ -227,7 +227,7 @@ impl Producer {
         drop(reached.await);
     }
 
-    /// Accepts nothing more, waits until everything has its outcome, and returns what became of all records.
+    /// Accepts nothing more, waits until every record has its outcome, and returns the counts of outcomes.
     ///
     /// It may be called on any clone and any number of times: every caller gets the same summary. When the future is dropped,
     /// the close goes on.
@@ -239,8 +239,9 @@ impl Producer {
         self.close_by(None).await
     }
 
-    /// As [`close`](Self::close), but no longer than this: at the deadline the records that are queued fail as not written,
-    /// and those in flight as records that may have been written, each with [`Error::Closed`] to its ticket and to the hook.
+    /// As [`close`](Self::close), within a time limit: at the deadline the records that are queued fail as not written,
+    /// and those in flight as records that may have been written, each with [`Error::Closed`] to its ticket and to the
+    /// hook.
     ///
     /// # Errors
     /// As [`close`](Self::close).
@@ -288,7 +289,7 @@ impl Producer {
         self.shared().limits().await
     }
 
-    /// What bounds its memory.
+    /// The budget that bounds its memory.
     pub fn budget(&self) -> &Budget {
         &self.shared().budget
     }
@@ -309,7 +310,7 @@ impl Producer {
         }
     }
 
-    /// The inbox, with a task that takes from it.
+    /// Locks the inbox, and starts the task if there is none.
     fn open_inbox(&self) -> Result<MutexGuard<'_, Inbox>> {
         let mut inbox = self.shared().inbox();
         if inbox.is_closed {
@@ -360,7 +361,8 @@ impl Drop for Handle {
             );
         }
         if let Some(task) = task {
-            // It ends the records that it has; those that it has not taken are ended here, since it may never have run.
+            // The task fails the records that it has accepted. It may never have run, so those in the inbox are failed
+            // here.
             task.abort();
         }
         self.0.end_submitted(&EndReason::CutOff);

@@ -60,8 +60,8 @@ struct Inner {
     producer: Producer,
 }
 
-/// Encoders that are taken out while they encode: no lock is held while a value's own `Serialize` runs, which may take its
-/// time, panic, or put records itself.
+/// A pool of encoders. An encoder is outside the pool while it encodes, so that no lock is held while a value's own
+/// `Serialize` runs: it may be slow, panic, or put records itself.
 struct EncoderPool {
     stream: String,
     partition_key: KeySource,
@@ -72,7 +72,7 @@ struct Encoders {
     /// At most as many as were ever used at once.
     #[expect(clippy::vec_box, reason = "taken and put back for each record, and several hundred bytes large")]
     idle: Vec<Box<Encoder>>,
-    /// Seeds the next new one.
+    /// Source of the next encoder's seed.
     random: StdRng,
 }
 
@@ -81,7 +81,7 @@ impl EncoderPool {
         Self {
             stream: config.logical_name.clone(),
             partition_key: config.partition_key.clone(),
-            // One caller's random keys are those of one encoder.
+            // A single caller always gets this encoder, so that its random keys follow from the seed.
             pool: Mutex::new(Encoders {
                 idle: vec![Box::new(Encoder::new(&config.logical_name, config.partition_key.clone(), seed))],
                 random: StdRng::seed_from_u64(seed),
@@ -90,7 +90,7 @@ impl EncoderPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Encoders> {
-        // An encoder that is in it is whole.
+        // A panic cannot leave the pool inconsistent: encoders in use are not in it.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,11 +112,11 @@ impl EncoderPool {
     }
 }
 
-/// Most records and bytes that are encoded ahead of those that are being put.
+/// Maximum records and bytes of a chunk. One chunk is encoded while the one before it is put.
 const CHUNK_RECORDS: usize = 10_000;
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// Records of a long put, encoded.
+/// Encoded records of a long put.
 #[derive(Default)]
 struct Chunk {
     entries: Vec<PutEntry>,
@@ -151,8 +151,8 @@ impl Stream {
         Self::builder(config, client).build()
     }
 
-    /// As [`new`](Self::new), with options for the producer. What they leave open, the config decides; their seed also
-    /// decides random partition keys.
+    /// As [`new`](Self::new), with options for the producer. Options that are `None` come from the config. The seed
+    /// also decides random partition keys.
     pub fn with_options(config: &StreamConfig, client: Arc<dyn StreamClient>, options: ProducerOptions) -> Self {
         Self::builder(config, client).options(options).build()
     }
@@ -167,17 +167,17 @@ impl Stream {
         }
     }
 
-    /// What the stream's config says.
+    /// The stream's config.
     pub fn config(&self) -> &StreamConfig {
         &self.0.config
     }
 
-    /// The client below.
+    /// The stream's client.
     pub fn client(&self) -> &Arc<dyn StreamClient> {
         &self.0.client
     }
 
-    /// The producer below, for entries that are encoded already.
+    /// The stream's producer, for entries that are already encoded.
     pub fn producer(&self) -> &Producer {
         &self.0.producer
     }
@@ -225,9 +225,8 @@ impl Stream {
     /// calls.
     ///
     /// # Errors
-    /// As [`Encoder::encode`]; [`Error::RecordTooLarge`](crate::Error::RecordTooLarge); what keeps the stream from taking
-    /// it, after the retries: [`may_have_written`](crate::Error::may_have_written) tells whether it may be stored all the
-    /// same.
+    /// As [`Encoder::encode`]; [`Error::RecordTooLarge`](crate::Error::RecordTooLarge); the error of the last attempt,
+    /// whose [`may_have_written`](crate::Error::may_have_written) says whether the record may be stored.
     ///
     /// Dropping the future leaves open whether the record is written.
     pub async fn put<T: Serialize + ?Sized>(&self, record: &T) -> Result<PutReceipt> {
@@ -253,7 +252,7 @@ impl Stream {
         loop {
             let mut chunk = self.encode_chunk(&mut records);
             let is_last = chunk.is_empty();
-            // It is there by the time that those before it are put.
+            // It is accepted before the previous chunk is awaited, so that the producer never runs dry.
             let accepted = self.producer().accept_all(std::mem::take(&mut chunk.entries).into_iter()).await;
             if let Some((chunk, accepted)) = before.replace((chunk, accepted)) {
                 let mut put = Vec::with_capacity(CHUNK_RECORDS);
@@ -294,8 +293,8 @@ impl Stream {
         self.0.encoders.with(|encoder| encoder.encode(record))
     }
 
-    /// Puts nothing more, waits until everything that was submitted has its outcome, and returns what became of all records.
-    /// What [`Producer::close`] says holds here.
+    /// Accepts nothing more, waits until every submitted record has its outcome, and returns the counts of outcomes.
+    /// See [`Producer::close`].
     ///
     /// # Errors
     /// As [`Producer::close`].
@@ -303,8 +302,8 @@ impl Stream {
         self.producer().close().await
     }
 
-    /// As [`close`](Self::close), but no longer than this: what has no outcome by then fails, as
-    /// [`Producer::close_within`] says.
+    /// As [`close`](Self::close), within a time limit: records without an outcome by then fail. See
+    /// [`Producer::close_within`].
     ///
     /// # Errors
     /// As [`Producer::close`].
@@ -317,7 +316,7 @@ impl Stream {
         self.producer().stats()
     }
 
-    /// Reads every shard from `start` on, and goes on with what comes.
+    /// Reads every shard from `start` on, and follows the stream without an end.
     ///
     /// # Errors
     /// As [`Reader::start`].
@@ -357,9 +356,9 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// Makes a [`Stream`], from [`Stream::builder`].
+/// Builds a [`Stream`]; made by [`Stream::builder`].
 #[derive(Debug)]
-#[must_use = "a builder makes nothing until it builds"]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct StreamBuilder {
     config: StreamConfig,
     client: Arc<dyn StreamClient>,
@@ -368,12 +367,12 @@ pub struct StreamBuilder {
 }
 
 impl StreamBuilder {
-    /// Options of the producer. What they leave open, the config decides.
+    /// Options of the producer. Those that are `None` come from the config.
     pub fn options(self, options: ProducerOptions) -> Self {
         Self { options, ..self }
     }
 
-    /// What bounds the memory of the records without an outcome, as [`ProducerBuilder::budget`].
+    /// The budget of the producer, as [`ProducerBuilder::budget`].
     pub fn budget(self, budget: Budget) -> Self {
         Self { producer: self.producer.budget(budget), ..self }
     }

@@ -1,4 +1,4 @@
-//! Making, changing and removing streams: what an operator does, and what the conformance suite does to its streams.
+//! Creating, changing and deleting streams, for operators and the conformance suite.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::model::hash_key::HashKey;
 use crate::model::shard::ShardId;
 
-/// The streams of one place: an account's region, or a folder. What makes, changes and removes streams.
+/// Creates, changes and deletes the streams of one region of an account, or of one folder.
 #[async_trait]
 pub trait StreamAdmin: Send + Sync + fmt::Debug {
     /// A client for an existing stream.
@@ -22,13 +22,13 @@ pub trait StreamAdmin: Send + Sync + fmt::Debug {
     /// [`Error::StreamNotFound`].
     async fn open(&self, stream: &str) -> Result<Arc<dyn StreamClient>>;
 
-    /// Makes a stream with so many open shards of equal size.
+    /// Creates a stream, with open shards of equal size.
     ///
     /// # Errors
-    /// [`Error::StreamExists`]; [`Error::Invalid`] for a name or number that cannot be.
+    /// [`Error::StreamExists`]; [`Error::Invalid`] for an invalid name or number of shards.
     async fn create(&self, stream: &str, options: CreateOptions) -> Result<()>;
 
-    /// Removes a stream with everything in it.
+    /// Deletes a stream with every record in it.
     ///
     /// # Errors
     /// [`Error::StreamNotFound`].
@@ -37,7 +37,7 @@ pub trait StreamAdmin: Send + Sync + fmt::Debug {
     /// The names of all streams, sorted.
     ///
     /// # Errors
-    /// What keeps the backend from answering.
+    /// The reason why the backend cannot be reached.
     async fn list(&self) -> Result<Vec<String>>;
 
     /// Splits an open shard in two; hash keys from `at` on go to the second child.
@@ -52,22 +52,22 @@ pub trait StreamAdmin: Send + Sync + fmt::Debug {
     /// [`Error::ShardNotFound`]; [`Error::Invalid`] where one is closed or they are not adjacent.
     async fn merge(&self, stream: &str, shard: &ShardId, adjacent: &ShardId) -> Result<()>;
 
-    /// Splits and merges until there are so many open shards of equal size.
+    /// Splits and merges until there are `shards` open shards of equal size.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a number that cannot be.
+    /// [`Error::Invalid`] for an invalid number of shards.
     async fn reshard(&self, stream: &str, shards: usize) -> Result<()>;
 }
 
-/// What a new stream is like.
+/// Options of a new stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreateOptions {
-    /// How many open shards.
+    /// Number of open shards.
     pub shards: usize,
     /// How long records are kept.
     pub retention: Duration,
-    /// Whether the backend decides how many shards there are, where it can: Kinesis' on-demand mode.
+    /// Whether the backend chooses the number of shards: Kinesis' on-demand mode.
     pub on_demand: bool,
 }
 
@@ -79,30 +79,29 @@ impl Default for CreateOptions {
 }
 
 impl CreateOptions {
-    /// How many shards, for a backend that does not decide that itself.
+    /// Number of shards, for a backend without an on-demand mode.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it was to decide.
+    /// [`Error::Invalid`] if `on_demand` is set.
     pub fn fixed_shards(self) -> Result<usize> {
-        match self.on_demand {
-            true => {
-                Err(crate::Error::Invalid { problem: "only Kinesis has streams on demand; say how many shards".into() })
-            }
-            false => Ok(self.shards),
+        if self.on_demand {
+            let problem = "only Kinesis has an on-demand mode: give a number of shards".into();
+            return Err(crate::Error::Invalid { problem });
         }
+        Ok(self.shards)
     }
 
-    /// With so many open shards.
+    /// With another number of open shards.
     pub fn with_shards(self, shards: usize) -> Self {
         Self { shards, ..self }
     }
 
-    /// With the number of shards left to the backend, or not.
+    /// With on-demand mode on or off.
     pub fn with_on_demand(self, on_demand: bool) -> Self {
         Self { on_demand, ..self }
     }
 
-    /// With records kept so long.
+    /// With another retention.
     pub fn with_retention(self, retention: Duration) -> Self {
         Self { retention, ..self }
     }

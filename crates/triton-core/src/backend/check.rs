@@ -1,23 +1,23 @@
-//! What a backend finds out about itself when it is asked to check.
+//! Results of a backend's checks.
 
 use crate::error::Error;
 
-/// One check of `triton doctor`, and what came of it.
+/// One check of `triton doctor`, and its outcome.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Check {
-    /// What was checked, in a word: `region`, `stream`.
+    /// What was checked, in one word: `region`, `stream`.
     pub subject: &'static str,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: CheckOutcome,
 }
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Clone, Debug)]
 pub enum CheckOutcome {
-    /// It is as it should be: how it is.
+    /// It works. The text describes it.
     Passed(String),
-    /// It works, and is worth a word.
+    /// It works, but deserves attention.
     Warning(String),
     /// It does not work.
     Failed {
@@ -34,7 +34,7 @@ impl Check {
         Self { subject, outcome: CheckOutcome::Passed(words.into()) }
     }
 
-    /// A check that passed, with something worth a word.
+    /// A check that passed, but deserves attention.
     pub fn warning(subject: &'static str, words: impl Into<String>) -> Self {
         Self { subject, outcome: CheckOutcome::Warning(words.into()) }
     }

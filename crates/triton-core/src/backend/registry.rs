@@ -10,7 +10,7 @@ use crate::backend::{Check, CreateOptions, StreamAdmin, StreamClient};
 use crate::config::{Config, KnownKeys, StreamConfig};
 use crate::error::{Error, Result};
 
-/// A place where streams are: the Kinesis of a region, a folder of local streams.
+/// Where streams are stored: Kinesis, or folders of SQLite files.
 ///
 /// A backend is registered under its [name](Self::name), which a stream's `backend:` in the config file gives. It reads
 /// its own keys of the stream's [settings](StreamConfig::settings), and shares connections and files among the streams
@@ -23,7 +23,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// The keys of a stream's section that this backend reads.
     fn keys(&self) -> &[&str];
 
-    /// Checks the stream's settings, without reaching for the stream.
+    /// Checks the stream's settings, without any I/O.
     ///
     /// # Errors
     /// [`Error::Config`] or [`Error::Setting`].
@@ -32,23 +32,23 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// A client for the stream. A backend may create the stream on first use.
     ///
     /// # Errors
-    /// [`Error::StreamNotFound`], or what keeps the backend from being reached.
+    /// [`Error::StreamNotFound`], or the reason why the backend cannot be reached.
     async fn open(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamClient>>;
 
-    /// What creates, changes and removes streams in the place where this one is, or would be.
+    /// The admin of the account or folder that holds this stream, or would hold it.
     ///
     /// # Errors
-    /// What keeps the backend from being reached.
+    /// The reason why the backend cannot be reached.
     async fn admin(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamAdmin>>;
 
-    /// How the stream is created, by its settings.
+    /// Options to create the stream with, from its settings.
     ///
     /// # Errors
     /// As [`check`](Self::check).
     fn create_options(&self, stream: &StreamConfig) -> Result<CreateOptions>;
 
-    /// What `triton doctor` prints of these streams and the places where they are. Without any stream: of the place that
-    /// the environment leads to, if there is one.
+    /// Checks these streams and the accounts or folders that hold them, for `triton doctor`. Without streams, it checks
+    /// what the environment configures, if anything.
     async fn diagnose(&self, streams: &[StreamConfig]) -> Vec<Check>;
 }
 
@@ -64,7 +64,7 @@ impl Registry {
         Self::default()
     }
 
-    /// Adds a backend under its name, in the place of one that had the name before.
+    /// Adds a backend under its name. It replaces an earlier one of that name.
     pub fn register(&mut self, backend: Arc<dyn Backend>) {
         self.backends.insert(backend.name().to_owned(), backend);
     }
@@ -84,10 +84,10 @@ impl Registry {
         })
     }
 
-    /// Checks every section of a config: no unknown key, no unknown backend, and values that the backend takes.
+    /// Checks every section of a config: its keys, its backend, and the values of the backend's keys.
     ///
     /// # Errors
-    /// [`Error::Config`] or [`Error::Setting`] for the first thing that is wrong.
+    /// [`Error::Config`] or [`Error::Setting`] for the first problem.
     pub fn check(&self, config: &Config) -> Result<()> {
         config.check_keys(&KnownKeys {
             backends: self.backends.keys().map(String::as_str).collect(),

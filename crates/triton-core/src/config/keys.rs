@@ -1,4 +1,4 @@
-//! Which keys and backends a config may name.
+//! Checks that the keys and backends in a config are known.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +16,7 @@ use super::yaml::Source;
 pub struct KnownKeys<'a> {
     /// The backends' names.
     pub backends: BTreeSet<&'a str>,
-    /// The keys of all backends; those that every stream has are known anyway.
+    /// The keys of all backends, without those that every stream has.
     pub keys: BTreeSet<&'a str>,
 }
 
@@ -30,11 +30,11 @@ pub(super) fn check(source: &Source, known: &KnownKeys<'_>) -> Result<(), Config
     }
 }
 
-/// Goes down through the file's levels, so that what is wrong is found where the parser stands at it.
+/// Deserializes the file level by level, so that an error has the parser's line and column.
 struct Check<'a, 'k> {
     known: &'a KnownKeys<'k>,
     level: Level,
-    /// Beside an error: a known name that is spelled much the same.
+    /// Set with an error: a known name of similar spelling.
     similar: &'a mut Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl<'de> DeserializeSeed<'de> for Check<'_, '_> {
             Level::File => deserializer.deserialize_option(self),
             Level::Section => deserializer.deserialize_map(self),
             Level::Key => deserializer.deserialize_str(self),
-            // A written null is no name.
+            // An explicit null is not a name.
             Level::BackendName => deserializer.deserialize_option(self),
         }
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_another_backend_may_stay() {
+    fn keys_of_another_backend_are_allowed() {
         let text = "a: {name: a, partition_key: null, shards: 4, path: /tmp, region: eu-west-1}\nb: {name: b, \
                     partition_key: c, backend: local, region: us-east-1}";
         assert_eq!(check(text), Ok(()));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_nobody_knows_is_refused_where_it_stands() {
+    fn an_unknown_key_is_refused_with_its_line_and_column() {
         assert_eq!(
             check("a:\n  name: a\n  partition_key: b\n  regoin: c\n"),
             Err(("/etc/triton.yaml: line 4, column 3: a: unknown key 'regoin'".into(), Some("region".into())))
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_is_not_registered_is_refused_with_those_that_are() {
+    fn an_unknown_backend_is_refused_with_the_known_ones() {
         assert_eq!(
             check("a:\n  name: a\n  partition_key: b\n  backend: redis\n"),
             Err((

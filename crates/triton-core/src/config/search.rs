@@ -1,4 +1,4 @@
-//! Where a config is looked for.
+//! The search for the config file.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use crate::error::Result;
 use super::Config;
 
 impl Config {
-    /// The config that the environment leads to: `$TRITON_CONFIG`, else the first that exists of `./triton.yaml`,
-    /// `$XDG_CONFIG_HOME/triton/triton.yaml` and `/etc/triton.yaml`. `None` where there is none.
+    /// Finds and reads the config: `$TRITON_CONFIG`, else the first that exists of `./triton.yaml`,
+    /// `$XDG_CONFIG_HOME/triton/triton.yaml` and `/etc/triton.yaml`. Returns `None` if there is none.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -24,14 +24,14 @@ impl Config {
     }
 }
 
-/// Whether a file of this name exists. A link that leads nowhere is a config that cannot be read, and no reason to do
-/// without one.
+/// Whether a file of this name exists. A dangling link counts: its config cannot be read, which is not the same as no
+/// config.
 fn exists(file: &Path) -> bool {
     file.symlink_metadata().is_ok()
 }
 
-/// A folder of the XDG base directory specification: what the variable says, else a folder below the home folder.
-/// Relative paths are ignored, as the specification demands.
+/// A folder of the XDG base directory specification: the variable's, else a folder below the home folder. Relative
+/// paths are ignored, as the specification demands.
 pub fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(below_home)))

@@ -1,4 +1,4 @@
-//! The file as it is written: sections, and in each the keys that every stream has.
+//! The sections of the file, with the keys that every stream has.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,12 +8,12 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::yaml::duplicate;
 
-/// The keys that every stream has, as the file writes them.
+/// The keys that every stream has.
 #[derive(Deserialize)]
 #[serde(expecting = "a stream: its name, partition_key and so on")]
 pub(super) struct Section {
     pub(super) name: String,
-    // Without this, serde would take a missing key for a null, and the one is an error and the other a choice.
+    // Otherwise serde reads a missing key as null. A missing key is an error; null means random keys.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(super) partition_key: Option<String>,
     pub(super) backend: Option<String>,
@@ -25,7 +25,7 @@ impl Section {
     /// The keys that this reads.
     pub(super) const KEYS: [&str; 4] = ["name", "partition_key", "backend", "aggregate"];
 
-    /// What is wrong with the values.
+    /// Returns what is wrong with the values, if anything is.
     pub(super) fn problem(&self) -> Option<&'static str> {
         match &self.partition_key {
             _ if self.name.is_empty() => Some("name is empty"),
@@ -35,7 +35,7 @@ impl Section {
     }
 }
 
-/// The file's map; unlike serde's own, it refuses a name that comes twice.
+/// The file's map; unlike serde's own, it refuses duplicate names.
 pub(super) struct Streams(pub(super) BTreeMap<String, Section>);
 
 impl<'de> Deserialize<'de> for Streams {

@@ -13,8 +13,8 @@ use super::yaml::Source;
 
 /// The settings of a stream: the keys of its section, for its backend to read.
 ///
-/// A backend reads its keys into a struct of its own. Keys that the struct does not have are somebody else's and ignored;
-/// what is wrong with one is reported with its line and column.
+/// A backend reads its keys into a struct of its own. Keys that the struct lacks belong to other backends and are
+/// ignored. An invalid value is reported with its line and column.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -47,12 +47,12 @@ impl Settings {
         Self(Some(Section { source: Arc::clone(source), name: name.into() }))
     }
 
-    /// The settings as a `T`. Without a config file, all of its keys are missing.
+    /// The settings as a `T`. Without a config file, every key is missing.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) where a key is missing or its value is not what `T` takes.
+    /// [`Error::Config`](crate::Error::Config) if a key is missing or a value is invalid for `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        // The text is parsed again, since only the parser knows where each value stands.
+        // The text is parsed again, since only the parser knows the line and column of a value.
         let (text, file, name) = match &self.0 {
             Some(Section { source, name }) => (source.text.as_str(), source.file.clone(), name.as_str()),
             None => ("settings: {}", PathBuf::new(), "settings"),
@@ -61,7 +61,7 @@ impl Settings {
         Ok(read.map_err(|error| Source { file, text: text.into() }.error(&error))?)
     }
 
-    /// A path that the config gives, which starts at the config file's folder where it is relative.
+    /// Resolves a path of the config; a relative path starts in the config file's folder.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         let folder = self.0.as_ref().and_then(|section| section.source.file.parent());
         folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))

@@ -1,6 +1,6 @@
-//! Names that are spelled much the same.
+//! Names of similar spelling, for "did you mean".
 
-/// The name that is spelled most like this one, where one is spelled much the same.
+/// The known name of the most similar spelling, if any is similar enough.
 pub(super) fn similar<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     known
         .map(|known| (strsim::jaro_winkler(known, name), known))

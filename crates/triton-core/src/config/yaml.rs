@@ -1,4 +1,4 @@
-//! The text of a config file, and what is wrong with it in its own places.
+//! The text of a config file, and errors with their line and column in it.
 
 use std::path::PathBuf;
 
@@ -15,25 +15,25 @@ pub(super) struct Source {
 
 const DUPLICATE: &str = "duplicate stream name '";
 
-/// The problem of a name that comes twice.
+/// The problem of a duplicate name.
 pub(super) fn duplicate(name: &str) -> String {
     format!("{DUPLICATE}{name}'")
 }
 
 impl Source {
-    /// serde_yaml's words with its place taken out of them.
+    /// serde_yaml's message, with its line and column moved into the error.
     pub(super) fn error(&self, error: &Error) -> ConfigError {
         let message = error.to_string();
         let words = message.rsplit_once(" at line ").map_or(message.as_str(), |(words, _)| words);
         let place = match words.strip_prefix(DUPLICATE).and_then(|rest| rest.strip_suffix('\'')) {
-            // The map is known to the parser as a whole, so its own place would be the file's first line.
+            // serde_yaml locates an error of the map as a whole at the file's first line.
             Some(name) => self.place_of_section(name, 2),
             None => error.location().map(|location| (location.line(), location.column())),
         };
         ConfigError { place, ..ConfigError::new(&self.file, words.replace(" in this context", " here")) }
     }
 
-    /// Line and column of the `nth` line that starts with a top-level key, for faults that the parser has no place for.
+    /// Line and column of the `nth` line that starts with a top-level key, for errors that the parser cannot locate.
     pub(super) fn place_of_section(&self, key: &str, nth: usize) -> Option<(usize, usize)> {
         let is_key = |line: &str| {
             let rest = line.strip_prefix(key).or_else(|| line.get(1..)?.strip_prefix(key)?.strip_prefix(['"', '\'']));

@@ -9,16 +9,16 @@ use std::path::PathBuf;
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
-    /// Line and column, both counted from 1, where there is such a place.
+    /// Line and column, both counted from 1, where known.
     pub place: Option<(usize, usize)>,
     /// What is wrong.
     pub problem: String,
-    /// Where a name is not known: one that is, and is spelled much the same.
+    /// For an unknown name: a known one of similar spelling.
     pub similar: Option<String>,
 }
 
 impl ConfigError {
-    /// What is wrong with the file, without a place in it.
+    /// An error of the file as a whole.
     pub fn new(file: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Self { file: file.into(), place: None, problem: problem.into(), similar: None }
     }

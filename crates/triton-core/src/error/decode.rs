@@ -1,13 +1,13 @@
-//! Why a payload is no record.
+//! Why a payload is not a record.
 
 use std::fmt;
 
-/// Why a payload is no record, and where.
+/// Why a payload is not a record, and at which byte.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct DecodeError {
     /// What is wrong.
     pub kind: DecodeErrorKind,
-    /// The byte at which it is wrong, counted from 0.
+    /// Offset of the invalid byte, counted from 0.
     pub offset: usize,
 }
 
@@ -15,7 +15,7 @@ pub struct DecodeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {
-    /// There is not a single byte.
+    /// The payload is empty.
     Empty,
     /// The byte 0xc1, which MessagePack never uses.
     Reserved,
@@ -33,12 +33,12 @@ pub enum DecodeErrorKind {
     },
     /// Arrays and maps are nested deeper than a record may be.
     TooDeep {
-        /// How many levels it may have.
+        /// Maximum number of levels.
         limit: usize,
     },
     /// The payload is MessagePack, but not of the shape that was asked for.
     Shape {
-        /// What serde said.
+        /// serde's message.
         problem: String,
     },
 }

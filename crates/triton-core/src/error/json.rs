@@ -1,6 +1,6 @@
-//! Why a line of JSON is no record.
+//! Why a line of JSON is not a record.
 
-/// Why a line of JSON is no record: with the column, where there is one.
+/// Why a line of JSON is not a record, with the column where known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct JsonError {

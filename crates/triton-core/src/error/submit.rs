@@ -12,7 +12,7 @@ pub enum TrySubmitError<T> {
     Full(T),
     /// The producer is closed.
     Closed(T),
-    /// The record is not one that can be put, or there is no tokio runtime to put it in.
+    /// The record is invalid, or there is no tokio runtime.
     Refused(T, Box<Error>),
 }
 

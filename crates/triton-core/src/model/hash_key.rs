@@ -1,4 +1,4 @@
-//! Hash keys: what decides which shard holds a record.
+//! Hash keys, which decide which shard holds a record.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::parse::ParseError;
 use crate::model::text::serde_as_text;
 
-/// A partition key's place among the shards: a 128-bit number.
+/// A 128-bit number that decides which shard holds a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HashKey(
-    /// The number, of which a [`HashKeyRange`] covers a part.
+    /// The number.
     pub u128,
 );
 
@@ -66,7 +66,7 @@ impl HashKeyRange {
         (self.first..=self.last).contains(&key)
     }
 
-    /// Where a split in two halves starts its second half; `None` for a range of one key.
+    /// The first hash key of the upper half; `None` for a range of one key.
     pub fn middle(&self) -> Option<HashKey> {
         let length = self.last.0 - self.first.0;
         (length > 0).then(|| HashKey(self.first.0 + length / 2 + 1))

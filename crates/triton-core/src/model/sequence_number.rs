@@ -1,4 +1,4 @@
-//! Sequence numbers: where a record stands in its shard.
+//! Sequence numbers, which order the records of a shard.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,11 +6,11 @@ use std::str::FromStr;
 use crate::error::parse::ParseError;
 use crate::model::text::serde_as_text;
 
-/// Where a record stands in its shard: an unsigned number of up to 256 bits.
+/// The number of a record in its shard: unsigned, up to 256 bits.
 ///
-/// Sequence numbers grow within a shard and are written in decimal. They compare as numbers, so `9`
-/// comes before `10`. Kinesis' own have 56 digits (186 bits); its API would allow 129, which nothing
-/// is known to send and which is refused here.
+/// Sequence numbers grow within a shard and are written in decimal. They compare as numbers, so `9` comes before `10`.
+/// Kinesis' own have 56 digits (186 bits); its API allows up to 129, but no stream is known to use them, and they are
+/// refused.
 ///
 /// ```
 /// use triton_core::SequenceNumber;
@@ -28,7 +28,7 @@ pub struct SequenceNumber {
     low: u128,
 }
 
-/// The largest power of ten in 64 bits: decimal digits are moved in groups of 19.
+/// The largest power of ten in 64 bits: numbers are printed in groups of 19 digits.
 const GROUP: u64 = 10_000_000_000_000_000_000;
 const GROUP_DIGITS: usize = 19;
 /// A 256-bit number has at most 78 decimal digits.
@@ -87,9 +87,8 @@ impl TryFrom<SequenceNumber> for u64 {
     }
 }
 
-/// The value of eight ASCII digits, by adding up neighbours: digits to pairs, pairs to fours, fours to the whole. Every
-/// record that is read from Kinesis has a number of 56 digits, and one after the other they would cost more than its
-/// payload.
+/// The value of eight ASCII digits, by adding up neighbours: digits to pairs, pairs to fours, fours to the whole. A
+/// record of Kinesis has a number of 56 digits. Parsed one by one, they would cost more than its payload.
 fn eight_digits(digits: [u8; 8]) -> u64 {
     let ones = u64::from_le_bytes(digits) & 0x0f0f_0f0f_0f0f_0f0f;
     let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
@@ -104,7 +103,7 @@ impl FromStr for SequenceNumber {
         let invalid = || ParseError::new(text, "a sequence number (decimal, up to 256 bits)");
         let digits = text.as_bytes();
         let canonical = text == "0" || digits.first().is_some_and(|&digit| digit != b'0');
-        // Without an early end, which would keep the compiler from looking at many digits at once.
+        // No early exit, so that the compiler can check many digits at once.
         let are_digits = digits.iter().fold(true, |all, digit| all & digit.is_ascii_digit());
         if !canonical || digits.len() > MAX_DIGITS || !are_digits {
             return Err(invalid());

@@ -1,4 +1,4 @@
-//! Shards: their ids, the hash keys they hold, and how they descend from each other.
+//! Shards: ids, hash key ranges and parents.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub struct ShardId(Arc<str>);
 const MAX_LENGTH: usize = 128;
 
 impl ShardId {
-    /// The id that Kinesis gives to the shard that was made as number `number`.
+    /// The id that Kinesis gives to a stream's shard number `number`.
     ///
     /// ```
     /// assert_eq!(triton_core::ShardId::numbered(1).as_str(), "shardId-000000000001");
@@ -35,7 +35,7 @@ impl ShardId {
             12 => true,
             _ => !digits.starts_with('0'),
         };
-        // A sign is no digit, though `parse` takes one.
+        // `parse` alone would accept a sign.
         let is_number = is_canonical && digits.bytes().all(|byte| byte.is_ascii_digit());
         if is_number { digits.parse().ok() } else { None }
     }
@@ -55,7 +55,7 @@ impl From<&str> for ShardId {
 impl FromStr for ShardId {
     type Err = ParseError;
 
-    /// Reads an id that was stored or typed. Whether there is such a shard, its stream knows.
+    /// Reads an id that was stored or typed. It does not check that the shard exists.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
         if (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(is_valid) {
@@ -68,7 +68,7 @@ impl FromStr for ShardId {
 
 serde_as_text!(ShardId);
 
-/// So that a set of ids can be asked for a text.
+/// Allows a set of ids to be searched by text.
 impl std::borrow::Borrow<str> for ShardId {
     fn borrow(&self) -> &str {
         &self.0
@@ -92,8 +92,8 @@ impl fmt::Debug for ShardId {
 pub struct Shard {
     /// Its id.
     pub id: ShardId,
-    /// The shard that it was split from, or the first of the two that it was merged from. It stays named
-    /// when retention has removed the parent.
+    /// The shard that it was split from, or the first of the two that it was merged from. It stays set after retention
+    /// has removed the parent.
     pub parent: Option<ShardId>,
     /// The second of the two shards that it was merged from.
     pub adjacent_parent: Option<ShardId>,
@@ -106,7 +106,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Whether the shard still takes records: it was neither split nor merged.
+    /// Whether the shard accepts records: it was neither split nor merged.
     pub fn is_open(&self) -> bool {
         self.last_sequence_number.is_none()
     }

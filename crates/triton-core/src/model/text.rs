@@ -1,6 +1,6 @@
-//! Values that are written as text wherever they go: in messages, in JSON, in a checkpoint store.
+//! serde of values that are written as text: in messages, JSON and checkpoint stores.
 
-/// Gives a type with `Display` and `FromStr` the serde of that text.
+/// Implements serde by `Display` and `FromStr`.
 macro_rules! serde_as_text {
     ($type:ty) => {
         impl serde::Serialize for $type {

@@ -1,4 +1,4 @@
-//! Points in time as streams stamp them.
+//! Points in time, such as a record's arrival.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -35,7 +35,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The time since `earlier`; zero where that is later than this.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

@@ -1,4 +1,4 @@
-//! Making a producer: options are plain data, and live handles go into the builder.
+//! Builds a producer: options are plain data, and live handles go into the builder.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::options::ProducerOptions;
 use super::shared::Shared;
 use super::{Handle, Producer};
 
-/// Bytes of a producer's own budget, where it is given none.
+/// Bytes of the budget of a producer that is given none.
 const DEFAULT_BUDGET: usize = 64 << 20;
 
-/// Makes a [`Producer`], from [`Producer::builder`].
+/// Builds a [`Producer`]; made by [`Producer::builder`].
 ///
 /// ```
 /// use triton_core::memory::Memory;
@@ -32,7 +32,7 @@ const DEFAULT_BUDGET: usize = 64 << 20;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a builder makes nothing until it builds"]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct ProducerBuilder {
     client: Arc<dyn StreamClient>,
     options: ProducerOptions,
@@ -45,12 +45,12 @@ impl ProducerBuilder {
         Self { client, options: ProducerOptions::default(), budget: None, on_failed: None }
     }
 
-    /// How the producer works.
+    /// The producer's options.
     pub fn options(self, options: ProducerOptions) -> Self {
         Self { options, ..self }
     }
 
-    /// What bounds the memory of the records without an outcome; 64 MiB of the producer's own unless given.
+    /// The budget that bounds the memory of records without an outcome. Default: 64 MiB, not shared.
     pub fn budget(self, budget: Budget) -> Self {
         Self { budget: Some(budget), ..self }
     }

@@ -1,12 +1,12 @@
-//! What a program is handed of records that could not be put.
+//! The hook for records that could not be put.
 
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::record::PutEntry;
 
-/// Called with each record that could not be put, before its ticket resolves. It must not block: it is called where
-/// records are put.
+/// Called with each record that could not be put, before its ticket resolves. It must not block, since the producer's
+/// task calls it.
 pub type FailedHook = Arc<dyn Fn(FailedPut) + Send + Sync>;
 
 /// A record that could not be put.

@@ -1,4 +1,5 @@
-//! The records that were submitted and that the task has not taken yet: all that callers and the task share under a lock.
+//! The records that were submitted and that the task has not taken yet: the state that callers and the task share under
+//! a lock.
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -16,7 +17,7 @@ pub(super) struct Inbox {
     /// What the records have reserved of the budget.
     pub(super) reserved: Option<Reservation>,
     pub(super) flushes: Vec<FlushBarrier>,
-    /// Whether nothing lingers, because a caller waits.
+    /// Whether the linger ends now, because a caller waits.
     pub(super) is_urgent: bool,
     /// Number of records for which the task is woken.
     pub(super) wake_for: usize,
@@ -30,7 +31,7 @@ pub(super) struct Inbox {
     pub(super) closers: Vec<oneshot::Sender<()>>,
     /// Whether the last clone of the producer was dropped.
     pub(super) is_dropped: bool,
-    /// Records that ended because the task was ended before it was done.
+    /// Number of records that failed because the task was cut off.
     pub(super) cut_off: u64,
     /// Whether there were such records when the producer was closing.
     pub(super) was_cut_off: bool,
@@ -109,7 +110,7 @@ impl Inbox {
         }
     }
 
-    /// Adds a barrier behind what was submitted so far. The receiver resolves, with an error, when it is reached.
+    /// Adds a barrier behind the records submitted so far. The receiver resolves, with an error, when it is reached.
     pub(super) fn flush(&mut self) -> oneshot::Receiver<()> {
         let (reached, wait) = oneshot::channel();
         if self.has_task() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::flow::RetryPolicy;
 
-/// Linger unless the options say otherwise.
+/// Default linger.
 const DEFAULT_LINGER: Duration = Duration::from_millis(50);
 
 /// The order in which records are read.
@@ -23,22 +23,22 @@ pub enum KeyOrder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProducerOptions {
-    /// When a failed record is sent again, and when it is given up.
+    /// When a failed record is sent again, and when it fails for good.
     pub retry: RetryPolicy,
-    /// How long a record waits for others to share a call with; 50 ms. [`put`](crate::Producer::put) and
-    /// [`put_all`](crate::Producer::put_all) do not wait, and nothing does on a backend that
-    /// [keeps the order of a call](crate::Limits::ordered_batches): one call is in flight at a time there, and the records of
-    /// the next gather while it is.
+    /// How long a record waits for others to share a call with; default 50 ms. [`put`](crate::Producer::put) and
+    /// [`put_all`](crate::Producer::put_all) do not wait, and nothing does on a backend that [keeps the order of a
+    /// call](crate::Limits::ordered_batches): one call is in flight at a time there, and the records of the next gather
+    /// while it is.
     pub linger: Duration,
     /// The order in which records are read.
     pub ordering: KeyOrder,
     /// Whether records of one shard are packed together, in the format of the Kinesis Producer Library, which only readers
     /// that know it can read. `None`: as the stream's config says, and off for a producer without a config.
     pub aggregation: Option<bool>,
-    /// Whether a record that failed and may still be written fails the queued records of its key with it: they could be
-    /// overtaken by it. True unless set.
+    /// Whether a record that failed and may still be written fails the queued records of its key: it could be written
+    /// after them. Default: true.
     pub fail_dependents: bool,
-    /// Seed of the waits between retries; from the operating system if `None`.
+    /// Seed of the random waits between retries. `None`: from the operating system.
     pub seed: Option<u64>,
 }
 

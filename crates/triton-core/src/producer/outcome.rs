@@ -1,4 +1,4 @@
-//! How records end: what the schedule decides, and the task reports to tickets, hook and metrics.
+//! Outcomes of records, which the schedule decides and the task reports to tickets, hook and metrics.
 
 use crate::error::{Error, Result};
 use crate::record::{PutEntry, PutReceipt};
@@ -41,7 +41,8 @@ pub(super) struct Report {
     pub(super) freed: usize,
     /// Batch items that the stream refused for its quota.
     pub(super) throttled: u64,
-    /// Records that are put a second time, because their aggregate was stored in a shard that some of it does not belong to.
+    /// Records that are put again, because their aggregate was stored in a shard where some of its records do not
+    /// belong.
     pub(super) duplicates: u64,
     /// Records that were stored before an earlier one of their key.
     pub(super) inversions: u64,
@@ -68,7 +69,7 @@ impl Report {
         });
     }
 
-    /// Adds a record that the producer was closed over.
+    /// Adds a record that had no outcome when the producer was closed.
     pub(super) fn add_closed(&mut self, entry: PutEntry, slot: AckSlot) {
         let may_have_written = slot.may_have_written;
         self.add(entry, slot, Err(Error::Closed { may_have_written }));

@@ -1,5 +1,5 @@
-//! What a producer sends when, as a state machine without I/O: time, answers and listings are handed in, batches and
-//! outcomes come out.
+//! The schedule of a producer, a state machine without I/O: records, answers, shard lists and the time go in; batches
+//! and outcomes come out.
 //!
 //! ```text
 //! accept ──► key queues ──► shard queues ──► batches ──► poll
@@ -49,16 +49,16 @@ use super::routing::Routing;
 /// Batches that may be in flight at once.
 const MAX_BATCHES: usize = 64;
 
-/// Longer than anything is waited for: times have an end.
+/// Upper bound of a wait, so that adding it to a time does not overflow.
 const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// When no queue that looked ready gave a record, it is asked again after this time.
+/// Time until the next poll if every queue that was ready gave no record.
 const NEXT_STEP: Duration = Duration::from_millis(1);
 
 /// What may be in flight at once, so that the records of a key stay in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InFlightRule {
-    /// Any number of batches, with any number of a key's records in each: there is no order to keep.
+    /// Any number of batches, with any number of a key's records in each. No order is kept.
     Any,
     /// One record of each key.
     OneRecordPerKey,
@@ -68,7 +68,7 @@ enum InFlightRule {
     OneBatch,
 }
 
-/// What does not change in the life of a schedule.
+/// The part of a schedule that never changes.
 struct Settings {
     /// The stream's name, for messages.
     stream: String,
@@ -77,7 +77,7 @@ struct Settings {
     /// Whether records of one shard are packed into aggregates.
     aggregates: bool,
     linger: Duration,
-    /// Time after its first failure at which a record is given up.
+    /// Time after its first failure at which a record fails for good.
     deadline: Duration,
     /// Whether a record that may still be written fails the records of its key behind it.
     fail_dependents: bool,
@@ -89,7 +89,7 @@ pub(super) struct Schedule {
     queues: ShardQueues,
     keys: KeyQueues,
     in_flight: InFlight,
-    /// Records that were submitted up to then do not linger.
+    /// Records submitted up to then do not linger.
     urgent_before: Option<Instant>,
     open_flushes: OpenFlushes,
     breaker: CircuitBreaker,
@@ -153,7 +153,7 @@ impl Schedule {
         let max_in_flight = if rule == InFlightRule::OneAggregatePerShard { 1 } else { usize::MAX };
         let queue_settings =
             QueueSettings { write_quota: limits.write_quota, retry: options.retry, max_in_flight, origin: now };
-        // A stream that distributes its records has the quota of all its shards.
+        // A stream that distributes its records itself shares the quota of all its shards.
         let open = shards
             .filter(|_| !limits.key_routed)
             .map_or(0, |shards| shards.iter().filter(|shard| shard.is_open()).count());
@@ -186,7 +186,7 @@ impl Schedule {
         })
     }
 
-    /// Takes in records, in the order of their submission. One that the stream can never take fails at once.
+    /// Accepts records, in the order of their submission. A record over the stream's limits fails at once.
     pub(super) fn accept(&mut self, records: impl Iterator<Item = SubmittedRecord>) {
         for SubmittedRecord { entry, slot, submitted_at, flush } in records {
             self.open_flushes.opened(flush);
@@ -205,7 +205,7 @@ impl Schedule {
         }
     }
 
-    /// Nothing that was submitted up to now lingers.
+    /// Ends the linger of every record submitted so far.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.urgent_before = Some(now);
     }
@@ -230,8 +230,8 @@ impl Schedule {
             let entries = batch.entries.clone();
             poll.batches.push((self.in_flight.add(batch), entries));
         }
-        // The first record starts the linger, and a full batch ends it. A record that comes now is due after its linger:
-        // where the next poll is later, for another shard's sake, the first record has to be seen.
+        // The first record wakes the task, to start the linger. After it, a full batch does. But where the next poll
+        // comes later than the linger of a new record, that record wakes the task.
         let is_seen_in_time = poll.wake.is_none_or(|wake| wake <= now + self.settings.linger);
         poll.wake_for = if self.queues.turns() > 0 && is_seen_in_time {
             self.settings.limits.max_entries.saturating_sub(sendable).max(1)
@@ -327,7 +327,7 @@ impl Schedule {
 }
 
 impl Settings {
-    /// Whether so many records fill a batch. Aggregates are counted by their bytes alone.
+    /// Whether these records and bytes fill a batch. Aggregates are counted by their bytes alone.
     fn is_full(&self, records: usize, bytes: usize) -> bool {
         (!self.aggregates && records >= self.limits.max_entries) || bytes >= self.limits.max_call_bytes
     }

@@ -73,7 +73,7 @@ impl Shared {
     }
 
     pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // Nothing in it is half changed by a panic: records are whole.
+        // A panic cannot leave the inbox inconsistent.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,7 +90,7 @@ impl Shared {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
 
-    /// From now on nothing lingers.
+    /// Ends the linger of the records submitted so far.
     pub(super) fn hurry(&self) {
         self.inbox().is_urgent = true;
         self.wake.notify_one();

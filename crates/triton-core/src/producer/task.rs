@@ -55,7 +55,7 @@ async fn close_deadline(shared: &Shared) {
     }
 }
 
-/// Asks for the stream's limits and shards, and makes its schedule.
+/// Reads the stream's limits and shards, and creates its schedule.
 async fn start(shared: &Shared) -> Result<Schedule> {
     let limits = shared.limits().await?;
     let aggregates = shared.options.aggregation == Some(true);
@@ -83,7 +83,7 @@ fn not_sent(error: Error) -> Error {
     if !error.may_have_written() {
         return error;
     }
-    let problem = "not sent: the stream did not tell what it takes".to_owned();
+    let problem = "not sent: the stream's limits or shards could not be read".to_owned();
     Error::Unavailable { problem, may_have_written: false, source: Some(Arc::new(error)) }
 }
 
@@ -100,11 +100,11 @@ struct Task<'a> {
     /// What the records in the schedule have reserved of the budget.
     reserved: Option<Reservation>,
     flushes: Vec<FlushBarrier>,
-    /// Empty: takes turns with the inbox's, so that neither grows anew.
+    /// Empty; swapped with the inbox's list, so that both keep their capacity.
     submitted: Vec<SubmittedRecord>,
 }
 
-/// What the callers want of the task.
+/// What callers have requested of the task.
 struct Requests {
     is_closed: bool,
     close_by: Option<Instant>,
@@ -148,7 +148,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Moves what was submitted into the schedule.
+    /// Moves the submitted records into the schedule.
     fn accept(&mut self) -> Requests {
         let mut submitted = std::mem::take(&mut self.submitted);
         let mut inbox = self.shared.inbox();
@@ -208,7 +208,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Reports the outcomes that there are, gives back what their records had reserved, and lets flushes go on.
+    /// Reports the outcomes, releases the budget of their records, and resolves flushes.
     fn report(&mut self) {
         let report = self.schedule.report();
         self.shared.publish(report);

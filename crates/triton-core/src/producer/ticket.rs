@@ -1,4 +1,4 @@
-//! A caller's hold on a record that was submitted, and the slot where its outcome is left.
+//! Tickets of submitted records, and the slots that hold their outcomes.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use crate::error::{Error, Result};
 use crate::record::PutReceipt;
 
-/// Most records that share one allocation for their outcomes.
+/// Maximum number of records whose outcomes share an allocation.
 pub(super) const SLOTS: usize = 256;
 
 /// The outcome of a submitted record: a future of its receipt.
@@ -18,9 +18,8 @@ pub(super) const SLOTS: usize = 256;
 /// outcome, it returns [`Error::Invalid`].
 ///
 /// # Errors
-/// What keeps the stream from taking the record, after the retries; [`Error::RecordTooLarge`] without any;
-/// [`Error::PredecessorFailed`] behind a record of its key that may still be written; [`Error::Closed`] if the producer ended
-/// before.
+/// The error of the last attempt; [`Error::RecordTooLarge`]; [`Error::PredecessorFailed`] behind a record of its key
+/// that failed and may still be written; [`Error::Closed`] if the producer was closed first.
 #[must_use = "without its ticket, the outcome of the record is not reported"]
 pub struct Ticket {
     slots: Arc<AckSlots>,
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_ticket_is_told_its_own_outcome_whenever_it_comes() {
+    async fn a_ticket_resolves_to_its_own_outcome_in_any_order() {
         let mut slots = SlotAllocator::new();
         let (mut waiting, mut tickets) = (Vec::new(), Vec::new());
         for _ in 0..3 * SLOTS + 1 {
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_dropped_without_an_outcome_has_one() {
+    async fn a_dropped_slot_reports_a_closed_producer() {
         let mut slots = SlotAllocator::new();
         let (mut sent, first) = slots.ticket();
         let (queued, second) = slots.ticket();

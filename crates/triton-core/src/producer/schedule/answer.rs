@@ -1,4 +1,4 @@
-//! What an answer means: each record's outcome, or another attempt.
+//! Handles the answer to a batch: each record gets its outcome, or another attempt.
 
 use tokio::time::Instant;
 
@@ -81,7 +81,7 @@ impl Schedule {
         }
         match item.records {
             ItemRecords::One(state) => self.acknowledge(entry, state, receipt),
-            // The listing will tell whether all of its records belong there.
+            // The shard list will show whether all of its records belong there.
             ItemRecords::Packed(records) if is_misrouted => self.misrouted.push(Misrouted { receipt, records }),
             ItemRecords::Packed(records) => {
                 for record in records {

@@ -14,7 +14,7 @@ use super::shard_queues::ShardQueues;
 /// little less, and make the shard's rate coarse.
 const AGGREGATE_BYTES: usize = 25 << 10;
 
-/// Names a batch in flight.
+/// Id of a batch in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::producer) struct BatchId(u64);
 
@@ -103,7 +103,7 @@ impl<'a> BatchBuilder<'a> {
         Self { limits, aggregates, now, entries: Vec::new(), items: Vec::new(), bytes: 0 }
     }
 
-    /// Takes from the queues in turns what may be sent now, until the batch is full or there is no more.
+    /// Takes records that may be sent now from the queues in turn, until the batch is full or no queue has any.
     pub(super) fn build(mut self, queues: &mut ShardQueues) -> Option<Batch> {
         for _ in 0..queues.turns() {
             let Some(index) = queues.next_turn() else { break };
@@ -127,7 +127,7 @@ impl<'a> BatchBuilder<'a> {
             let room = self.limits.max_call_bytes.saturating_sub(self.bytes);
             let is_full = self.entries.len() >= self.limits.max_entries
                 || queue.front().is_some_and(|first| first.entry.size() > room);
-            // A record that no call takes is sent alone, and refused.
+            // A record over the limit of a call is sent alone, and refused.
             if is_full && !self.entries.is_empty() {
                 return Exhausted::Batch;
             }

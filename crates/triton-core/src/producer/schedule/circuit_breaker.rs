@@ -1,10 +1,10 @@
-//! Waiting while calls fail one after the other, whatever shards they are for.
+//! Stops sending while calls fail, whichever shards they are for.
 
 use tokio::time::Instant;
 
 use crate::flow::Backoff;
 
-/// Failed calls in a row after which it is not one shard that fails, but the way to the stream.
+/// Failed calls in a row that open the breaker: then not one shard fails, but the whole stream.
 const OPENS_AFTER: u32 = 3;
 
 /// Stops all sending after several failed calls in a row, for one backoff at a time.

@@ -1,4 +1,4 @@
-//! What a failure means: another attempt, or the end of a record and of those that depend on it.
+//! Handles failures: another attempt, or the failure of a record and its dependents.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::answer::FailedItem;
 use super::record::QueuedRecord;
 use super::{InFlightRule, Schedule};
 
-/// Keys of which a record has failed that may still be written, with its error.
+/// Keys with a failed record that may still be written, and its error.
 type UncertainKeys = BTreeMap<PartitionKey, Error>;
 
 impl Schedule {
@@ -34,15 +34,15 @@ impl Schedule {
                 }
             }
         }
-        // Before the failed records are looked for in the queues: those that are sent again stand before them.
+        // Before the retried records are queued: they precede the failed one, and are not its dependents.
         self.fail_dependents(&uncertain);
-        // From the last on, so that each stands before those that were behind it.
+        // In reverse, so that the queue keeps their order.
         for record in again.into_iter().rev() {
             self.queues.push_front(record);
         }
     }
 
-    /// Fails the records that have been failing for so long that another attempt would come too late.
+    /// Fails the records whose next attempt would come after their deadline.
     pub(super) fn expire(&mut self, now: Instant) {
         loop {
             let (deadline, resumes_at) = (self.settings.deadline, self.breaker.open_until());
@@ -57,7 +57,7 @@ impl Schedule {
                 }
             }
             self.fail_dependents(&uncertain);
-            // The next record of a key has come to the place of one that expired, and may have expired as well.
+            // The successor of an expired record is queued now, and may have expired as well.
             if is_over {
                 return;
             }
@@ -123,7 +123,7 @@ impl Schedule {
                 Error::Unavailable { problem, may_have_written: true, source: Some(Arc::new(error)) }
             }
             (false, true) => {
-                let problem = "not sent: the stream took nothing for too long".to_owned();
+                let problem = "not sent: the stream accepted nothing until the deadline".to_owned();
                 Error::Unavailable { problem, may_have_written: false, source: Some(Arc::new(error)) }
             }
             _ => error,

@@ -11,8 +11,8 @@ use crate::record::PartitionKey;
 
 use super::record::QueuedRecord;
 
-/// The key queue of a record: a hash of its partition key. Keys that share one wait for each other, which costs a little
-/// time and no order.
+/// Id of a key queue: a hash of the partition key. Keys with the same hash share a queue, which delays their records
+/// and keeps their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct KeyId(u64);
 

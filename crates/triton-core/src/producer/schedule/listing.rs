@@ -1,4 +1,4 @@
-//! When the shards are listed again: after a record was stored where none was expected.
+//! When the shards are listed again: after a record was stored in an unexpected shard.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::flow::Backoff;
 
-/// Least time between two listings.
+/// Minimum time between two lists.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether the shards have to be listed, and when.
@@ -24,12 +24,12 @@ impl Listing {
         Self { is_wanted: false, is_under_way: false, not_before: None, failing_since: None, backoff }
     }
 
-    /// The shards are not what they were.
+    /// Requests a new list, since the shards have changed.
     pub(super) fn request(&mut self) {
         self.is_wanted = true;
     }
 
-    /// If the shards have to be listed and are not being listed: when, which the caller is to do.
+    /// Returns when the caller has to list the shards, if a list is requested and none is under way.
     pub(super) fn start(&mut self, now: Instant) -> Option<Instant> {
         if !self.is_wanted || self.is_under_way {
             return None;

@@ -14,7 +14,7 @@ pub(super) struct QueuedRecord {
     pub(super) state: RecordState,
 }
 
-/// What is remembered of a record beside its entry, which its batch holds while it is in flight.
+/// The state of a record, without its entry: that is held by the batch while it is in flight.
 pub(super) struct RecordState {
     /// Where its outcome goes.
     pub(super) slot: AckSlot,

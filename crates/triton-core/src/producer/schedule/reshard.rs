@@ -1,4 +1,4 @@
-//! What a new listing of the shards changes: where records wait, and which stored aggregates are put again.
+//! Applies a new shard list: reroutes queued records, and puts misrouted aggregates again.
 
 use tokio::time::Instant;
 
@@ -10,8 +10,8 @@ use crate::record::PutReceipt;
 use super::Schedule;
 use super::record::QueuedRecord;
 
-/// An aggregate that was stored in another shard than it was made for. Readers of the Kinesis Client Library drop all of
-/// it if a single record does not belong to that shard.
+/// An aggregate that was stored in another shard than it was packed for. Readers of the Kinesis Client Library drop all
+/// of it if a single record does not belong to that shard.
 pub(super) struct Misrouted {
     pub(super) receipt: PutReceipt,
     pub(super) records: Vec<QueuedRecord>,
@@ -40,7 +40,7 @@ impl Schedule {
                 records.into_iter().partition(|record| record.state.failing_since.is_some());
             failing.into_iter().chain(waiting).for_each(|record| self.queues.push_back(record));
         }
-        // From the last on, so that the first stands in front.
+        // In reverse, so that the queue keeps their order.
         for mut misrouted in std::mem::take(&mut self.misrouted).into_iter().rev() {
             if misrouted.belongs(shards) {
                 self.acknowledge_misrouted(misrouted);
@@ -54,7 +54,8 @@ impl Schedule {
         }
     }
 
-    /// The shards could not be listed. After the deadline, misrouted aggregates are taken for what they are: stored.
+    /// The shards could not be listed. After the deadline, misrouted aggregates are acknowledged, since they are
+    /// stored.
     pub(in crate::producer) fn shards_failed(&mut self, error: &Error, now: Instant) {
         tracing::debug!(%error, "the shards cannot be listed");
         let failing_since = self.listing.failed(now);

@@ -1,4 +1,4 @@
-//! The records that wait for one shard, and how fast they may go there.
+//! The records that wait for one shard, and the rate at which they may be sent.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(super) struct ShardQueue {
     pub(super) has_turn: bool,
 }
 
-/// What became of a queue's part of a batch.
+/// The results of a queue's items in a batch.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     items: usize,
@@ -117,7 +117,7 @@ impl ShardQueue {
 
     /// Removes the records for which `take` is true.
     pub(super) fn extract(&mut self, mut take: impl FnMut(&QueuedRecord) -> bool) -> VecDeque<QueuedRecord> {
-        // Mostly there are none, and then nothing is moved.
+        // Usually there are none, and nothing is moved.
         if !self.records.iter().any(&mut take) {
             return VecDeque::new();
         }
@@ -171,7 +171,7 @@ impl ShardQueue {
         }
         if let Some(error) = &tally.failure {
             tracing::debug!(%error, "sending again");
-            // Records that were sent before the queue was blocked say nothing new.
+            // A batch that was sent before the queue was blocked does not extend the wait.
             if self.blocked_until.is_none_or(|until| until <= now) {
                 self.blocked_until = Some(now + self.backoff.next_wait());
             }
@@ -208,7 +208,7 @@ impl ShardQueue {
         (!expired.is_empty()).then_some((expired, error))
     }
 
-    /// What is known of the shard's rate, for a queue that takes the place of this one.
+    /// The learned rate of the shard, for the queue that replaces this one.
     pub(super) fn take_limiter(&mut self) -> Option<RateLimiter> {
         self.limiter.take()
     }

@@ -1,4 +1,4 @@
-//! The shard queues of a stream, and whose turn it is.
+//! The shard queues of a stream, served in turn.
 
 use std::collections::VecDeque;
 
@@ -15,14 +15,14 @@ use crate::producer::routing::Routing;
 use super::record::QueuedRecord;
 use super::shard_queue::ShardQueue;
 
-/// What a new queue is made from.
+/// Settings of a new queue.
 #[derive(Clone, Copy)]
 pub(super) struct QueueSettings {
     pub(super) write_quota: Option<Quota>,
     pub(super) retry: RetryPolicy,
     /// Batch items of a queue that may be in flight at once.
     pub(super) max_in_flight: usize,
-    /// The rates of all shards count their steps from here.
+    /// Start of the time steps of all rate limiters.
     pub(super) origin: Instant,
 }
 
@@ -63,8 +63,8 @@ impl ShardQueues {
         }
     }
 
-    /// Routes by these shards from now on, and returns the records that were queued, for they have to be routed again. A
-    /// shard keeps what is known of its rate.
+    /// Routes by these shards from now on, and returns the records that were queued, for they have to be routed again.
+    /// A shard keeps its learned rate.
     pub(super) fn reroute(&mut self, routing: Routing, random: &mut StdRng, now: Instant) -> Vec<QueuedRecord> {
         let records = self.take_all();
         let seed: u64 = random.random();
@@ -168,7 +168,7 @@ impl ShardQueues {
         self.turns.pop_front()
     }
 
-    /// Gives a turn back that was not used: it stays the first.
+    /// Returns an unused turn: the queue stays the first.
     pub(super) fn keep_turn(&mut self, queue: usize) {
         self.turns.push_front(queue);
     }
