@@ -59,7 +59,7 @@ pub enum Error {
     },
 
     /// Records would go over plain HTTP to another machine.
-    #[error("endpoint {url} is plain HTTP to another machine, where anybody on the way reads along")]
+    #[error("endpoint {url} is plain HTTP to another machine, which anyone on the network can read")]
     InsecureEndpoint {
         /// The endpoint.
         url: String,

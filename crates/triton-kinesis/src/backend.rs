@@ -1,4 +1,4 @@
-//! Kinesis under the name `kinesis`, as the config file chooses it.
+//! The backend `kinesis` of the config file.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -12,44 +12,44 @@ use triton_core::{Backend, Check, CreateOptions, Error, ErrorKind, Result, Strea
 use crate::connection::{ConnectOptions, Kinesis};
 use crate::description::StreamDescription;
 
-/// AWS refuses signed requests when the clock is wrong by more than this many milliseconds; half of it is worth a word.
+/// AWS refuses signed requests when the clock is wrong by more than this many milliseconds; half of it is a warning.
 const SKEW_REFUSED: i64 = 5 * 60 * 1000;
 
-/// The backend `kinesis`: streams of the regions and servers that their config gives, or else the environment or the AWS
-/// profile. Streams of one place share its connections.
+/// The backend `kinesis`: streams in the region or at the endpoint of their config, by default those of the environment
+/// or the AWS profile. Streams in one region share a connection.
 ///
-/// Its keys: `region`; `endpoint_url`, another Kinesis-compatible server; `shards`, how many a stream is created with
-/// (default: 1).
+/// Its keys: `region`; `endpoint_url`, the URL of another Kinesis-compatible server; `shards`, the number of shards of
+/// a new stream (default: 1).
 #[derive(Debug, Default)]
 pub struct KinesisBackend {
     options: ConnectOptions,
-    /// Connections, by the options that they were made from.
+    /// Connections, by their options.
     connections: Mutex<Vec<(ConnectOptions, Kinesis)>>,
 }
 
-/// What the backend reads of a stream's section, beside what [`ConnectOptions::of_stream`] does.
+/// The keys of a stream's section that [`ConnectOptions::of_stream`] does not read.
 #[derive(Deserialize)]
 struct Keys {
     shards: Option<NonZeroUsize>,
 }
 
 impl KinesisBackend {
-    /// The name that the config file uses.
+    /// Name in the config file.
     pub const NAME: &str = "kinesis";
 
-    /// The keys of a stream's section that it reads.
+    /// Keys of a stream's section that the backend reads.
     pub const KEYS: [&str; 3] = ["endpoint_url", "region", "shards"];
 
-    /// With settings of the program's own, such as a profile. A region and an endpoint in them go before those of a
+    /// With options of the program, such as a profile. Their region and endpoint take precedence over those of a
     /// stream's config.
     pub fn new(options: ConnectOptions) -> Self {
         Self { options, connections: Mutex::default() }
     }
 
-    /// The connection to the place where a stream is, or would be; made on first use.
+    /// The connection to the region or endpoint of a stream; made on first use.
     ///
     /// # Errors
-    /// [`Error::Config`] where the stream's settings are wrong; [`Error::Setting`] for what is no region or URL;
+    /// [`Error::Config`] if the stream's settings are invalid; [`Error::Setting`] for an invalid region or URL;
     /// [`Error::InsecureEndpoint`].
     pub async fn connection(&self, stream: &StreamConfig) -> Result<Kinesis> {
         let of_stream = ConnectOptions::of_stream(stream).map_err(as_setting)?;
@@ -68,7 +68,7 @@ impl KinesisBackend {
     }
 }
 
-/// Whatever is wrong with a region, an endpoint or an ARN is wrong in a setting.
+/// An invalid region, endpoint or ARN is an invalid setting.
 fn as_setting(error: Error) -> Error {
     match error {
         Error::Invalid { problem } => Error::Setting { problem, help: None },
@@ -107,32 +107,32 @@ impl Backend for KinesisBackend {
     async fn diagnose(&self, streams: &[StreamConfig]) -> Vec<Check> {
         let mut diagnosis = Diagnosis::default();
         if streams.is_empty() {
-            // The place that the environment leads to.
-            diagnosis.place(self.connection(&StreamConfig::new("")).await).await;
+            // The region that the environment configures.
+            diagnosis.location(self.connection(&StreamConfig::new("")).await).await;
         }
         for stream in streams {
-            if let Some(kinesis) = diagnosis.place(self.connection(stream).await).await {
+            if let Some(kinesis) = diagnosis.location(self.connection(stream).await).await {
                 diagnosis.checks.push(check_stream(&kinesis, stream).await);
             }
         }
-        let clocks = diagnosis.places.values().filter_map(|(kinesis, _)| check_clock(kinesis));
+        let clocks = diagnosis.locations.values().filter_map(|(kinesis, _)| check_clock(kinesis));
         diagnosis.checks.extend(clocks);
         diagnosis.checks
     }
 }
 
-/// The checks so far, and the places that were looked at: what keeps every stream of a place from being reached is
-/// reported once.
+/// The checks so far, and the locations (regions or endpoints) that were checked: a failure of a location is reported
+/// once, not per stream.
 #[derive(Default)]
 struct Diagnosis {
     checks: Vec<Check>,
-    /// By name; whether streams there can be asked for.
-    places: BTreeMap<String, (Kinesis, bool)>,
+    /// By name; whether streams there can be described.
+    locations: BTreeMap<String, (Kinesis, bool)>,
 }
 
 impl Diagnosis {
-    /// Checks region and credentials of a place on first sight. Returns it if streams there can be asked for.
-    async fn place(&mut self, connected: Result<Kinesis>) -> Option<Kinesis> {
+    /// Checks region and credentials of a location, once. Returns its connection if streams there can be described.
+    async fn location(&mut self, connected: Result<Kinesis>) -> Option<Kinesis> {
         let kinesis = match connected {
             Ok(kinesis) => kinesis,
             Err(error) => {
@@ -141,25 +141,26 @@ impl Diagnosis {
             }
         };
         let location = kinesis.location();
-        if let Some((_, is_usable)) = self.places.get(location) {
+        if let Some((_, is_usable)) = self.locations.get(location) {
             return is_usable.then_some(kinesis);
         }
         self.checks.push(if kinesis.has_default_region() {
-            Check::warning("region", format!("none is set: {location} is taken"))
+            Check::warning("region", format!("none is set: using {location}"))
         } else {
             Check::passed("region", location)
         });
         let answer = kinesis.check_credentials().await;
         let is_usable = matches!(answer, Ok(()) | Err(Error::AccessDenied { .. }));
         self.checks.push(match answer {
-            Ok(()) => Check::passed("credentials", format!("taken by Kinesis in {location}")),
-            Err(Error::AccessDenied { .. }) => {
-                Check::passed("credentials", format!("taken by Kinesis in {location}; they may not list streams"))
-            }
+            Ok(()) => Check::passed("credentials", format!("accepted by Kinesis in {location}")),
+            Err(Error::AccessDenied { .. }) => Check::passed(
+                "credentials",
+                format!("accepted by Kinesis in {location}, without permission to list streams"),
+            ),
             Err(error) if error.kind() == ErrorKind::Credentials => Check::failed("credentials", error),
             Err(error) => Check::failed("server", error),
         });
-        self.places.insert(location.to_owned(), (kinesis.clone(), is_usable));
+        self.locations.insert(location.to_owned(), (kinesis.clone(), is_usable));
         is_usable.then_some(kinesis)
     }
 }
@@ -174,7 +175,7 @@ async fn check_stream(kinesis: &Kinesis, stream: &StreamConfig) -> Check {
         Ok(description) if description.is_active() => Check::passed("stream", describe(stream, &description)),
         Ok(description) => Check::warning("stream", describe(stream, &description)),
         Err(error @ Error::AccessDenied { .. }) => {
-            Check::warning("stream", format!("'{name}' may not be described: {error}"))
+            Check::warning("stream", format!("'{name}' cannot be described: {error}"))
         }
         Err(error) => Check::failed_for("stream", format!("'{name}'"), error),
     }
@@ -184,7 +185,7 @@ fn describe(stream: &StreamConfig, description: &StreamDescription) -> String {
     let mode = if description.is_on_demand { "on demand" } else { "provisioned" };
     let keys = if description.distributes_records { ", distributes records itself (no order per key)" } else { "" };
     format!(
-        "'{}' is {}: {}, {} open shards, {mode}, keeps records {} h{keys}",
+        "'{}' is {}: {}, open shards: {}, {mode}, keeps records {} h{keys}",
         stream.logical_name,
         stream.name,
         description.status,
@@ -193,14 +194,14 @@ fn describe(stream: &StreamConfig, description: &StreamDescription) -> String {
     )
 }
 
-/// Compares the clocks; without an answer of the server there is none to compare with.
+/// Compares the clocks; `None` without a response of the server.
 fn check_clock(kinesis: &Kinesis) -> Option<Check> {
     let location = kinesis.location();
     let ahead = kinesis.clock_ahead_millis()?;
     let words = match ahead {
-        -1_000..=2_000 => format!("as that of {location}, to a second"),
-        ahead if ahead > 0 => format!("{} s ahead of that of {location}", ahead / 1000),
-        ahead => format!("{} s behind that of {location}", -ahead / 1000),
+        -1_000..=2_000 => format!("within a second of {location}"),
+        ahead if ahead > 0 => format!("{} s ahead of {location}", ahead / 1000),
+        ahead => format!("{} s behind {location}", -ahead / 1000),
     };
     Some(if ahead.abs() < SKEW_REFUSED / 2 {
         Check::passed("clock", words)
@@ -224,9 +225,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_region_that_is_none_is_a_wrong_setting() {
+    async fn an_invalid_region_is_an_invalid_setting() {
         let backend = KinesisBackend::new(ConnectOptions::default().with_region("eu west"));
         let error = backend.connection(&StreamConfig::new("a")).await.unwrap_err();
-        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, "'eu west' is no AWS region".into()));
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, "'eu west' is not an AWS region".into()));
     }
 }

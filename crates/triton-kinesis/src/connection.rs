@@ -1,4 +1,4 @@
-//! A connection: SDK clients for one region or endpoint, and the resources that its streams share. Makes no request
+//! A connection: SDK clients for one region or endpoint, and the resources that its streams share. It sends no request
 //! itself.
 
 mod location;
@@ -54,7 +54,7 @@ const MAX_CONCURRENT_CALLS: usize = 256;
 
 impl Kinesis {
     /// Finds region, endpoint and credentials. Nothing is sent to Kinesis: wrong credentials show in the first call. A
-    /// profile in the options goes before credentials in the environment.
+    /// profile in the options takes precedence over credentials in the environment.
     ///
     /// # Errors
     /// An invalid region or endpoint, or an endpoint that is plain HTTP to another machine.
@@ -62,8 +62,8 @@ impl Kinesis {
         Self::over(load(&options).await, options)
     }
 
-    /// Connects with an SDK config of your own, for programs that have one or provide credentials in their own way. The
-    /// options' profile, region and endpoint go before the config's.
+    /// Connects with an SDK config, for programs that have one or provide credentials themselves. The options' region
+    /// and endpoint take precedence over the config's.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).

@@ -16,8 +16,8 @@ use crate::stream_ref::StreamRef;
 /// # Requests
 /// A put is one PutRecords with one attempt. Reading polls with GetRecords, one attempt each, unless the client was
 /// made by [`fan_out`](Self::fan_out): then it subscribes, and Kinesis pushes. The limits come from one
-/// DescribeStreamSummary. Where that is denied or throttled, as for producers that may only call PutRecords, Kinesis'
-/// default limits apply, and a warning is logged.
+/// DescribeStreamSummary. If that is denied or throttled, as for producers that may only call PutRecords, Kinesis'
+/// default limits apply and a warning is logged.
 #[derive(Clone)]
 pub struct KinesisStream(Arc<Inner>);
 
@@ -26,7 +26,7 @@ struct Inner {
     stream_ref: StreamRef,
     /// The consumer that reads by enhanced fan-out; `None` where reading polls.
     consumer: Option<Registration>,
-    /// Read once; `None` inside where the stream may not be described.
+    /// Read once; `None` inside if the stream may not be described.
     description: OnceCell<Option<StreamDescription>>,
 }
 
@@ -49,7 +49,7 @@ impl Kinesis {
         let stream_ref = StreamRef::parse(name)?;
         match stream_ref.region() {
             Some(region) if region != self.region() => {
-                let problem = format!("stream '{name}' is in {region}, and this connection goes to {}", self.region());
+                let problem = format!("stream '{name}' is in {region}, but this connection is to {}", self.region());
                 Err(Error::Invalid { problem })
             }
             _ => Ok(KinesisStream::new(self.clone(), stream_ref, None, OnceCell::new())),
@@ -93,7 +93,7 @@ impl KinesisStream {
         StreamDescription::read(self.kinesis(), self.stream_ref()).await
     }
 
-    /// How long records are kept; `None` before the first description, and where there is none.
+    /// How long records are kept; `None` before the first description, and without one.
     pub(crate) fn retention(&self) -> Option<Duration> {
         self.0.description.get()?.as_ref().map(|description| description.retention)
     }

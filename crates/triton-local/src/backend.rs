@@ -1,4 +1,4 @@
-//! Local streams under the name `local`, as the config file chooses them.
+//! The backend `local` of the config file.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -12,17 +12,18 @@ use triton_core::{Backend, Check, CreateOptions, Error, Result, StreamAdmin, Str
 
 use crate::folder::LocalStreams;
 
-/// The backend `local`: streams in the folder that their config gives, or else in the user's own, which is
-/// `$XDG_DATA_HOME/triton`. A stream is created on first use.
+/// The backend `local`: streams in the folder of their config, by default the user's own, `$XDG_DATA_HOME/triton`. A
+/// stream is created on first use.
 ///
-/// Its keys: `path`, the folder, relative to the config file's; `shards`, how many a new stream has (default: 1).
+/// Its keys: `path`, the folder, relative to the config file's; `shards`, the number of shards of a new stream
+/// (default: 1).
 #[derive(Debug, Default)]
 pub struct LocalBackend {
-    /// By folder, so that streams of one folder share its open files.
+    /// By folder: streams of one folder share its open files.
     folders: Mutex<BTreeMap<PathBuf, LocalStreams>>,
 }
 
-/// What the backend reads of a stream's section.
+/// The keys of a stream's section that the backend reads.
 #[derive(Deserialize)]
 struct Keys {
     path: Option<PathBuf>,
@@ -30,16 +31,16 @@ struct Keys {
 }
 
 impl LocalBackend {
-    /// The name that the config file uses.
+    /// Name in the config file.
     pub const NAME: &str = "local";
 
-    /// The keys of a stream's section that it reads.
+    /// Keys of a stream's section that the backend reads.
     pub const KEYS: [&str; 2] = ["path", "shards"];
 
-    /// The streams in the folder where this one is, or would be.
+    /// The streams in the folder that holds this one, or would hold it.
     ///
     /// # Errors
-    /// [`Error::Config`] where the settings are wrong; [`Error::Setting`] where neither they nor the environment give a
+    /// [`Error::Config`] if the settings are invalid; [`Error::Setting`] if neither they nor the environment give a
     /// folder.
     pub fn streams(&self, stream: &StreamConfig) -> Result<LocalStreams> {
         let Keys { path, .. } = stream.settings.read()?;
@@ -47,7 +48,7 @@ impl LocalBackend {
             Some(path) => stream.settings.resolve(&path),
             None => user_folder("XDG_DATA_HOME", ".local/share").ok_or_else(no_folder)?.join("triton"),
         };
-        // No change is left half done by a panic.
+        // A panic cannot leave the map inconsistent.
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(folders.entry(folder.clone()).or_insert_with(|| LocalStreams::new(folder)).clone())
     }
@@ -57,9 +58,9 @@ impl LocalBackend {
         match self.admin(stream).await?.open(&stream.name).await {
             Ok(client) => {
                 let open = client.shards().await?.iter().filter(|shard| shard.is_open()).count();
-                Ok(format!("'{name}' is local, {open} open shards"))
+                Ok(format!("'{name}' is local, open shards: {open}"))
             }
-            Err(Error::StreamNotFound { .. }) => Ok(format!("'{name}' is local, and made on first use")),
+            Err(Error::StreamNotFound { .. }) => Ok(format!("'{name}' is local, created on first use")),
             Err(error) => Err(error),
         }
     }
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_key_has_its_place() {
+    fn an_invalid_value_is_reported_with_its_line_and_column() {
         for (section, place) in [
             ("  shards: -1\n", "line 5, column 11: a.shards: "),
             ("  shards: 0\n", "line 5, column 11: a.shards: "),

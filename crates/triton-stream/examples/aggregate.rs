@@ -1,4 +1,5 @@
-//! Packs small records together, as the Kinesis Producer Library does: `aggregate: true` in the config is all it takes.
+//! Packs small records into aggregates, as the Kinesis Producer Library does: `aggregate: true` in the config is
+//! enough.
 #![expect(clippy::print_stdout, reason = "it shows what it does")]
 
 use std::sync::Arc;
@@ -26,7 +27,8 @@ async fn main() -> Result<()> {
         outcome?;
     }
 
-    // The reader unpacks them: records of one aggregate share its sequence number, and have a place in it.
+    // The reader unpacks them. Records of one aggregate share its sequence number and differ in their sub-sequence
+    // numbers.
     let mut records = stream.reader(Start::All, ReaderOptions::default().with_until_caught_up(true)).await?;
     let (mut read, mut stored) = (0, std::collections::BTreeSet::new());
     while let Some(record) = records.next().await {
@@ -34,6 +36,6 @@ async fn main() -> Result<()> {
         stored.insert((record.shard_id, record.sequence_number));
         read += 1;
     }
-    println!("{read} records in {} that the stream stores", stored.len());
+    println!("{read} records, stored under {} sequence numbers", stored.len());
     Ok(())
 }

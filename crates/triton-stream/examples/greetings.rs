@@ -1,4 +1,4 @@
-//! A producer and a consumer, on whatever backend the config says: `cargo run --example greetings`.
+//! A producer and a consumer, on the backend that the config names: `cargo run --example greetings`.
 #![expect(clippy::print_stdout, reason = "it shows what it does")]
 
 use serde::{Deserialize, Serialize};
@@ -20,11 +20,11 @@ async fn main() -> Result<()> {
 }
 
 async fn produce(stream: &Stream) -> Result<()> {
-    // Any map or struct; it is durable when the call returns.
+    // The value is any map or struct. It is durable when the call returns.
     let receipt = stream.put(&Greeting { value: "hi mom".into(), number: 0 }).await?;
     println!("stored in {}", receipt.shard_id);
 
-    // Many in few requests: each record has a ticket, which resolves to its receipt.
+    // Many records in few requests: each has a ticket, which resolves to its receipt.
     let mut tickets = Vec::new();
     for number in 1..=100 {
         tickets.push(stream.submit(&Greeting { value: "hi again".into(), number }).await?);
@@ -36,7 +36,7 @@ async fn produce(stream: &Stream) -> Result<()> {
 }
 
 async fn consume(stream: &Stream) -> Result<()> {
-    // From the oldest record on, to the newest; `stream.read_from(Start::Latest)` follows it without an end.
+    // From the oldest record to the newest. `stream.read_from(Start::Latest)` follows the stream without an end.
     let to_the_end = ReaderOptions::default().with_until_caught_up(true);
     let mut records = stream.reader(Start::All, to_the_end).await?;
     while let Some(record) = records.next().await {

@@ -1,10 +1,11 @@
-//! A unit test of code that puts records, without a server: `cargo test --example unit_test`. It takes the feature `mock`.
+//! A unit test of code that puts records, without a server: `cargo test --example unit_test`. It needs the feature
+//! `mock`.
 #![expect(clippy::print_stdout, reason = "it shows what it does")]
 
 use serde_json::json;
 use triton_stream::{Result, Stream};
 
-/// The code under test: how many of the orders were stored.
+/// The code under test: puts orders, and returns the number that were stored.
 async fn publish(stream: &Stream, orders: &[u32]) -> usize {
     let orders: Vec<_> = orders.iter().map(|id| json!({"order": id})).collect();
     stream.put_many(&orders).await.into_iter().filter(Result::is_ok).count()
@@ -30,7 +31,7 @@ mod tests {
     async fn orders_that_are_refused_are_not_counted() {
         let mut client = MockStreamClient::new();
         client.expect_name().return_const("orders".to_owned());
-        // Without a quota to keep to, nobody asks for the shards.
+        // Without a write quota, the producer does not list the shards.
         client.expect_limits().returning(|| Ok(Limits::KINESIS.with_write_quota(None)));
         client.expect_put_batch().times(1).returning(|entries| {
             let stored = || PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() };

@@ -1,4 +1,4 @@
-//! Which backends a program knows, decided before the first stream is opened.
+//! The backends of a program, chosen before it opens a stream.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use triton_core::{Backend, Config, Error, Registry, Result};
 use crate::missing::MissingBackend;
 use crate::triton::Triton;
 
-/// Makes a [`Triton`], for programs that bring backends of their own, or settings for those that are there.
+/// Builds a [`Triton`], for programs with backends of their own, or with options for the built-in ones.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -42,17 +42,17 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Adds a backend under its name, in the place of one that had the name before.
+    /// Adds a backend under its name. It replaces an earlier one of that name.
     pub fn register(mut self, backend: Arc<dyn Backend>) -> Self {
         self.registry.register(backend);
         self
     }
 
-    /// With the config that the environment leads to: `$TRITON_CONFIG`, else the first that exists of `./triton.yaml`,
+    /// Finds and reads the config: `$TRITON_CONFIG`, else the first that exists of `./triton.yaml`,
     /// `$XDG_CONFIG_HOME/triton/triton.yaml` and `/etc/triton.yaml`.
     ///
     /// # Errors
-    /// [`Error::Config`] where it is wrong; [`Error::Setting`] where there is none.
+    /// [`Error::Config`] if it is invalid; [`Error::Setting`] if there is none.
     pub fn find(self) -> Result<Triton> {
         let config = Config::find()?.ok_or_else(|| Error::Setting {
             problem: "no config found ($TRITON_CONFIG, ./triton.yaml, $XDG_CONFIG_HOME/triton/triton.yaml, \
@@ -63,16 +63,16 @@ impl Builder {
         self.from_config(config)
     }
 
-    /// With this config.
+    /// Uses this config.
     ///
     /// # Errors
-    /// [`Error::Config`] for a backend or key that is not known, and for what a backend refuses.
+    /// [`Error::Config`] for an unknown backend or key, and for a value that a backend refuses.
     pub fn from_config(self, config: Config) -> Result<Triton> {
         self.registry.check(&config)?;
         Ok(Triton::new(Some(config), self.registry))
     }
 
-    /// Without a config: every name is that of a local stream, as for the command when it finds no config.
+    /// Uses no config: every name is that of a local stream, as in the command when it finds no config.
     pub fn local(self) -> Triton {
         Triton::new(None, self.registry)
     }

@@ -1,7 +1,15 @@
 //! Streams of events, on a laptop and on AWS Kinesis by config alone: the front door of a program.
 //!
-//! [`Triton`] finds the config file as the `triton` command does, and opens its streams on whatever backend they are.
-//! What a stream does from there on is `triton-core`'s, which is re-exported here.
+//! [`Triton`] finds the config file as the `triton` command does, and opens each stream on the backend that the config
+//! names. Everything that a stream does is in `triton-core`, which is re-exported here.
+//!
+//! ```yaml
+//! # triton.yaml
+//! clicks:
+//!   name: clicks             # the real stream
+//!   partition_key: user      # the field whose value chooses the shard
+//!   backend: local           # a SQLite file on this machine; without this line: AWS Kinesis
+//! ```
 //!
 //! ```no_run
 //! use serde::{Deserialize, Serialize};
@@ -35,9 +43,9 @@
 //! ```
 //!
 //! # Backends
-//! The features `kinesis` and `local`, both on, bring the backends of these names. A stream of a backend that is left
-//! out is an error when it is opened, not before, so that one config serves every build. Your own are
-//! [registered](Builder::register).
+//! The features `kinesis` and `local` add the backends of these names; `sso` and `credentials-process` add ways to get
+//! credentials for Kinesis. All are on by default. A stream whose backend is off is an error only when it is opened, so
+//! that one config serves every build. Your own backends are [registered](Builder::register).
 
 mod builder;
 mod missing;

@@ -1,11 +1,11 @@
-//! Backends that this build was made without: their keys are known, and opening their streams is an error.
+//! Stand-ins for the backends that this build lacks: their keys are known, but opening a stream is an error.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use triton_core::{Backend, Check, CreateOptions, Error, Result, StreamAdmin, StreamClient, StreamConfig};
 
-/// A backend that was left out by a feature of the same name.
+/// A backend whose feature, of the same name, is off.
 #[derive(Debug)]
 pub(crate) struct MissingBackend {
     name: &'static str,

@@ -1,4 +1,4 @@
-//! The streams of one config, with the backends that they are on.
+//! The streams of one config, on their backends.
 
 use std::sync::Arc;
 
@@ -6,20 +6,21 @@ use triton_core::{Backend, Config, Registry, Result, Stream, StreamConfig};
 
 use crate::builder::Builder;
 
-/// The backend of streams that no config describes.
+/// Backend of streams without a config.
 const UNCONFIGURED: &str = "local";
 
 /// The streams of a program: a config, and the backends that hold its streams. Cheap to clone; streams that are opened
 /// from clones of one share connections and files.
 ///
-/// It never takes a local stream for one that the config does not have; [`local`](Self::local) asks for that.
+/// A name that the config lacks is an error, never a local stream. For local streams without a config, there is
+/// [`local`](Self::local).
 #[derive(Clone, Debug)]
 pub struct Triton {
     config: Option<Arc<Config>>,
     registry: Registry,
 }
 
-/// Opens one stream of the config that the environment leads to; [`Triton::find`] is for programs with several.
+/// Finds the config and opens one of its streams. A program with several streams uses [`Triton::find`].
 ///
 /// # Errors
 /// As [`Triton::find`] and [`Triton::stream`].
@@ -32,8 +33,8 @@ impl Triton {
         Self { config: config.map(Arc::new), registry }
     }
 
-    /// The streams of the config that the environment leads to, found as the command does: `$TRITON_CONFIG`, else the
-    /// first that exists of `./triton.yaml`, `$XDG_CONFIG_HOME/triton/triton.yaml` and `/etc/triton.yaml`.
+    /// Finds the config as the command does: `$TRITON_CONFIG`, else the first that exists of `./triton.yaml`,
+    /// `$XDG_CONFIG_HOME/triton/triton.yaml` and `/etc/triton.yaml`.
     ///
     /// # Errors
     /// As [`Builder::find`].
@@ -49,26 +50,26 @@ impl Triton {
         Self::builder().from_config(config)
     }
 
-    /// The local streams of this user, without a config: those that the command uses where it finds none, in
-    /// `$XDG_DATA_HOME/triton`. Each is created on first use, and has partition keys chosen at random.
+    /// The local streams of this user, which the command uses if it finds no config. They are in
+    /// `$XDG_DATA_HOME/triton`, are created on first use, and have random partition keys.
     pub fn local() -> Self {
         Self::builder().local()
     }
 
-    /// For more backends, or settings for those that are there.
+    /// A builder, for more backends, or options for the built-in ones.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// The config, where there is one.
+    /// The config, if there is one.
     pub fn config(&self) -> Option<&Config> {
         self.config.as_deref()
     }
 
-    /// What a logical name stands for.
+    /// The config of the stream of this logical name.
     ///
     /// # Errors
-    /// [`Error::UnknownStream`](triton_core::Error::UnknownStream) where the config does not have it.
+    /// [`Error::UnknownStream`](triton_core::Error::UnknownStream) if the config lacks it.
     pub fn stream_config(&self, logical_name: &str) -> Result<StreamConfig> {
         match &self.config {
             Some(config) => config.stream(logical_name).cloned(),
@@ -86,8 +87,8 @@ impl Triton {
         Ok(Stream::new(&config, client))
     }
 
-    /// The backend that a stream is on: to create, list or check streams there, or for a [client](Backend::open) under a
-    /// [`Stream`] with options of its own.
+    /// The backend of a stream: to create, list or check streams, or to open a [client](Backend::open) for a [`Stream`]
+    /// with options.
     ///
     /// # Errors
     /// As [`Registry::backend`].

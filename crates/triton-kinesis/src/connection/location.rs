@@ -22,7 +22,7 @@ pub(super) struct Location {
 }
 
 impl Location {
-    /// The options go before the SDK's config.
+    /// The options take precedence over the SDK's config.
     pub(super) fn resolve(config: &SdkConfig, options: &ConnectOptions) -> Result<Self, ConnectError> {
         let configured = || config.region().map(|region| region.as_ref().to_owned());
         // A variable set to the empty string counts as unset.

@@ -1,4 +1,4 @@
-//! Mistakes in the options of a connection, found before anything is sent.
+//! Invalid options of a connection, found before anything is sent.
 
 use triton_core::Error;
 
@@ -9,28 +9,28 @@ use triton_core::Error;
 #[non_exhaustive]
 pub enum ConnectError {
     /// The region is empty, or has characters that no region has.
-    #[error("'{}' is no AWS region", region.escape_debug())]
+    #[error("'{}' is not an AWS region", region.escape_debug())]
     InvalidRegion {
         /// The region as given.
         region: String,
     },
 
-    /// The endpoint is no URL with a host, or its scheme is neither `http` nor `https`.
-    #[error("endpoint '{}' is no http or https URL", endpoint.escape_debug())]
+    /// The endpoint is not a URL with a host, or its scheme is neither `http` nor `https`.
+    #[error("endpoint '{}' is not an http or https URL", endpoint.escape_debug())]
     InvalidEndpoint {
         /// The endpoint as given.
         endpoint: String,
     },
 
     /// The endpoint is plain HTTP to another machine, and the options do not allow that.
-    #[error("endpoint {endpoint} is plain HTTP to another machine, where anybody on the way reads along")]
+    #[error("endpoint {endpoint} is plain HTTP to another machine, which anyone on the network can read")]
     InsecureEndpoint {
         /// The endpoint as given.
         endpoint: String,
     },
 
     /// The stream's name starts with `arn:`, and is not the ARN of a Kinesis stream.
-    #[error("'{}' is no stream's ARN (arn:aws:kinesis:REGION:ACCOUNT:stream/NAME)", arn.escape_debug())]
+    #[error("'{}' is not the ARN of a stream (arn:aws:kinesis:REGION:ACCOUNT:stream/NAME)", arn.escape_debug())]
     InvalidArn {
         /// The name as given.
         arn: String,
