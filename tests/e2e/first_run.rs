@@ -29,7 +29,7 @@ fn no_local_stream_is_created_when_aws_is_configured() {
             let ran = home.run_with(command, b"");
             insta::allow_duplicates! {
                 insta::assert_snapshot!(ran.mistake().replace(variable, "VARIABLE"), @r"
-                error: no config says what 'demo' is, and $VARIABLE points to AWS: not taking a local stream
+                error: no config describes 'demo', and $VARIABLE points to AWS: not using a local stream
                   help: write a triton.yaml ('triton init'), or use --local for a stream on this machine
                 [3]
                 ");

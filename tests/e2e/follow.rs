@@ -107,7 +107,7 @@ fn positions_start_where_they_should() {
     assert_eq!(get("-10m"), 3);
     assert_eq!(get("2015-06-10T20:47:56Z"), 3);
     let future = home.run(&["get", "-q", "-s", "a", "--from", "2999-01-01T00:00:00Z", "-e"]);
-    assert_eq!(future.mistake(), "error: --from: that time is yet to come\n[2]");
+    assert_eq!(future.mistake(), "error: --from: that time is in the future\n[2]");
     let limited = home.run(&["get", "-q", "-s", "a", "--from", "all", "-n", "2", "-o", "json"]).ok();
     assert_eq!(limited.stdout.lines().count(), 2);
     let none = home.run(&["get", "-q", "-s", "a", "--from", "all", "-n", "0"]).ok();

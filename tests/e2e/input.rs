@@ -108,7 +108,7 @@ fn acknowledgements_name_each_record_in_order() {
 fn a_dry_run_checks_and_puts_nothing() {
     let home = Home::new();
     let ran = home.feed(&["put", "--local", "-s", "a", "--dry-run"], "1\n2\n").ok();
-    assert_eq!(ran.stderr, "note: 2 records are fit for 'a'; nothing was put\n");
+    assert_eq!(ran.stderr, "note: 2 records are valid for 'a'; nothing was put\n");
     assert!(!home.stream_file("a").exists(), "not even the stream was made");
     let bad = home.feed(&["put", "-q", "-s", "a", "--dry-run", "--json"], "{}\nx\n");
     assert_eq!(bad.code, Some(7), "{bad:?}");

@@ -131,16 +131,16 @@ fn doctor_reports_what_works_and_what_does_not() {
     insta::assert_snapshot!(rest, @r"
     ok    config       triton.yaml: 1 stream
     ok    region       us-east-1 at [SERVER]
-    ok    credentials  taken by Kinesis in us-east-1 at [SERVER]
-    ok    stream       'test_stream' is test_stream_v2: ACTIVE, 2 open shards, provisioned, keeps records 24 h
+    ok    credentials  accepted by Kinesis in us-east-1 at [SERVER]
+    ok    stream       'test_stream' is test_stream_v2: ACTIVE, open shards: 2, provisioned, keeps records 24 h
     ");
     // On a busy machine a late response makes the clock look wrong.
-    assert!(clock.contains("that of us-east-1 at [SERVER]"), "{clock}");
+    assert!(clock.contains("us-east-1 at [SERVER]"), "{clock}");
     home.write("triton.yaml", format!("{CONFIG}other: {{name: other, partition_key: null}}\nhere: {{name: here, partition_key: null, backend: local}}\n"));
     let ran = home.run(&["doctor"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(5), ""));
     assert!(ran.stdout.contains("FAIL  stream       'other': stream 'other' not found in us-east-1"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("ok    stream       'here' is local, and made on first use"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("ok    stream       'here' is local, created on first use"), "{}", ran.stdout);
     let ran = home.with_variable("AWS_ACCESS_KEY_ID", None).run(&["doctor", "-s", "test_stream"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(4), ""));
     assert!(ran.stdout.contains("FAIL  credentials  no AWS credentials found"), "{}", ran.stdout);
@@ -176,7 +176,7 @@ fn a_stream_that_does_not_exist_in_the_region() {
         }
     }
     insta::assert_snapshot!(home.run(&["get", "-s", "test_stream", "--region", "eu west"]).mistake(), @r"
-    error: 'eu west' is no AWS region
+    error: 'eu west' is not an AWS region
     [3]
     ");
 }
@@ -186,7 +186,7 @@ fn without_a_region_the_default_is_used_and_noted() {
     let server = server();
     let home = with_stream(&server).with_variable("AWS_REGION", None);
     let ran = home.feed(&["put", "-s", "test_stream"], "hi\n").ok();
-    assert_eq!(ran.stderr, "note: no region is set: taking us-east-1\n");
+    assert_eq!(ran.stderr, "note: no region is set: using us-east-1\n");
     // The config's region overrides the environment's.
     home.write("triton.yaml", "test_stream: {name: gone, partition_key: null, region: ap-south-1}\n");
     let ran = home.with_variable("AWS_REGION", Some("us-west-2")).run(&["shards", "-s", "test_stream"]);
@@ -231,7 +231,7 @@ fn a_server_that_cannot_be_reached() {
     ");
     let insecure = home.run(&["get", "-s", "test_stream", "--endpoint-url", "http://kinesis.example:4567"]);
     insta::assert_snapshot!(insecure.mistake(), @r"
-    error: endpoint http://kinesis.example:4567 is plain HTTP to another machine, where anybody on the way reads along
+    error: endpoint http://kinesis.example:4567 is plain HTTP to another machine, which anyone on the network can read
       help: use https, or --insecure-endpoint if that is what you want
     [3]
     ");
@@ -293,7 +293,7 @@ fn the_kinesis_endpoint_variable_overrides_the_general_one() {
         .with_variable("AWS_ENDPOINT_URL_KINESIS", Some(""))
         .with_variable("AWS_REGION", Some(""));
     let ran = home.run(&["shards", "-s", "test_stream"]).ok();
-    assert_eq!(ran.stderr, "note: no region is set: taking us-east-1\n");
+    assert_eq!(ran.stderr, "note: no region is set: using us-east-1\n");
 }
 
 #[test]
@@ -360,8 +360,8 @@ fn consumers_are_listed_and_removed() {
 
     let delete = ["streams", "consumers", "delete", "-s", "test_stream", "audit"];
     insta::assert_snapshot!(home.run(&delete).mistake(), @r"
-    error: consumer 'audit' of 'test_stream_v2' would be removed
-      help: add --yes to remove it
+    error: consumer 'audit' of 'test_stream_v2' would be deleted
+      help: add --yes to delete it
     [2]
     ");
     home.run(&[&delete[..], &["--yes"]].concat()).ok();
@@ -378,7 +378,7 @@ fn a_local_stream_has_no_fan_out() {
     let home = Home::with_config("clicks: {name: clicks, partition_key: null, backend: local}\n");
     insta::assert_snapshot!(home.run(&["get", "-s", "clicks", "--fan-out", "audit"]).mistake(), @r"
     error: 'clicks' is a local stream: only Kinesis has enhanced fan-out
-      help: a local stream pushes anyway, to any number of readers
+      help: a local stream pushes records to every reader without it
     [2]
     ");
 }

@@ -131,14 +131,14 @@ fn unknown_words_on_the_command_line() {
     ");
     let several = Home::with_config("a: {name: a, partition_key: null, backend: local, shards: 2}\n");
     insta::assert_snapshot!(several.run(&["get", "-s", "a", "--from", "at:5"]).mistake(), @r"
-    error: a sequence number is one shard's
-      help: say which with -d NUMBER (0-1)
+    error: a sequence number is unique only within a shard
+      help: choose one with -d NUMBER (0-1)
     [2]
     ");
     let delete = several.run(&["streams", "delete", "-s", "a"]);
     insta::assert_snapshot!(delete.mistake(), @r"
-    error: 'a' would be removed with every record in it
-      help: add --yes to remove it
+    error: 'a' would be deleted with every record in it
+      help: add --yes to delete it
     [2]
     ");
 }

@@ -7,28 +7,28 @@ use clap::{ArgAction, Args, ValueEnum};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The config file, instead of the search for one
+    /// Config file to use, instead of searching for one
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The AWS profile
+    /// AWS profile
     #[arg(long, global = true)]
     pub(crate) profile: Option<String>,
-    /// The AWS region
+    /// AWS region
     #[arg(long, global = true)]
     pub(crate) region: Option<String>,
-    /// Another Kinesis-compatible server
+    /// URL of a Kinesis-compatible server
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint_url: Option<String>,
-    /// Talk plain HTTP to an endpoint on another machine
+    /// Allow plain HTTP to an endpoint on another machine
     #[arg(long, global = true)]
     pub(crate) insecure_endpoint: bool,
     /// Use a local stream (a SQLite file), whatever the config says
     #[arg(long, global = true)]
     pub(crate) local: bool,
-    /// Say more on stderr; -vv still more (or set $TRITON_LOG)
+    /// Log more to stderr; -vv logs even more (or set $TRITON_LOG)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Say only errors on stderr
+    /// Print only errors to stderr
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// When to use colour

@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand, which holds its arguments and what it does.
+//! The command line: one file per subcommand, with its arguments and its code.
 
 mod doctor;
 mod duration;
@@ -22,7 +22,8 @@ use self::streams::StreamsCommand;
 /// Put records in one end of a stream, read them at the other.
 ///
 /// Streams are found by their logical names in triton.yaml (--config, $TRITON_CONFIG, ./triton.yaml,
-/// $XDG_CONFIG_HOME/triton/triton.yaml, /etc/triton.yaml). Without any config a stream is a local one, made on first use.
+/// $XDG_CONFIG_HOME/triton/triton.yaml, /etc/triton.yaml). Without a config, a stream is local and created on first
+/// use.
 #[derive(Debug, Parser)]
 #[command(name = "triton", version, max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -37,7 +38,7 @@ pub(crate) enum Command {
     Put(PutArgs),
     Get(GetArgs),
     Shards(ShardsArgs),
-    /// Make, list and change streams
+    /// Create, list and change streams
     #[command(subcommand)]
     Streams(StreamsCommand),
     Doctor(DoctorArgs),

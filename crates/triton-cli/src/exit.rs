@@ -8,29 +8,29 @@ use triton_stream::{ConfigError, Error, ErrorKind};
 
 use crate::output::escape;
 
-/// What the exit codes mean; part of the command's interface.
+/// Exit codes, which are part of the command's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Code {
-    /// What no other code is for.
+    /// Any other failure.
     Other = 1,
-    /// The command line is wrong.
+    /// The command line is invalid.
     Usage = 2,
-    /// The config is wrong or lacks the stream.
+    /// The config is invalid, or lacks the stream.
     Config = 3,
-    /// There are no credentials, or they do not suffice.
+    /// Credentials are missing, or lack a permission.
     Credentials = 4,
     /// A stream, shard or position does not exist.
     NotFound = 5,
     /// Throttled or unreachable, after the retries.
     Unavailable = 6,
-    /// A line, record or key is not what it should be.
+    /// A line, record or key is invalid.
     BadData = 7,
     /// Ended by a second Ctrl-C.
     Interrupted = 130,
 }
 
-/// An error of the command's own, with its next step.
+/// An error of the command itself, with the next step.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) message: String,
@@ -56,35 +56,35 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Who reads stdout has gone, as `head` does: the end, and no error.
+/// The reader of stdout has exited, as in `triton get | head`: the run ends without an error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClosedPipe;
 
-/// What went wrong was told when it happened; only the exit code is left.
+/// The failure was reported when it happened; only the exit code is left.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told(pub(crate) Code);
+pub(crate) struct Reported(pub(crate) Code);
 
 impl std::fmt::Display for ClosedPipe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("nobody reads the output")
+        f.write_str("stdout is closed")
     }
 }
 
-impl std::fmt::Display for Told {
+impl std::fmt::Display for Reported {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("see above")
     }
 }
 
 impl std::error::Error for ClosedPipe {}
-impl std::error::Error for Told {}
+impl std::error::Error for Reported {}
 
-/// Prints what went wrong and what to do next. Returns the exit code.
+/// Prints an error, its causes and the next step. Returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<ClosedPipe>() {
         return ExitCode::SUCCESS;
     }
-    if let Some(Told(code)) = error.downcast_ref() {
+    if let Some(Reported(code)) = error.downcast_ref() {
         return ExitCode::from(*code as u8);
     }
     self::error(&error.to_string());
@@ -97,30 +97,30 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error) as u8)
 }
 
-/// The same error, said of a place in the input; code and help stay.
-pub(crate) fn at(place: &str, error: anyhow::Error) -> anyhow::Error {
-    let failure = Failure { message: format!("{place}: {error}"), help: help(&error), code: code(&error) };
+/// Prefixes an error with a line of the input; code and help stay.
+pub(crate) fn at(line: &str, error: anyhow::Error) -> anyhow::Error {
+    let failure = Failure { message: format!("{line}: {error}"), help: help(&error), code: code(&error) };
     failure.into()
 }
 
-/// A line on stderr about something that failed and was gone on without.
+/// Prints a failure that does not end the run.
 pub(crate) fn error(message: &str) {
     say("error", AnsiColor::Red, message);
 }
 
-/// A line on stderr about something that is no failure.
+/// Prints a warning.
 pub(crate) fn warn(message: &str) {
     say("warn", AnsiColor::Yellow, message);
 }
 
-/// A line on stderr that is worth knowing.
+/// Prints a note.
 pub(crate) fn note(message: &str) {
     say("note", AnsiColor::Cyan, message);
 }
 
 fn say(label: &str, color: AnsiColor, message: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
-    // Where stderr is closed, there is nobody to tell.
+    // If stderr is closed, the message is lost.
     drop(writeln!(anstream::stderr(), "{style}{label}:{style:#} {}", printable(message)));
 }
 
@@ -129,14 +129,15 @@ fn indent(label: &str, message: &str) {
     drop(writeln!(anstream::stderr(), "  {style}{label}:{style:#} {}", printable(message)));
 }
 
-/// Names in a message may come from records and files: on a terminal, what could steer it is shown escaped.
+/// A message as it is printed: on a terminal, control characters are escaped, since names in it may come from records
+/// and files.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     escape::push(&mut out, text.as_bytes(), io::stderr().is_terminal() || io::stdout().is_terminal());
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The exit code of an error: its own, or that of the first Triton error below it.
+/// The exit code of an error: that of the first failure in its chain of causes, else that of the first Triton error.
 pub(crate) fn code(error: &anyhow::Error) -> Code {
     if let Some(failure) = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
         return failure.code;

@@ -1,4 +1,4 @@
-//! What the command says of its work: tracing on stderr, by `$TRITON_LOG`, `-v` and `-q`.
+//! The command's logs: tracing events on stderr, filtered by `$TRITON_LOG`, `-v` and `-q`.
 
 use std::{fmt, io};
 
@@ -12,7 +12,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::args::{Color, Global};
 use crate::exit;
 
-/// `warn: …`, as the command's own lines.
+/// Formats events as the command's own lines: `warn: …`.
 struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain
@@ -31,7 +31,7 @@ where
     }
 }
 
-/// Decides colours and starts logging.
+/// Sets the choice of colour and starts logging.
 pub(crate) fn start(global: &Global) -> Result<()> {
     let choice = match global.color {
         Color::Auto => anstream::ColorChoice::Auto,
@@ -48,13 +48,13 @@ pub(crate) fn start(global: &Global) -> Result<()> {
     };
     let filter = match std::env::var("TRITON_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives)
-            .with_context(|| format!("$TRITON_LOG is no log filter: '{}'", directives.escape_debug()))?,
-        // The SDK warns of each place where it looks for credentials in vain; what comes of it is in our own errors.
+            .with_context(|| format!("$TRITON_LOG is not a log filter: '{}'", directives.escape_debug()))?,
+        // The SDK warns of each source that has no credentials. Our own errors report missing credentials.
         Err(_) if global.verbose < 2 => EnvFilter::new(format!("{level},aws_config=error")),
         Err(_) => EnvFilter::new(level),
     };
     if global.verbose == 0 && std::env::var_os("TRITON_LOG").is_none() {
-        // Without being asked for more, a warning looks like every other line of the command.
+        // Without -v and $TRITON_LOG, a warning looks like the command's other lines.
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).event_format(Plain).init();
         return Ok(());
     }
@@ -64,7 +64,7 @@ pub(crate) fn start(global: &Global) -> Result<()> {
         .with_writer(io::stderr)
         .with_ansi(is_colored)
         .with_target(false)
-        // Where stderr cannot be written, there is nobody to tell.
+        // If stderr cannot be written, the event is lost.
         .log_internal_errors(false)
         .init();
     Ok(())

@@ -1,6 +1,7 @@
-//! The `triton` command: it reads the command line, turns config into a backend, and joins the crates that do the work.
+//! The `triton` command: parses the command line, finds the config, and runs a subcommand on the streams of
+//! `triton-stream`.
 //!
-//! A subcommand is a file of its own name under `command`. Data goes to stdout and everything else to stderr.
+//! Each subcommand is a file under `command`. Data goes to stdout and everything else to stderr.
 
 mod args;
 mod command;
@@ -33,7 +34,7 @@ fn run(cli: Cli) -> Result<()> {
         .build()
         .context("the async runtime cannot be started")?;
     let outcome = runtime.block_on(command::run(cli));
-    // After a second Ctrl-C a thread may wait for a pipe that nobody reads; the process does not wait for it.
+    // After a second Ctrl-C a thread may still be blocked on a pipe. The process does not wait for it.
     runtime.shutdown_background();
     outcome
 }

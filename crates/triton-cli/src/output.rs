@@ -1,7 +1,7 @@
-//! How a record is shown: for people, as JSON, raw, or in a format of the user's own.
+//! Formats of a record: for people, JSON, raw, or the user's own.
 //!
-//! Records are appended to a buffer. Writing it out, and warning of a payload that is not MessagePack, is the caller's;
-//! the JSON form is the core's.
+//! Records are appended to a buffer. The caller writes it out, and warns of payloads that are not MessagePack. The JSON
+//! form is the core's.
 
 pub(crate) mod escape;
 mod format;
@@ -21,25 +21,25 @@ use triton_stream::{DecodeError, Record};
 
 pub(crate) use self::format::{Format, unescape};
 
-/// What `-o` chooses.
+/// The values of `-o`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// Its place, then the payload as Python prints it, then an empty line.
+    /// Shard and sequence number, then the payload as Python prints it, then an empty line.
     Pretty,
     /// One JSON object a line.
     Json,
     /// The payload's bytes and a newline.
     Raw,
-    /// What the user's format says.
+    /// The user's own format.
     Format(Format),
 }
 
 impl Output {
-    /// Appends a record. `terminal` says that a terminal will show it, which must get nothing that it could act on.
+    /// Appends a record. For a `terminal`, control characters are escaped.
     ///
     /// # Errors
-    /// Where the payload is not MessagePack. The record is appended nevertheless, with its payload in base64. Raw
-    /// output, and a format without `%s`, do not look into the payload, so they have no errors.
+    /// The payload is not MessagePack. The record is appended nevertheless, with its payload in base64. Raw output, and
+    /// a format without `%s`, do not decode the payload and never fail.
     pub(crate) fn write(
         &self,
         out: &mut Vec<u8>,
@@ -86,7 +86,7 @@ fn base64(bytes: &[u8]) -> Base64Display<'_, 'static, GeneralPurpose> {
     Base64Display::new(bytes, &STANDARD)
 }
 
-/// Appends a finite `f32` or `f64` with as few digits as tell it from others of its precision.
+/// Appends a finite `f32` or `f64` with the fewest digits that read back as the same value.
 ///
 /// Where two such texts are equally near, serde_json takes the even one, as Python does and Rust's own printing does
 /// not.
@@ -95,8 +95,8 @@ fn append_float(out: &mut Vec<u8>, value: impl Serialize) {
     let _ = serde_json::to_writer(out, &value);
 }
 
-/// Appends a record's place in its shard: `SEQ`, or `SEQ.SUB` for one of those that came packed under one number.
-fn append_place(out: &mut Vec<u8>, record: &Record) {
+/// Appends a record's sequence number: `SEQ`, or `SEQ.SUB` for a record of an aggregate.
+fn append_sequence(out: &mut Vec<u8>, record: &Record) {
     append(out, record.sequence_number);
     if let Some(sub) = record.sub_sequence_number {
         append(out, format_args!(".{sub}"));

@@ -1,4 +1,5 @@
-//! Stdout on a thread of its own: what is rendered there never blocks the runtime, and a slow reader slows the source.
+//! Prints to stdout on a thread of its own: rendering never blocks the runtime, and a slow reader of stdout slows the
+//! source.
 
 use std::io::{self, Write as _};
 
@@ -8,8 +9,8 @@ use tokio::task::JoinHandle;
 
 use crate::exit::ClosedPipe;
 
-/// Items that wait to be printed.
-const WAITING: usize = 2;
+/// Number of items queued for the thread.
+const QUEUED: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Printer<T> {
@@ -17,19 +18,19 @@ pub(crate) struct Printer<T> {
     thread: JoinHandle<io::Result<()>>,
 }
 
-/// What became of an item.
+/// Outcome of [`Printer::print`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Printed {
-    /// It is on its way.
-    Taken,
-    /// Nobody reads the output any more, or it cannot be written; [`Printer::finish`] tells which.
+    /// The item is queued.
+    Queued,
+    /// Stdout is closed, or cannot be written; [`Printer::finish`] returns which.
     Closed,
 }
 
 impl<T: Send + 'static> Printer<T> {
-    /// Prints what `render` makes of each item.
+    /// Starts a thread that prints each item as `render` appends it.
     pub(crate) fn start(mut render: impl FnMut(T, &mut Vec<u8>) + Send + 'static) -> Self {
-        let (items, mut waiting) = mpsc::channel(WAITING);
+        let (items, mut waiting) = mpsc::channel(QUEUED);
         let thread = tokio::task::spawn_blocking(move || {
             let mut stdout = io::stdout().lock();
             let mut buffer = Vec::new();
@@ -38,7 +39,7 @@ impl<T: Send + 'static> Printer<T> {
                 stdout.write_all(&buffer)?;
                 stdout.flush()?;
                 buffer.clear();
-                // One large record does not keep its memory for ever.
+                // One large record does not keep its memory forever.
                 buffer.shrink_to(1 << 20);
             }
             Ok(())
@@ -46,10 +47,10 @@ impl<T: Send + 'static> Printer<T> {
         Self { items, thread }
     }
 
-    /// Waits until the item can be taken.
+    /// Queues an item, and waits for room if there is none.
     pub(crate) async fn print(&self, item: T) -> Printed {
         match self.items.send(item).await {
-            Ok(()) => Printed::Taken,
+            Ok(()) => Printed::Queued,
             Err(_) => Printed::Closed,
         }
     }
@@ -57,17 +58,17 @@ impl<T: Send + 'static> Printer<T> {
     /// Waits until everything is printed.
     ///
     /// # Errors
-    /// [`ClosedPipe`], or what else keeps stdout from being written.
+    /// [`ClosedPipe`], or the error of a write.
     pub(crate) async fn finish(self) -> Result<()> {
         drop(self.items);
         written(self.thread.await.context("the printing thread panicked")?)
     }
 }
 
-/// Prints a short text at once.
+/// Prints a short text.
 ///
 /// # Errors
-/// [`ClosedPipe`], or what else keeps stdout from being written.
+/// [`ClosedPipe`], or the error of a write.
 pub(crate) fn print_all(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))

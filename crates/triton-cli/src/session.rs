@@ -1,4 +1,4 @@
-//! What one run of the command knows: its global options, the config, and the backends with their connections.
+//! The state of one run: the global options, the config, and the backends with their connections.
 
 #[cfg_attr(not(feature = "kinesis"), path = "session/no_kinesis.rs")]
 mod kinesis;
@@ -16,23 +16,23 @@ use crate::exit::{Code, Failure};
 
 use self::kinesis::KinesisAccess;
 
-/// The name of the backend of streams on this machine.
+/// Name of the backend of local streams.
 const LOCAL: &str = "local";
 
-/// The name of the backend that AWS variables and flags point to.
+/// Name of the backend that AWS variables and flags point to.
 const KINESIS: &str = "kinesis";
 
-/// What the subcommands work with. Streams of one run share connections and files.
+/// The config and the backends of one run. Its streams share connections and files.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     pub(crate) global: &'a Global,
     triton: Triton,
-    /// For what Kinesis alone has.
+    /// Features that only Kinesis has.
     pub(crate) kinesis: KinesisAccess,
 }
 
 impl<'a> Session<'a> {
-    /// Finds and reads the config, where there is one.
+    /// Finds and reads the config, if there is one.
     pub(crate) fn new(global: &'a Global) -> Result<Self> {
         let config = match &global.config {
             Some(file) => Some(Config::load(file)?),
@@ -52,7 +52,8 @@ impl<'a> Session<'a> {
         self.triton.config()
     }
 
-    /// What a stream's name stands for: what the config says, or a local stream where nothing says otherwise.
+    /// The config of a stream: its section of the config file. Without a file, a local stream, unless the user points
+    /// to AWS.
     pub(crate) fn configure(&self, name: &str) -> Result<StreamConfig> {
         if self.global.local {
             let configured = self.config().and_then(|config| config.stream(name).ok().cloned());
@@ -62,8 +63,7 @@ impl<'a> Session<'a> {
             return Ok(self.triton.stream_config(name)?);
         }
         if let Some(reason) = self.points_to_aws() {
-            let message =
-                format!("no config says what '{name}' is, and {reason} points to AWS: not taking a local stream");
+            let message = format!("no config describes '{name}', and {reason} points to AWS: not using a local stream");
             return Err(Failure::new(Code::Config, message)
                 .with_help("write a triton.yaml ('triton init'), or use --local for a stream on this machine")
                 .into());
@@ -73,13 +73,14 @@ impl<'a> Session<'a> {
         Ok(stream)
     }
 
-    /// Where streams are listed when no config lists them: the AWS account that the user points to, or this machine.
-    pub(crate) fn unconfigured_place(&self) -> StreamConfig {
+    /// A stream without a name, to reach a backend when no config lists streams: Kinesis if the user points to AWS,
+    /// else local.
+    pub(crate) fn unnamed_stream(&self) -> StreamConfig {
         let backend = if !self.global.local && self.points_to_aws().is_some() { KINESIS } else { LOCAL };
         StreamConfig::new("").with_backend(backend)
     }
 
-    /// What shows that the user means AWS, so that a local stream would be a surprise.
+    /// The flag or variable that points to AWS. A user who has set one does not expect a local stream.
     pub(crate) fn points_to_aws(&self) -> Option<String> {
         points_to_aws(self.global)
     }
@@ -102,13 +103,13 @@ impl<'a> Session<'a> {
         Ok(Stream::new(&config, client))
     }
 
-    /// What creates and changes streams where this one is.
+    /// The admin of the account or folder that holds the stream, which creates and changes streams.
     pub(crate) async fn admin(&self, config: &StreamConfig) -> Result<Arc<dyn StreamAdmin>> {
         self.kinesis.note_default_region(config).await?;
         Ok(self.backend(config)?.admin(config).await?)
     }
 
-    /// How the stream is created, by its config.
+    /// Options to create the stream with, from its config.
     pub(crate) fn create_options(&self, config: &StreamConfig) -> Result<CreateOptions> {
         Ok(self.backend(config)?.create_options(config)?)
     }
@@ -116,7 +117,7 @@ impl<'a> Session<'a> {
 
 #[cfg(feature = "local")]
 impl Session<'_> {
-    /// Says that no config is used, and where the stream is.
+    /// Prints that no config was found, and the stream's file.
     fn note_local_stream(&self, stream: &StreamConfig) -> Result<()> {
         if !self.global.quiet {
             let streams = triton_stream::local::LocalBackend::default().streams(stream)?;
@@ -129,13 +130,13 @@ impl Session<'_> {
 
 #[cfg(not(feature = "local"))]
 impl Session<'_> {
-    /// There are no local streams; opening this one says so.
+    /// Prints nothing: this build has no local streams, and opening the stream fails.
     fn note_local_stream(&self, _: &StreamConfig) -> Result<()> {
         Ok(())
     }
 }
 
-/// Variables that machines set for every program, whether or not anybody there uses AWS.
+/// AWS variables that are often set machine-wide, even where nobody uses AWS.
 const NO_SIGN_OF_AWS: [&str; 2] = ["AWS_CA_BUNDLE", "AWS_PAGER"];
 
 fn points_to_aws(global: &Global) -> Option<String> {

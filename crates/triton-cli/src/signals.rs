@@ -9,17 +9,17 @@ use tokio::sync::watch;
 
 use crate::exit::{self, Code, Failure};
 
-/// `timeout`, `make` and shells send a signal to a process and to its group: what comes so soon after is the same one.
+/// `timeout`, `make` and shells send a signal to a process and to its group: signals within this time count as one.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
-/// Counts the signals that have come.
+/// Number of signals received.
 #[derive(Clone, Debug)]
 pub(crate) struct Signals(watch::Receiver<usize>);
 
 impl Signals {
-    /// Takes the signals over from here on; a task counts them until the process ends.
+    /// Handles the signals from here on: a task counts them until the process ends.
     pub(crate) fn listen() -> Result<Self> {
-        let cannot = "signals cannot be taken over";
+        let cannot = "signal handlers cannot be installed";
         let mut interrupt = signal(SignalKind::interrupt()).context(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).context(cannot)?;
         let (count, signals) = watch::channel(0);
@@ -44,9 +44,9 @@ impl Signals {
         self.at_least(1).await;
     }
 
-    /// Runs work that ends by itself after the first signal. A second signal gives it up: `None`.
+    /// Runs work that ends by itself after the first signal. Returns `None` if a second signal cancels it.
     ///
-    /// Whoever gets `None` reports and leaves by [`leave`], since what is left behind may wait for others.
+    /// On `None` the caller ends the process by [`leave`], since a thread may still be blocked.
     pub(crate) async fn or_second<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut signals = self.clone();
         tokio::select! {
@@ -64,7 +64,7 @@ impl Signals {
     }
 }
 
-/// The end after a second signal: at once, whatever a thread of this process still waits for.
+/// Ends the process after a second signal, even if a thread is blocked.
 pub(crate) fn leave(message: String) -> ! {
     exit::report(&Failure::new(Code::Interrupted, message).into());
     std::process::exit(Code::Interrupted as i32)

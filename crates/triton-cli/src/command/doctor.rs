@@ -1,6 +1,6 @@
-//! `triton doctor`: whether config, credentials, streams and clocks are as they should be, one line per check.
+//! `triton doctor`: checks config, credentials, streams and clocks, and prints one line per check.
 //!
-//! The config is checked here; what there is to check of a stream and its place, its backend knows.
+//! The config is checked here. Each backend checks its streams and where they are.
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
@@ -8,16 +8,16 @@ use clap::Args;
 use triton_stream::{Check, CheckOutcome, StreamConfig};
 
 use crate::args::Global;
-use crate::exit::{self, Code, Told};
+use crate::exit::{self, Code, Reported};
 use crate::printer;
 use crate::session::Session;
 
 /// Check config, credentials, streams and clocks
 ///
-/// Prints one line a check. Ends with the exit code of the first that failed.
+/// Prints one line per check. The exit code is that of the first check that failed.
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
-    /// Only this stream, by its logical name, instead of every one in the config
+    /// Check only this stream, by its logical name
     #[arg(short, long, value_name = "STREAM")]
     pub(crate) stream: Option<String>,
 }
@@ -29,12 +29,13 @@ pub(crate) async fn run(global: &Global, args: DoctorArgs) -> Result<()> {
         Err(error) => report.fail("config", &error),
     }
     let is_colored = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-    match is_colored {
-        true => printer::print_all(&report.text)?,
-        false => printer::print_all(&anstream::adapter::strip_str(&report.text).to_string())?,
+    if is_colored {
+        printer::print_all(&report.text)?;
+    } else {
+        printer::print_all(&anstream::adapter::strip_str(&report.text).to_string())?;
     }
     match report.failed {
-        Some(code) => Err(Told(code).into()),
+        Some(code) => Err(Reported(code).into()),
         None => Ok(()),
     }
 }
@@ -65,7 +66,7 @@ impl Report {
         self.text.push_str(&format!("{style}{mark:<4}{style:#}  {check:<11}  {}\n", exit::printable(words)));
     }
 
-    /// Checks what the session has found: its config, and the streams with their places, backend by backend.
+    /// Checks the config, then its streams, backend by backend.
     async fn session(&mut self, session: &Session<'_>, args: &DoctorArgs) -> Result<()> {
         let streams = match streams(session, args) {
             Ok(streams) => streams,
@@ -84,8 +85,8 @@ impl Report {
                 .warn("config", "none found (triton.yaml, $TRITON_CONFIG, /etc/triton.yaml); 'triton init' writes one"),
         }
         if streams.is_empty() && session.points_to_aws().is_some() {
-            let place = session.unconfigured_place();
-            self.checks(session.backend(&place)?.diagnose(&[]).await);
+            let unnamed = session.unnamed_stream();
+            self.checks(session.backend(&unnamed)?.diagnose(&[]).await);
         }
         for streams in by_backend(streams) {
             let [first, ..] = &streams[..] else { continue };
@@ -108,7 +109,7 @@ impl Report {
     }
 }
 
-/// The streams to look at.
+/// The streams to check.
 fn streams(session: &Session<'_>, args: &DoctorArgs) -> Result<Vec<StreamConfig>> {
     Ok(match (&args.stream, session.config()) {
         (Some(name), _) => vec![session.configure(name)?],

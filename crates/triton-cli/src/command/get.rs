@@ -14,7 +14,7 @@ use triton_stream::record::msgpack;
 use triton_stream::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp};
 
 use crate::args::{Global, StreamArg};
-use crate::exit::{self, Code, Failure, Told};
+use crate::exit::{self, Code, Failure, Reported};
 use crate::output::Output;
 use crate::printer::{Printed, Printer};
 use crate::session::Session;
@@ -24,31 +24,31 @@ use self::from::From;
 
 /// Follow a stream
 ///
-/// Reads every shard, through splits and merges, until Ctrl-C; what was fetched by then is still printed.
+/// Reads every shard, through splits and merges, until Ctrl-C. Records fetched by then are still printed.
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) stream: StreamArg,
-    /// Only the shards of these numbers (as 'triton shards' lists them), and those that come from them
+    /// Only the shards of these numbers (see 'triton shards'), and those split or merged from them
     #[arg(short = 'd', long = "shard", value_name = "NUMBER", num_args = 1..)]
     pub(crate) shards: Option<Vec<usize>>,
     /// Where to start: latest, all, at:SEQ, after:SEQ, a time ago (-10m) or a time (RFC 3339)
     #[arg(long, value_name = "WHERE", default_value = "latest", allow_hyphen_values = true)]
     pub(crate) from: From,
-    /// End after so many records
+    /// End after N records
     #[arg(short = 'n', long = "count", value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// End when every shard was read up to its newest record
+    /// End when every shard is read up to its newest record
     #[arg(short = 'e', long = "exit")]
     pub(crate) until_caught_up: bool,
     /// pretty, json, raw, or a format: %t stream, %p shard, %o sequence number, %k key, %s payload as JSON, %S its size,
     /// %T arrival in ms
     #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
     pub(crate) output: Output,
-    /// End with exit code 7 if any payload was no record
+    /// End with exit code 7 if a payload was not MessagePack
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Have Kinesis push the records (enhanced fan-out) to the consumer of this name, which is registered if it is not
+    /// Read by enhanced fan-out as the consumer NAME, which is registered if it does not exist
     #[arg(long, value_name = "NAME")]
     pub(crate) fan_out: Option<String>,
 }
@@ -92,12 +92,12 @@ async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()>
     let failed = follow(reader, &printer, args.count, &mut signals).await;
     printer.finish().await?;
     if let Some(code) = failed {
-        return Err(Told(code).into());
+        return Err(Reported(code).into());
     }
-    match args.strict && has_bad_data.load(Ordering::Relaxed) {
-        true => Err(Failure::new(Code::BadData, "some payloads were not MessagePack (--strict)").into()),
-        false => Ok(()),
+    if args.strict && has_bad_data.load(Ordering::Relaxed) {
+        return Err(Failure::new(Code::BadData, "some payloads were not MessagePack (--strict)").into());
     }
+    Ok(())
 }
 
 async fn open(session: &Session<'_>, args: &GetArgs) -> Result<Stream> {
@@ -116,13 +116,13 @@ async fn start(stream: &Stream, args: &GetArgs) -> Result<Start> {
         From::After(sequence_number) => Start::After { shard: one_shard(stream, args).await?, sequence_number },
         From::Ago(ago) => Start::Time(Timestamp::from(SystemTime::now()) - ago),
         From::Time(time) if time > Timestamp::from(SystemTime::now()) => {
-            return Err(Failure::new(Code::Usage, "--from: that time is yet to come").into());
+            return Err(Failure::new(Code::Usage, "--from: that time is in the future").into());
         }
         From::Time(time) => Start::Time(time),
     })
 }
 
-/// A sequence number belongs to one shard, which must be said where there are several.
+/// The shard of a sequence number: the one that `-d` gives, or the stream's only one.
 async fn one_shard(stream: &Stream, args: &GetArgs) -> Result<usize> {
     if let Some([shard, others @ ..]) = args.shards.as_deref()
         && others.iter().all(|other| other == shard)
@@ -132,14 +132,14 @@ async fn one_shard(stream: &Stream, args: &GetArgs) -> Result<usize> {
     let count = stream.client().shards().await?.len();
     match (&args.shards, count) {
         (None, 1) => Ok(0),
-        _ => Err(Failure::new(Code::Usage, "a sequence number is one shard's")
-            .with_help(format!("say which with -d NUMBER (0-{})", count.saturating_sub(1)))
+        _ => Err(Failure::new(Code::Usage, "a sequence number is unique only within a shard")
+            .with_help(format!("choose one with -d NUMBER (0-{})", count.saturating_sub(1)))
             .into()),
     }
 }
 
-/// Hands records to the printer until the reader ends. A shard's failure is told when it happens, and the others go on;
-/// returns the exit code of the first.
+/// Prints records until the reader ends. A shard's failure is reported at once, and the other shards go on. Returns the
+/// exit code of the first failure.
 async fn follow(
     mut reader: Reader,
     printer: &Printer<Vec<Record>>,
@@ -167,7 +167,7 @@ async fn follow(
                 }
             }
             Some(Err(error)) => {
-                // What is gone is gone for every shard, and told once.
+                // A deleted stream fails for every shard. It is reported once.
                 let is_gone =
                     matches!(&error, Error::Shard { source, .. } if matches!(**source, Error::StreamNotFound { .. }));
                 let gives_up = is_gone || error.is_retryable();
@@ -184,7 +184,7 @@ async fn follow(
     failed
 }
 
-/// A shard's failure as one sentence: the reason, which names the shard where that matters.
+/// A shard's failure. A reason that names the shard or the stream is reported by itself.
 fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::Shard { source, .. }
@@ -196,7 +196,7 @@ fn explain(error: Error) -> anyhow::Error {
     }
 }
 
-/// Makes bytes of records, on the printing thread.
+/// Renders records, on the printing thread.
 struct Renderer {
     stream: String,
     output: Output,

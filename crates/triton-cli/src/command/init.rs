@@ -16,7 +16,7 @@ demo:
   name: demo               # the real stream
   partition_key: null      # the field whose value chooses the shard; null: keys chosen at random
   backend: local           # a SQLite file on this machine; delete this line to use AWS Kinesis
-  shards: 4                # for a local stream, when it is first used
+  shards: 4                # number of shards when the stream is created
   region: us-east-1        # for Kinesis
 ";
 

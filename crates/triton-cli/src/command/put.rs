@@ -31,13 +31,13 @@ use self::failed::FailedRecords;
 use self::input::{Input, Stop};
 use self::progress::Progress;
 
-/// The bytes of records without an outcome: as many as 300 shards take in a round trip.
+/// Bytes of records without an outcome: about what 300 shards accept in a round trip.
 const BUDGET: usize = 16 << 20;
 
-/// Chunks that wait between reading and putting.
-const WAITING_CHUNKS: usize = 1;
+/// Number of chunks queued by the reading thread.
+const QUEUED_CHUNKS: usize = 1;
 
-/// How long the reading thread has to hand over what it has read, after a second signal.
+/// Time for the reading thread to send its last chunks, after a second signal.
 const LAST_CHUNKS: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
@@ -54,20 +54,20 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
     let encoder = LineEncoder::new(&args, &config, limits)?;
     let failed = FailedRecords::new(&args)?;
 
-    let (chunks, waiting) = mpsc::channel(WAITING_CHUNKS);
+    let (sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
     let (mut input, stop) = Input::new(&args, encoder, limits, !global.quiet)?;
-    let reading = tokio::task::spawn_blocking(move || input.read(&chunks));
+    let reading = tokio::task::spawn_blocking(move || input.read(&sender));
 
     let mut put = Put {
         stream,
         signals: signals.clone(),
         stop: Some(stop),
         progress: Progress::new(global),
-        taken: 0,
+        read: 0,
         chunk: VecDeque::new(),
-        on_their_way: VecDeque::new(),
-        bytes_on_their_way: 0,
-        waiting,
+        in_flight: VecDeque::new(),
+        bytes_in_flight: 0,
+        chunks,
         failed,
         printer: args.ack.then(|| Printer::start(render_receipts)),
         unprinted: None,
@@ -77,10 +77,10 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
         let message = put.interrupted().await;
         signals::leave(message?)
     };
-    // What went wrong may have left the reading thread in the middle of the input.
+    // After a failure the reading thread may still be in the middle of the input.
     put.stop = None;
-    put.waiting.close();
-    // A line that is no record is told after all lines before it are put and acknowledged.
+    put.chunks.close();
+    // An invalid line is reported after all lines before it are put and acknowledged.
     let read = reading.await.context("the reading thread panicked");
     outcome?;
     match (put.finish().await, read?) {
@@ -93,17 +93,18 @@ pub(crate) async fn run(global: &Global, args: PutArgs) -> Result<()> {
 }
 
 async fn open(session: &Session<'_>, config: &StreamConfig, is_dry_run: bool) -> Result<(Stream, Limits)> {
-    let client: Arc<dyn StreamClient> = match is_dry_run {
-        // Checked against the limits of a stream that holds nothing and is nowhere.
-        true => Arc::new(Memory::new().stream(&config.name, 1)?),
-        false => session.open(config).await?,
+    let client: Arc<dyn StreamClient> = if is_dry_run {
+        // Lines are checked against the limits of an empty stream in memory.
+        Arc::new(Memory::new().stream(&config.name, 1)?)
+    } else {
+        session.open(config).await?
     };
     let stream = Stream::builder(config, client).budget(Budget::new(BUDGET)).build();
     let limits = stream.producer().limits().await?;
     Ok((stream, limits))
 }
 
-/// What the flags say goes before what the config says.
+/// The stream's config, with the flags in precedence.
 fn with_flags(config: StreamConfig, args: &PutArgs) -> StreamConfig {
     let mut config = config;
     if let Some(field) = &args.key_field {
@@ -116,24 +117,25 @@ fn with_flags(config: StreamConfig, args: &PutArgs) -> StreamConfig {
 struct Put {
     stream: Stream,
     signals: Signals,
-    /// Dropping it ends the reading of input.
+    /// Dropping it stops the reading of input.
     stop: Option<Stop>,
     progress: Progress,
-    taken: usize,
-    /// Records that were read and not handed to the producer yet.
+    /// Number of records read.
+    read: usize,
+    /// Records that were read and not submitted yet.
     chunk: VecDeque<PutEntry>,
-    /// Records that the producer has, in the order of the input.
-    on_their_way: VecDeque<(PutEntry, Ticket)>,
-    bytes_on_their_way: usize,
-    waiting: mpsc::Receiver<Vec<PutEntry>>,
+    /// Records that were submitted, in the order of the input.
+    in_flight: VecDeque<(PutEntry, Ticket)>,
+    bytes_in_flight: usize,
+    chunks: mpsc::Receiver<Vec<PutEntry>>,
     failed: FailedRecords,
     printer: Option<Printer<Vec<PutReceipt>>>,
-    /// Why acknowledgements could not be printed, told at the end.
+    /// Why acknowledgements could not be printed; returned at the end.
     unprinted: Option<anyhow::Error>,
     is_dry_run: bool,
 }
 
-/// What comes next, of the input or of the stream.
+/// The next event of a put.
 enum Next {
     Chunk(Option<Vec<PutEntry>>),
     Outcome(Result<PutReceipt, Error>),
@@ -151,7 +153,7 @@ impl Put {
                 Next::Chunk(None) => break,
             }
         }
-        // Nothing more comes: what is there does not wait for company.
+        // The input has ended: the last records do not linger.
         let stream = self.stream.clone();
         let (_, settled) = tokio::join!(stream.producer().flush(), self.settle_all());
         settled?;
@@ -163,10 +165,10 @@ impl Put {
     }
 
     async fn next(&mut self) -> Next {
-        let most = self.stream.producer().budget().bytes().saturating_mul(2);
-        let on_its_way = self.on_their_way.front_mut().map(|(_, ticket)| ticket);
+        let max_bytes = self.stream.producer().budget().bytes().saturating_mul(2);
+        let first = self.in_flight.front_mut().map(|(_, ticket)| ticket);
         let outcome = async {
-            match on_its_way {
+            match first {
                 Some(ticket) => ticket.await,
                 None => std::future::pending().await,
             }
@@ -176,41 +178,41 @@ impl Put {
             // What was read is put; nothing new is read.
             () = self.signals.first(), if self.stop.is_some() => Next::Stop,
             outcome = outcome => Next::Outcome(outcome),
-            // Behind one that is not settled, others that are keep their memory.
-            chunk = self.waiting.recv(), if self.bytes_on_their_way < most => Next::Chunk(chunk),
+            // Records that have their outcome keep their memory while one before them has none.
+            chunk = self.chunks.recv(), if self.bytes_in_flight < max_bytes => Next::Chunk(chunk),
         }
     }
 
     async fn put(&mut self, chunk: Vec<PutEntry>) -> Result<()> {
-        self.taken += chunk.len();
+        self.read += chunk.len();
         if self.is_dry_run {
             return Ok(());
         }
         self.chunk = chunk.into();
         while let Some(entry) = self.chunk.front().filter(|_| self.failed.error.is_none()) {
             let ticket = self.stream.producer().submit(entry.clone()).await?;
-            self.bytes_on_their_way += cost(entry);
-            self.on_their_way.extend(self.chunk.pop_front().map(|entry| (entry, ticket)));
+            self.bytes_in_flight += cost(entry);
+            self.in_flight.extend(self.chunk.pop_front().map(|entry| (entry, ticket)));
         }
-        // The stream refuses records: those that were read meanwhile are not tried.
+        // After a failure, records that were read meanwhile are not submitted.
         self.failed.keep(std::mem::take(&mut self.chunk))
     }
 
     async fn settle_all(&mut self) -> Result<()> {
-        while let Some((_, ticket)) = self.on_their_way.front_mut() {
+        while let Some((_, ticket)) = self.in_flight.front_mut() {
             let outcome = ticket.await;
             self.settle(outcome).await?;
         }
         Ok(())
     }
 
-    /// Takes the outcome of the record in front, and of those behind it that have theirs.
+    /// Settles the first record, and those behind it that have their outcome.
     async fn settle(&mut self, first: Result<PutReceipt, Error>) -> Result<()> {
         let (mut receipts, mut refused) = (Vec::new(), Vec::new());
         let mut outcome = Some(first);
         while let Some(known) = outcome {
-            let Some((entry, _)) = self.on_their_way.pop_front() else { break };
-            self.bytes_on_their_way -= cost(&entry);
+            let Some((entry, _)) = self.in_flight.pop_front() else { break };
+            self.bytes_in_flight -= cost(&entry);
             match known {
                 Ok(receipt) => {
                     self.progress.add(&entry);
@@ -221,14 +223,14 @@ impl Put {
                     self.failed.error.get_or_insert(error);
                 }
             }
-            outcome = self.on_their_way.front_mut().and_then(|(_, ticket)| ticket.now_or_never());
+            outcome = self.in_flight.front_mut().and_then(|(_, ticket)| ticket.now_or_never());
         }
         self.progress.show();
         self.failed.keep(refused)?;
         if self.failed.error.is_some() {
             self.stop = None;
         }
-        // When nobody reads the acknowledgements any more, the lines are put all the same.
+        // If stdout is closed, the lines are still put.
         if let Some(printer) = &self.printer
             && printer.print(receipts).await == Printed::Closed
         {
@@ -246,19 +248,19 @@ impl Put {
         }
     }
 
-    /// Counts and keeps what was not put by the time of a second signal.
+    /// Counts and keeps the records that are not acknowledged at a second signal.
     async fn interrupted(&mut self) -> Result<String> {
         self.progress.finish();
         self.stop = None;
-        while let Some((entry, mut ticket)) = self.on_their_way.pop_front() {
+        while let Some((entry, mut ticket)) = self.in_flight.pop_front() {
             if !matches!((&mut ticket).now_or_never(), Some(Ok(_))) {
                 self.failed.keep([entry])?;
             }
         }
         self.failed.keep(std::mem::take(&mut self.chunk))?;
-        // The reading thread ends with what it has read, unless the reading itself hangs.
+        // The reading thread sends what it has read and ends, unless a read blocks.
         let until = Instant::now() + LAST_CHUNKS;
-        while let Ok(Some(chunk)) = timeout_at(until, self.waiting.recv()).await {
+        while let Ok(Some(chunk)) = timeout_at(until, self.chunks.recv()).await {
             self.failed.keep(chunk)?;
         }
         let kept = self.failed.kept();
@@ -266,21 +268,21 @@ impl Put {
     }
 
     async fn finish(self) -> Result<()> {
-        let (taken, name) = (self.taken, self.stream.config().logical_name.clone());
-        // Else the process may end before the stream's file is closed, and leave its log for the next to take in.
+        let (read, name) = (self.read, self.stream.config().logical_name.clone());
+        // Otherwise the process may end before the stream's file is closed, and leave its write-ahead log behind.
         self.stream.close().await?;
         if self.is_dry_run {
-            exit::note(&format!("{taken} records are fit for '{name}'; nothing was put"));
+            exit::note(&format!("{read} records are valid for '{name}'; nothing was put"));
             return Ok(());
         }
-        tracing::info!("{} of {taken} records put into '{name}'", taken - self.failed.count);
-        self.failed.finish(taken)
+        tracing::info!("{} of {read} records put into '{name}'", read - self.failed.count);
+        self.failed.finish(read)
     }
 }
 
-/// What a record takes of the memory, about.
+/// Approximate memory of a record in bytes.
 fn cost(entry: &PutEntry) -> usize {
-    entry.size() + 200
+    entry.size() + Budget::RECORD_OVERHEAD
 }
 
 fn render_receipts(receipts: Vec<PutReceipt>, out: &mut Vec<u8>) {

@@ -18,18 +18,18 @@ use crate::session::Session;
 pub(crate) struct ShardsArgs {
     #[command(flatten)]
     pub(crate) stream: StreamArg,
-    /// Draw which shard came from which, with their hash keys
+    /// Draw splits and merges as a tree, with hash key ranges
     #[arg(long)]
     pub(crate) tree: bool,
-    /// Only shards that take records
+    /// Only open shards
     #[arg(long)]
     pub(crate) open: bool,
-    /// How to print them
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table", conflicts_with = "tree")]
     pub(crate) output: TableOutput,
 }
 
-/// How wide a drawing of all hash keys is.
+/// Width of the bar of all hash keys, in characters.
 const BAR_WIDTH: u128 = 32;
 
 pub(crate) async fn run(global: &Global, args: ShardsArgs) -> Result<()> {
@@ -74,7 +74,7 @@ fn parent_number(shards: &[Shard], parent: &ShardId) -> String {
     }
 }
 
-/// How much of all hash keys a range holds.
+/// Share of all hash keys that a range holds.
 fn share(range: HashKeyRange) -> String {
     let part = (range.last.0 - range.first.0) as f64 / u128::MAX as f64;
     format!("{:.1}%", part * 100.0)
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_shows_who_came_from_whom_and_holds_what() {
+    fn the_tree_shows_parents_and_hash_keys() {
         assert_eq!(
             tree(&shards(), |_| true),
             "   0  shardId-000000000000      [################................]  closed\n\

@@ -1,4 +1,4 @@
-//! `triton streams`: makes, lists and changes streams.
+//! `triton streams`: creates, lists and changes streams.
 
 mod consumers;
 
@@ -20,31 +20,31 @@ use self::consumers::ConsumersCommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StreamsCommand {
-    /// Make a stream
+    /// Create a stream
     Create {
         #[command(flatten)]
         stream: StreamArg,
-        /// How many shards (default: what the config says, or 1)
+        /// Number of shards (default: the config's, or 1)
         #[arg(long, value_name = "N")]
         shards: Option<usize>,
-        /// Let Kinesis decide how many shards
+        /// Let Kinesis choose the number of shards (on-demand mode)
         #[arg(long, conflicts_with = "shards")]
         on_demand: bool,
         /// How long records are kept, such as 24h or 7d
-        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
         retention: Duration,
     },
-    /// Remove a stream with everything in it
+    /// Delete a stream with every record in it
     Delete {
         #[command(flatten)]
         stream: StreamArg,
-        /// Yes, remove it
+        /// Confirm that it is deleted
         #[arg(long)]
         yes: bool,
     },
     /// List the streams of the config, or of this machine
     List {
-        /// How to print them
+        /// Output format
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: TableOutput,
     },
@@ -67,15 +67,15 @@ pub(crate) enum StreamsCommand {
         #[arg(short = 'd', long = "shard", value_name = "NUMBER", num_args = 2, required = true)]
         shards: Vec<usize>,
     },
-    /// Split and merge until there are so many shards of equal size
+    /// Split and merge until there are N shards of equal size
     Reshard {
         #[command(flatten)]
         stream: StreamArg,
-        /// How many shards
+        /// Number of shards
         #[arg(long, value_name = "N")]
         shards: usize,
     },
-    /// List and remove consumers with enhanced fan-out
+    /// List and delete consumers with enhanced fan-out
     #[command(subcommand)]
     Consumers(ConsumersCommand),
 }
@@ -95,8 +95,8 @@ pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> 
         StreamsCommand::Delete { stream, yes } => {
             let config = session.configure(&stream.stream)?;
             if !yes {
-                let message = format!("'{}' would be removed with every record in it", config.name);
-                return Err(Failure::new(Code::Usage, message).with_help("add --yes to remove it").into());
+                let message = format!("'{}' would be deleted with every record in it", config.name);
+                return Err(Failure::new(Code::Usage, message).with_help("add --yes to delete it").into());
             }
             session.admin(&config).await?.delete(&config.name).await?;
         }
@@ -131,10 +131,10 @@ pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> 
     Ok(())
 }
 
-/// What is listed of a stream.
+/// A line of the list.
 struct Row {
     config: StreamConfig,
-    /// How many open shards; `None` where it does not exist, or cannot be looked at.
+    /// Number of open shards; `None` if the stream does not exist, or cannot be described.
     shards: Option<usize>,
 }
 
@@ -159,9 +159,9 @@ async fn streams(session: &Session<'_>) -> Result<Vec<StreamConfig>> {
     if let Some(config) = session.config().filter(|_| !session.global.local) {
         return Ok(config.streams().cloned().collect());
     }
-    let place = session.unconfigured_place();
-    let names = session.admin(&place).await?.list().await?;
-    Ok(names.into_iter().map(|name| StreamConfig::new(name).with_backend(&place.backend)).collect())
+    let unnamed = session.unnamed_stream();
+    let names = session.admin(&unnamed).await?.list().await?;
+    Ok(names.into_iter().map(|name| StreamConfig::new(name).with_backend(&unnamed.backend)).collect())
 }
 
 async fn open_shards(session: &Session<'_>, config: &StreamConfig) -> Result<Option<usize>> {

@@ -1,14 +1,14 @@
-//! Keeps data from steering the terminal that shows it.
+//! Escapes data that could control the terminal that shows it.
 //!
-//! Control characters are shown as `\x1b`, those past ASCII and the ones that turn text around as `\u{202e}`, bytes
-//! that are not UTF-8 as `\xff`. This is for reading, not for reading back: a backslash in the data stays one
-//! backslash. A pipe gets every byte as it is.
+//! Control characters become `\x1b`, those outside ASCII and those that change the direction of text `\u{202e}`, and
+//! bytes that are not UTF-8 `\xff`. The form cannot be parsed back: a backslash in the data stays one backslash. A pipe
+//! gets every byte unchanged.
 
 use triton_stream::record::json::is_terminal_control;
 
 use super::append;
 
-/// Appends data: as it is, or on a `terminal` with all that it could act on escaped.
+/// Appends data: unchanged, or escaped for a `terminal`.
 pub(crate) fn push(out: &mut Vec<u8>, data: &[u8], terminal: bool) {
     if !terminal {
         out.extend_from_slice(data);

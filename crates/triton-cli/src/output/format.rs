@@ -1,9 +1,9 @@
 //! Formats of the user's own, in kcat's letters.
 //!
-//! `%t` stream, `%p` shard id, `%o` sequence number (`SEQ.SUB` for a record out of an aggregate), `%k` partition key,
-//! `%s` payload as JSON, `%S` its size in bytes, `%T` arrival in milliseconds since 1970, `%%` a percent sign; and the
-//! escapes `\n \t \r \\ \0 \xNN`. No newline is added. What the user wrote around the letters goes out as it is, to a
-//! terminal too; what comes from records does not.
+//! `%t` stream, `%p` shard id, `%o` sequence number (`SEQ.SUB` for a record of an aggregate), `%k` partition key, `%s`
+//! payload as JSON, `%S` its size in bytes, `%T` arrival in milliseconds since 1970, `%%` a percent sign; and the
+//! escapes `\n \t \r \\ \0 \xNN`. No newline is added. The user's own text is written as it is, even to a terminal;
+//! data of records is escaped there.
 
 use std::str::{Chars, FromStr};
 
@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use triton_stream::record::json;
 use triton_stream::{DecodeError, Record};
 
-use super::{append, append_place, escape, escape_for};
+use super::{append, append_sequence, escape, escape_for};
 
 /// A format, parsed once for all records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Format {
                 Segment::Literal(bytes) => out.extend_from_slice(bytes),
                 Segment::Stream => escape::push(out, stream.as_bytes(), terminal),
                 Segment::Shard => escape::push(out, record.shard_id.as_str().as_bytes(), terminal),
-                Segment::Sequence => append_place(out, record),
+                Segment::Sequence => append_sequence(out, record),
                 Segment::Key => escape::push(out, record.partition_key.as_str().as_bytes(), terminal),
                 Segment::Payload => outcome = json::write_payload(out, &record.data, escape_for(terminal)),
                 Segment::Size => append(out, record.data.len()),

@@ -1,21 +1,21 @@
-//! Records for people: their place, and the payload exactly as Python 3 prints the same value, with map keys sorted.
+//! Records for people: shard and sequence number, then the payload exactly as Python 3 prints it, with map keys sorted.
 //!
-//! Python cannot sort keys of different kinds; here null comes first, then false and true, numbers by value, text by
-//! code point, bytes, extensions, and last arrays and maps as they come. Keys that are the same are all shown, in the
+//! Python cannot sort keys of different kinds. Here the order is null, false and true, numbers by value, text by code
+//! point, bytes, extensions, then arrays and maps in the payload's order. Duplicate keys are all shown, in the
 //! payload's order. Bytes, and text that is not UTF-8, are shown as `b'..'`.
 
 use triton_stream::record::msgpack::{ExtensionTime, Scanner, Token, check};
 use triton_stream::{DecodeError, Record};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-use super::{append, append_float, append_place, base64, escape};
+use super::{append, append_float, append_sequence, base64, escape};
 
 /// Appends a record, its payload on one line, and an empty line.
 pub(super) fn write(out: &mut Vec<u8>, record: &Record, terminal: bool) -> Result<(), DecodeError> {
     out.extend_from_slice(b"<Record ");
     escape::push(out, record.shard_id.as_str().as_bytes(), terminal);
     out.push(b' ');
-    append_place(out, record);
+    append_sequence(out, record);
     out.extend_from_slice(b">\n");
     let payload = &record.data[..];
     let outcome = match check(payload) {
@@ -29,16 +29,16 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record, terminal: bool) -> Resul
     outcome
 }
 
-/// Goes through a payload that was checked, and so is nested no deeper than a stack can take.
+/// Prints a payload that was checked, so its nesting is bounded.
 struct Printer<'a, 'o> {
     scanner: Scanner<'a>,
     payload: &'a [u8],
     out: &'o mut Vec<u8>,
-    /// Of the map that is being printed, and before them those of the maps around it.
+    /// Pairs of the maps around the current one, then its own.
     pairs: Vec<Pair>,
 }
 
-/// A pair of a map: where its key stands in the payload, and what was printed of it.
+/// A printed pair of a map: the offset of its key in the payload, and the range of its text in the output.
 struct Pair {
     key: usize,
     from: usize,
@@ -80,8 +80,8 @@ impl Printer<'_, '_> {
         Ok(())
     }
 
-    /// Prints the pairs as they come, and moves what was printed where that was not in order: so each value is gone
-    /// through once, however deep it lies.
+    /// Prints the pairs in the payload's order, then sorts their text if keys are out of order. Each value is thus
+    /// decoded once, however deep it is nested.
     fn map(&mut self, pairs: usize) -> Result<(), DecodeError> {
         let first = self.pairs.len();
         let start = self.out.len();
@@ -117,7 +117,7 @@ impl Printer<'_, '_> {
     }
 }
 
-/// What a key is sorted by; the order of the variants is that of the kinds.
+/// The sort key of a map key; the order of the variants is that of the kinds.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum SortKey<'a> {
     Nil,
@@ -199,10 +199,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.push(quote);
     let mut done = 0;
     for (at, character) in text.char_indices() {
-        let plain = match character.is_ascii() {
-            true => is_plain(character, quote),
-            false => is_printable(character),
-        };
+        let plain = if character.is_ascii() { is_plain(character, quote) } else { is_printable(character) };
         if !plain {
             out.extend_from_slice(&text.as_bytes()[done..at]);
             escape_character(out, character);
@@ -217,9 +214,10 @@ fn bytes(out: &mut Vec<u8>, data: &[u8]) {
     let quote = quote_for(data);
     out.extend_from_slice(&[b'b', quote]);
     for &byte in data {
-        match is_plain(byte.into(), quote) {
-            true => out.push(byte),
-            false => escape_character(out, byte.into()),
+        if is_plain(byte.into(), quote) {
+            out.push(byte);
+        } else {
+            escape_character(out, byte.into());
         }
     }
     out.push(quote);
@@ -234,7 +232,7 @@ fn is_plain(character: char, quote: u8) -> bool {
     matches!(character, ' '..='~') && character != '\\' && character != char::from(quote)
 }
 
-/// Python's `str.isprintable`, but for the blank, which is.
+/// Python's `str.isprintable` for characters outside ASCII.
 fn is_printable(character: char) -> bool {
     use GeneralCategory as Is;
     !matches!(

@@ -1,4 +1,4 @@
-//! What the command does on Kinesis alone: connection settings by flags, enhanced fan-out, consumers.
+//! Features that only Kinesis has: connection flags, enhanced fan-out, consumers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,32 +35,32 @@ impl KinesisAccess {
         builder.register(Arc::clone(&self.backend) as Arc<dyn Backend>)
     }
 
-    /// Says once which region is taken where nothing says one.
+    /// Prints once which region is used, if none is configured.
     pub(super) async fn note_default_region(&self, config: &StreamConfig) -> Result<()> {
         if config.backend != KinesisBackend::NAME {
             return Ok(());
         }
         let kinesis = self.backend.connection(config).await?;
         if kinesis.has_default_region() && !self.is_quiet && !self.has_noted_region.swap(true, Ordering::Relaxed) {
-            exit::note(&format!("no region is set: taking {}", kinesis.region()));
+            exit::note(&format!("no region is set: using {}", kinesis.region()));
         }
         Ok(())
     }
 
-    /// The stream on Kinesis, which alone has consumers.
+    /// The Kinesis client of a stream, for its consumers.
     pub(crate) async fn stream(&self, config: &StreamConfig) -> Result<KinesisStream> {
         if config.backend != KinesisBackend::NAME {
             let (name, backend) = (&config.logical_name, &config.backend);
             let message = format!("'{name}' is a {backend} stream: only Kinesis has enhanced fan-out");
             return Err(Failure::new(Code::Usage, message)
-                .with_help(format!("a {backend} stream pushes anyway, to any number of readers"))
+                .with_help(format!("a {backend} stream pushes records to every reader without it"))
                 .into());
         }
         self.note_default_region(config).await?;
         Ok(self.backend.connection(config).await?.stream(&config.name)?)
     }
 
-    /// The stream, whose records Kinesis pushes to a consumer.
+    /// The stream, read by enhanced fan-out as this consumer.
     pub(crate) async fn fan_out(&self, config: &StreamConfig, consumer: &str) -> Result<Stream> {
         let client = self.stream(config).await?.fan_out(consumer).await?;
         if client.has_new_consumer() && !self.is_quiet {

@@ -1,4 +1,4 @@
-//! In the place of `kinesis.rs` in a build without Kinesis: what needs it says so.
+//! Replaces `kinesis.rs` in a build without Kinesis: enhanced fan-out is an error.
 
 use anyhow::Result;
 use triton_stream::{Builder, Stream, StreamConfig};
@@ -6,7 +6,7 @@ use triton_stream::{Builder, Stream, StreamConfig};
 use crate::args::Global;
 use crate::exit::{Code, Failure};
 
-/// No Kinesis.
+/// Access to Kinesis, which this build lacks.
 #[derive(Debug)]
 pub(crate) struct KinesisAccess;
 
@@ -27,7 +27,7 @@ impl KinesisAccess {
         Err(self.missing())
     }
 
-    /// What a subcommand ends with that needs Kinesis.
+    /// The error of a subcommand that needs Kinesis.
     pub(crate) fn missing(&self) -> anyhow::Error {
         Failure::new(Code::Usage, "enhanced fan-out needs Kinesis, which this triton was built without")
             .with_help("build it with the feature 'kinesis', which is on by default")

@@ -1,4 +1,4 @@
-//! Where `get` starts: the grammar of `--from`.
+//! The grammar of `--from`.
 
 use std::str::FromStr;
 use std::time::Duration;

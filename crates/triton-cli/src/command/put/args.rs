@@ -9,7 +9,7 @@ use crate::args::StreamArg;
 /// Put lines from files or stdin into a stream
 ///
 /// Each line becomes a record {msg, ts}: the line with its newline, and the time in unix seconds. A line counts as put
-/// when it is durable. Ctrl-C ends after what was read is put; a second one ends at once.
+/// when it is durable. Ctrl-C ends when everything read is put; a second Ctrl-C ends at once.
 #[derive(Args, Debug)]
 pub(crate) struct PutArgs {
     #[command(flatten)]
@@ -23,13 +23,13 @@ pub(crate) struct PutArgs {
     /// Each line is the payload as it is, without its newline
     #[arg(long)]
     pub(crate) raw: bool,
-    /// The partition key of every record
+    /// Partition key of every record
     #[arg(short, long, value_name = "KEY")]
     pub(crate) key: Option<String>,
-    /// The field that holds the partition key, instead of the config's
+    /// Field that holds the partition key, instead of the config's
     #[arg(long, value_name = "FIELD", conflicts_with = "key")]
     pub(crate) key_field: Option<String>,
-    /// What ends a record, instead of a newline, and is no part of it (\n \r \t \0 \xNN stand for bytes)
+    /// Delimiter of records, instead of a newline; not part of the record (\n \r \t \0 \xNN stand for bytes)
     #[arg(short = 'D', long, value_name = "DELIM", value_parser = delimiter)]
     pub(crate) delimiter: Option<Delimiter>,
     /// Print SHARD and SEQUENCE NUMBER of each record once it is durable
@@ -38,24 +38,24 @@ pub(crate) struct PutArgs {
     /// Read and check everything, put nothing
     #[arg(long, conflicts_with_all = ["ack", "failed"])]
     pub(crate) dry_run: bool,
-    /// Append the payloads of what could not be put to this file
+    /// Append the payloads of records that could not be put to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) failed: Option<PathBuf>,
-    /// Go on after a line that is no record, with a warning
+    /// Skip invalid lines with a warning
     #[arg(long)]
     pub(crate) skip_bad: bool,
-    /// Pack records of one shard together, as the Kinesis Producer Library does: cheaper, and for readers that know it
+    /// Pack records into aggregates, as the Kinesis Producer Library does: cheaper, but readers have to unpack them
     #[arg(long)]
     pub(crate) aggregate: bool,
 }
 
-/// What ends a record in the input of `put`.
+/// The delimiter of records in the input of `put`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Delimiter(pub(crate) Vec<u8>);
 
 fn delimiter(text: &str) -> Result<Delimiter, String> {
     match crate::output::unescape(text).map_err(|error| error.to_string())? {
-        bytes if bytes.is_empty() => Err("an empty delimiter ends nothing".into()),
+        bytes if bytes.is_empty() => Err("the delimiter is empty".into()),
         bytes => Ok(Delimiter(bytes)),
     }
 }

@@ -1,10 +1,11 @@
-//! From a line to an entry: what `--json`, `--raw`, `--key` and `--key-field` say.
+//! Encodes a line as an entry, by `--json`, `--raw`, `--key` and `--key-field`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
+use triton_stream::flow::random_seed;
 use triton_stream::record::{Encoder, KeySource, json};
 use triton_stream::{Error, Limits, PartitionKey, PutEntry, StreamConfig};
 
@@ -60,8 +61,7 @@ impl LineEncoder {
             let message = format!("--raw lines have no field '{field}' (partition_key of '{}')", config.logical_name);
             return Err(Failure::new(Code::Usage, message).with_help("use --key").into());
         }
-        let seed = random_seed();
-        let encoder = Encoder::new(&config.logical_name, config.partition_key.clone(), seed);
+        let encoder = Encoder::new(&config.logical_name, config.partition_key.clone(), random_seed());
         Ok(Self { encoder, form, key, limits })
     }
 
@@ -102,10 +102,4 @@ impl LineEncoder {
 
 fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-}
-
-/// Keys chosen at random differ from run to run.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    std::hash::RandomState::new().build_hasher().finish()
 }

@@ -11,21 +11,21 @@ use crate::exit::{self, Failure};
 
 use super::args::PutArgs;
 
-/// What could not be put, and the file of `--failed` that keeps it.
+/// Records that could not be put, and the file of `--failed`.
 pub(super) struct FailedRecords {
     pub(super) count: usize,
     pub(super) error: Option<Error>,
     file: Option<(PathBuf, File)>,
-    /// After each payload; MessagePack needs none.
+    /// Written after each payload; MessagePack needs none.
     separator: Vec<u8>,
 }
 
 impl FailedRecords {
-    /// Opens the file before anything is put, since it is needed when things go wrong.
+    /// Opens the file before anything is put, so that a failure to open it loses no record.
     pub(super) fn new(args: &PutArgs) -> Result<Self> {
         let file = args.failed.as_ref().map(|path| {
             let opened = OpenOptions::new().create(true).append(true).open(path);
-            let opened = opened.with_context(|| format!("{} cannot be opened for what fails", path.display()))?;
+            let opened = opened.with_context(|| format!("{} cannot be opened for failed records", path.display()))?;
             anyhow::Ok((path.clone(), opened))
         });
         let separator = match (args.raw, &args.delimiter) {
@@ -55,15 +55,15 @@ impl FailedRecords {
         }
     }
 
-    pub(super) fn finish(mut self, taken: usize) -> Result<()> {
+    pub(super) fn finish(mut self, read: usize) -> Result<()> {
         let Some(error) = self.error.take() else { return Ok(()) };
-        let uncertain = if error.may_have_written() { ", and may be written all the same" } else { "" };
-        let message = format!("{} of {taken} records were not put{uncertain}{}", self.count, self.kept());
+        let uncertain = if error.may_have_written() { ", and may have been written" } else { "" };
+        let message = format!("{} of {read} records were not put{uncertain}{}", self.count, self.kept());
         let error = anyhow::Error::new(error);
         let failure = Failure::new(exit::code(&error), message);
         let failure = match self.file {
             Some(_) => failure,
-            None => failure.with_help("use --failed FILE to keep what cannot be put"),
+            None => failure.with_help("use --failed FILE to keep records that cannot be put"),
         };
         Err(error.context(failure))
     }

@@ -18,13 +18,13 @@ use super::args::PutArgs;
 use super::encode::LineEncoder;
 use super::lines::{Line, Lines};
 
-/// One read of the input.
+/// Bytes per read.
 const READ_BYTES: usize = 256 << 10;
 
-/// A chunk of entries holds at most so many bytes.
+/// Bytes of entries at which a chunk is sent.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// Dropping it ends the reading; what was read before still comes.
+/// Dropping it stops the reading. Lines that were read before are still sent.
 #[derive(Debug)]
 pub(super) struct Stop(
     #[expect(dead_code, reason = "held for its drop, which the other end of the pipe sees")] OwnedFd,
@@ -45,7 +45,7 @@ pub(super) struct Input {
     chunk_bytes: usize,
 }
 
-/// Why reading goes on or not.
+/// Whether to go on reading.
 #[derive(Clone, Copy, PartialEq)]
 enum Next {
     Readable,
@@ -54,9 +54,10 @@ enum Next {
 
 impl Input {
     pub(super) fn new(args: &PutArgs, encoder: LineEncoder, limits: Limits, warns: bool) -> Result<(Self, Stop)> {
-        let (stopped, stop) = rustix::pipe::pipe().context("no pipe can be made")?;
+        let (stopped, stop) = rustix::pipe::pipe().context("a pipe cannot be created")?;
         let files = if args.files.is_empty() { vec!["-".into()] } else { args.files.clone() };
-        // Line by line, the newline belongs to the message; between records of other forms, it only separates.
+        // The newline belongs to a message. It only separates records of other forms, and so does a delimiter of the
+        // user's.
         let keeps_delimiter = args.delimiter.is_none() && !args.raw && !args.json;
         let input = Self {
             files,
@@ -75,17 +76,16 @@ impl Input {
         Ok((input, Stop(stop)))
     }
 
-    /// Reads all files and sends their lines as entries. Ends early when stopped, or when nobody takes them.
+    /// Reads all files and sends their lines as entries. Ends early when stopped, or when the receiver is closed.
     pub(super) fn read(&mut self, chunks: &mpsc::Sender<Vec<PutEntry>>) -> Result<()> {
         for file in std::mem::take(&mut self.files) {
-            let read = match file.as_os_str() == "-" {
-                true => self.read_from(rustix::stdio::stdin(), None, chunks),
-                false => {
-                    let opened = open(&file).with_context(|| format!("{} cannot be opened", file.display()));
-                    opened.and_then(|opened| self.read_from(opened.as_fd(), Some(&file), chunks))
-                }
+            let read = if file.as_os_str() == "-" {
+                self.read_from(rustix::stdio::stdin(), None, chunks)
+            } else {
+                let opened = open(&file).with_context(|| format!("{} cannot be opened", file.display()));
+                opened.and_then(|opened| self.read_from(opened.as_fd(), Some(&file), chunks))
             };
-            // What came before a line that is no record is put.
+            // Lines before an invalid one are put.
             self.send(chunks);
             if read? == Next::Stopped {
                 break;
@@ -105,7 +105,7 @@ impl Input {
         let mut number = 0;
         loop {
             if !self.is_readable(input)? {
-                // Whoever feeds a pipe slowly does not wait for the chunk to fill.
+                // Lines of a slow pipe do not wait for the chunk to fill.
                 self.send(chunks);
             }
             if self.wait(input)? == Next::Stopped {
@@ -118,21 +118,21 @@ impl Input {
             lines.push(&buffer[..read]);
             while let Some(line) = lines.next() {
                 number += 1;
-                if !self.take(&line, file, number, chunks)? {
+                if !self.push(&line, file, number, chunks)? {
                     return Ok(Next::Stopped);
                 }
             }
             if read == 0 {
                 if let Some(line) = lines.rest() {
-                    self.take(&line, file, number + 1, chunks)?;
+                    self.push(&line, file, number + 1, chunks)?;
                 }
                 return Ok(Next::Readable);
             }
         }
     }
 
-    /// Adds a line to the chunk, and sends the chunk when it is full. Tells whether anybody takes it.
-    fn take(
+    /// Adds a line to the chunk, and sends the chunk when it is full. Returns false if the receiver is closed.
+    fn push(
         &mut self,
         line: &Line<'_>,
         file: Option<&Path>,
@@ -143,11 +143,11 @@ impl Input {
             Ok(Some(entry)) => entry,
             Ok(None) => return Ok(true),
             Err(error) => {
-                let place = match file {
+                let location = match file {
                     Some(file) => format!("{}: line {number}", file.display()),
                     None => format!("line {number}"),
                 };
-                return self.bad_line(error, &place).map(|()| true);
+                return self.bad_line(error, &location).map(|()| true);
             }
         };
         self.chunk_bytes += entry.size();
@@ -158,17 +158,17 @@ impl Input {
         Ok(true)
     }
 
-    fn bad_line(&self, error: anyhow::Error, place: &str) -> Result<()> {
+    fn bad_line(&self, error: anyhow::Error, location: &str) -> Result<()> {
         if !self.skip_bad {
-            return Err(exit::at(place, error));
+            return Err(exit::at(location, error));
         }
         if self.warns {
-            exit::warn(&format!("{place}: {error}; skipped"));
+            exit::warn(&format!("{location}: {error}; skipped"));
         }
         Ok(())
     }
 
-    /// Sends what is there. Tells whether anybody takes it.
+    /// Sends the chunk. Returns false if the receiver is closed.
     fn send(&mut self, chunks: &mpsc::Sender<Vec<PutEntry>>) -> bool {
         if self.chunk.is_empty() {
             return !chunks.is_closed();
@@ -203,7 +203,7 @@ impl Input {
     }
 }
 
-/// Without waiting: a named pipe that nobody writes to yet is waited for like other input.
+/// Opens without blocking. A named pipe without a writer is then polled like other input.
 fn open(file: &Path) -> std::io::Result<File> {
     let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     OpenOptions::new().read(true).custom_flags(without_waiting).open(file)

@@ -1,27 +1,27 @@
-//! Input cut at a delimiter, in constant memory however long a line is.
+//! Splits input at a delimiter, in constant memory however long a line is.
 
-/// A line of the input, or what is known of one that was too long to keep.
+/// A line of the input, or the size of one that was too long to keep.
 #[derive(Debug, PartialEq)]
 pub(super) enum Line<'a> {
     /// The line, with its delimiter where that is a newline.
     Text(&'a [u8]),
-    /// Too long for any record: how many bytes it had.
+    /// Too long for any record; its number of bytes.
     TooLong(usize),
 }
 
-/// Takes bytes as they come and gives lines.
+/// Splits input into lines.
 #[derive(Debug)]
 pub(super) struct Lines {
     delimiter: Vec<u8>,
     /// Whether the delimiter is part of the line.
     keeps_delimiter: bool,
-    /// No line that is kept is longer than this.
+    /// Maximum length of a line.
     limit: usize,
     buffer: Vec<u8>,
-    /// Where in the buffer the current line starts, and up to where it was searched.
+    /// Offsets in the buffer: the start of the current line, and the end of the part that was searched for a delimiter.
     start: usize,
     searched: usize,
-    /// Bytes of the current line that were thrown away because it is too long.
+    /// Bytes of the current line that were discarded because it is too long.
     discarded: usize,
 }
 
@@ -38,7 +38,7 @@ impl Lines {
         }
     }
 
-    /// Adds input. Lines that were given before are forgotten.
+    /// Appends input, and discards the lines that were returned.
     pub(super) fn push(&mut self, input: &[u8]) {
         // The last bytes may be the first half of a delimiter, and no part of the line.
         let tail = self.delimiter.len() - 1;
@@ -52,7 +52,7 @@ impl Lines {
         self.buffer.extend_from_slice(input);
     }
 
-    /// The next line that is complete.
+    /// The next complete line.
     pub(super) fn next(&mut self) -> Option<Line<'_>> {
         let found = match self.delimiter[..] {
             [byte] => memchr::memchr(byte, &self.buffer[self.searched..]),
@@ -69,7 +69,7 @@ impl Lines {
         Some(line(&mut self.discarded, self.limit, &self.buffer[start..end]))
     }
 
-    /// The last line, which no delimiter ends.
+    /// The last line, which has no delimiter.
     pub(super) fn rest(&mut self) -> Option<Line<'_>> {
         let start = std::mem::replace(&mut self.start, self.buffer.len());
         self.searched = self.start;

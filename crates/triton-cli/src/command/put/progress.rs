@@ -1,4 +1,4 @@
-//! A line that shows how far a long put is: on a terminal, once a second has passed.
+//! The progress of a put, shown on a terminal once it has taken a second.
 
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `triton streams consumers`: the consumers with enhanced fan-out, which Kinesis alone has.
+//! `triton streams consumers`: consumers with enhanced fan-out, which only Kinesis has.
 
 #[cfg_attr(not(feature = "kinesis"), path = "consumers/no_kinesis.rs")]
 mod kinesis;
@@ -15,18 +15,18 @@ pub(crate) enum ConsumersCommand {
     List {
         #[command(flatten)]
         stream: StreamArg,
-        /// How to print them
+        /// Output format
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: TableOutput,
     },
-    /// Remove a consumer; whoever reads by it is cut off
+    /// Delete a consumer, and cut off its reader
     Delete {
         #[command(flatten)]
         stream: StreamArg,
-        /// The consumer's name
+        /// Name of the consumer
         #[arg(value_name = "NAME")]
         name: String,
-        /// Yes, remove it
+        /// Confirm that it is deleted
         #[arg(long)]
         yes: bool,
     },

@@ -1,4 +1,4 @@
-//! Lists and removes consumers.
+//! Lists and deletes consumers.
 
 use anyhow::Result;
 use serde_json::json;
@@ -27,8 +27,8 @@ pub(in crate::command::streams) async fn run(session: &Session<'_>, command: Con
         ConsumersCommand::Delete { stream, name, yes } => {
             let config = session.configure(&stream.stream)?;
             if !yes {
-                let message = format!("consumer '{name}' of '{}' would be removed", config.name);
-                return Err(Failure::new(Code::Usage, message).with_help("add --yes to remove it").into());
+                let message = format!("consumer '{name}' of '{}' would be deleted", config.name);
+                return Err(Failure::new(Code::Usage, message).with_help("add --yes to delete it").into());
             }
             if session.kinesis.stream(&config).await?.remove_consumer(&name).await? {
                 return Ok(());

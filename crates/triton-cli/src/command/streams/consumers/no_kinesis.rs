@@ -1,4 +1,4 @@
-//! In the place of `kinesis.rs` in a build without Kinesis.
+//! Replaces `kinesis.rs` in a build without Kinesis.
 
 use anyhow::Result;
 
