@@ -95,8 +95,8 @@ fn run() -> Result<()> {
     let budget = Budget::new(BUDGET);
     runtime.block_on(async {
         let client = Arc::new(Endless(ShardMap::uniform("endless", SHARDS, 1)?));
-        let options = ReaderOptions::default().with_budget(budget.clone()).with_seed(1);
-        let mut reader = Reader::start(client, Start::All, options).await?;
+        let options = ReaderOptions::default().with_seed(1);
+        let mut reader = Reader::builder(client).options(options).budget(budget.clone()).start(Start::All).await?;
         let mut last = vec![SequenceNumber::ZERO; SHARDS];
         for _ in 0..2 {
             // In order, and none missing, before and after the hour.

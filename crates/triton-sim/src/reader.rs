@@ -128,10 +128,9 @@ impl Generation {
             .with_max_records(self.plan.max_records)
             .with_until_caught_up(self.until_caught_up)
             .with_seed(seed);
-        options.budget = Some(budget);
         options.shards = shards;
         let client = self.connect.client(Handle::reader(kinesis, id));
-        match Reader::start(client, start, options).await {
+        match Reader::builder(client).options(options).budget(budget).start(start).await {
             Ok(mut reader) => {
                 let stop = reader.stop_handle();
                 let mut is_stopped = false;

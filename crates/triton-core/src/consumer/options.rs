@@ -4,7 +4,6 @@ use std::time::Duration;
 
 #[cfg(doc)]
 use crate::Reader;
-use crate::flow::Budget;
 use crate::flow::RetryPolicy;
 use crate::model::sequence_number::SequenceNumber;
 use crate::model::timestamp::Timestamp;
@@ -37,7 +36,7 @@ pub enum Start {
 }
 
 /// Options of a [`Reader`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReaderOptions {
     /// Numbers of the shards to read, with their descendants; `None` for all shards.
@@ -49,8 +48,6 @@ pub struct ReaderOptions {
     pub until_caught_up: bool,
     /// Maximum number of records per fetch; 0 counts as 1.
     pub max_records: usize,
-    /// Bounds the memory of records that were fetched and not yet delivered; if `None`, each reader has 64 MiB of its own.
-    pub budget: Option<Budget>,
     /// Time between two polls of a shard that has caught up, on a stream that does not push records (Kinesis by polling);
     /// the stream's own [`idle_poll`](crate::Limits::idle_poll) if `None`. At least what the shard's read quota allows:
     /// 200 ms on Kinesis, shared by all its readers.
@@ -68,7 +65,6 @@ impl Default for ReaderOptions {
             shards: None,
             until_caught_up: false,
             max_records: 10_000,
-            budget: None,
             poll_interval: None,
             retry: RetryPolicy::default(),
             seed: None,
@@ -90,11 +86,6 @@ impl ReaderOptions {
     /// Reads at most this many records per fetch.
     pub fn with_max_records(self, max_records: usize) -> Self {
         Self { max_records, ..self }
-    }
-
-    /// Reads within this budget, which other readers may share.
-    pub fn with_budget(self, budget: Budget) -> Self {
-        Self { budget: Some(budget), ..self }
     }
 
     /// Polls a shard that has caught up at this interval.

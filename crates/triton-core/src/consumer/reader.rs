@@ -1,5 +1,6 @@
 //! The reader: every shard in order, through splits and merges, until it is stopped.
 
+mod builder;
 mod supervisor;
 mod typed;
 
@@ -12,24 +13,26 @@ use futures_core::Stream as FuturesStream;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(doc)]
+use crate::RetryPolicy;
 use crate::backend::StreamClient;
 use crate::error::Result;
-use crate::flow::retry;
-use crate::flow::seed;
+use crate::flow::{Budget, WarnOnce, random_seed, retry};
 use crate::record::Record;
-#[cfg(doc)]
-use crate::{Budget, RetryPolicy};
 
 use super::fan_in::{FairReceiver, fair_channel};
 use super::lineage::Lineage;
 use super::options::{ReaderOptions, Start};
-use super::shard::fetch::Delivery;
-use super::shard::prefetch::PrefetchPermit;
+use super::shard::fetch::{Delivery, Shared};
+use super::shard::metrics::budget_used;
+use super::shard::prefetch::{Prefetch, PrefetchPermit};
 
 use self::supervisor::ShardSupervisor;
 
+pub use self::builder::ReaderBuilder;
 pub use self::typed::{Typed, TypedReader};
 
 /// The records of a stream, shard by shard in order, as a [`futures::Stream`](FuturesStream).
@@ -87,7 +90,21 @@ impl Reader {
     /// [`Error::ShardOutOfRange`](crate::Error::ShardOutOfRange), or the error of listing the stream or opening its shards,
     /// after the retries.
     pub async fn start(client: Arc<dyn StreamClient>, start: Start, options: ReaderOptions) -> Result<Self> {
-        let seed = options.seed.unwrap_or_else(seed::random);
+        Self::builder(client).options(options).start(start).await
+    }
+
+    /// Returns a builder, which takes a [`Budget`] beside the options.
+    pub fn builder(client: Arc<dyn StreamClient>) -> ReaderBuilder {
+        ReaderBuilder::new(client)
+    }
+
+    async fn start_within(
+        client: Arc<dyn StreamClient>,
+        start: Start,
+        options: ReaderOptions,
+        budget: Budget,
+    ) -> Result<Self> {
+        let seed = options.seed.unwrap_or_else(random_seed);
         let max_records = options.max_records.max(1);
         let options = ReaderOptions { max_records, ..options };
         let limits = retry(options.retry.backoff(seed), || client.limits()).await?;
@@ -95,7 +112,16 @@ impl Reader {
         let lineage = Lineage::new(client.name(), &shards, start, options.shards.as_deref())?;
         let (deliveries, sender) = fair_channel();
         let stop = StopHandle(CancellationToken::new());
-        let supervisor = ShardSupervisor::new(client, lineage, options, limits, seed, sender, stop.0.clone());
+        let shared = Shared {
+            prefetch: Prefetch::new(budget, budget_used(client.name())),
+            client,
+            options: Arc::new(options),
+            limits,
+            stop: stop.0.clone(),
+            warn_once: WarnOnce::default(),
+            started: Instant::now(),
+        };
+        let supervisor = ShardSupervisor::new(shared, lineage, seed, sender);
         let (opening, mut opened) = mpsc::channel(1);
         let supervisor = OwnedTask(tokio::spawn(supervisor.run(shards, opening)));
         // "Latest" means now, so the shards are opened before this returns.

@@ -1,26 +1,18 @@
 //! The task that owns the shard tasks: it starts one for each shard that may be read, and at the end of a shard lists the
 //! stream for its children.
 
-use std::sync::Arc;
-
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::backend::{Limits, StreamClient};
 use crate::error::Error;
-use crate::flow::{WarnOnce, retry};
+use crate::flow::retry;
 use crate::model::shard::{Shard, ShardId};
 
 use crate::consumer::fan_in::FairSender;
 use crate::consumer::lineage::Lineage;
-use crate::consumer::options::ReaderOptions;
 use crate::consumer::shard::fetch::{Delivery, Ended, Opening, ShardTask, Shared};
-use crate::consumer::shard::metrics;
-use crate::consumer::shard::prefetch::Prefetch;
 
 #[derive(Debug)]
 pub(in crate::consumer) struct ShardSupervisor {
@@ -32,25 +24,7 @@ pub(in crate::consumer) struct ShardSupervisor {
 }
 
 impl ShardSupervisor {
-    pub(in crate::consumer) fn new(
-        client: Arc<dyn StreamClient>,
-        lineage: Lineage,
-        options: ReaderOptions,
-        limits: Limits,
-        seed: u64,
-        sender: FairSender<Delivery>,
-        stop: CancellationToken,
-    ) -> Self {
-        let prefetch = Prefetch::new(options.budget.clone(), metrics::budget_used(client.name()));
-        let shared = Shared {
-            client,
-            options: Arc::new(options),
-            limits,
-            prefetch,
-            stop,
-            warn_once: WarnOnce::default(),
-            started: Instant::now(),
-        };
+    pub(in crate::consumer) fn new(shared: Shared, lineage: Lineage, seed: u64, sender: FairSender<Delivery>) -> Self {
         Self { shared, lineage, sender, random: StdRng::seed_from_u64(seed) }
     }
 

@@ -68,6 +68,13 @@ impl Scripted {
         let client: Arc<dyn StreamClient> = Arc::<Self>::clone(self);
         Reader::start(client, Start::All, options.with_seed(1)).await.unwrap()
     }
+
+    /// The same, within a budget.
+    async fn read_within(self: &Arc<Self>, budget: &Budget, options: ReaderOptions) -> Reader {
+        let client: Arc<dyn StreamClient> = Arc::<Self>::clone(self);
+        let builder = Reader::builder(client).options(options.with_seed(1)).budget(budget.clone());
+        builder.start(Start::All).await.unwrap()
+    }
 }
 
 #[async_trait]
@@ -259,7 +266,7 @@ async fn queued_batches_are_delivered_after_a_stop() {
     let page = |first| Fetch::Large(first..first + 2, 1 << 20);
     let client = Scripted::new(vec![vec![page(1), page(3), page(5), page(7), page(9), Fetch::End]]);
     // Nothing is consumed. With the overhead of their records, three pages of 2 MiB fit into 8 MiB and four do not.
-    let reader = client.read(ReaderOptions::default().with_budget(Budget::new(8 << 20))).await;
+    let reader = client.read_within(&Budget::new(8 << 20), ReaderOptions::default()).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let fetched = client.fetches.lock().unwrap().len();
     assert_eq!(fetched, 3, "a slow consumer slows fetching");

@@ -25,11 +25,8 @@ pub(in crate::consumer) const PAGES_AHEAD: usize = 3;
 /// Records per fetch that waits in the backend: nothing is reserved for it, and one commit may wake thousands.
 pub(in crate::consumer) const PUSHED_RECORDS: usize = 16;
 
-/// Budget of a reader that is given none.
-pub(in crate::consumer) const DEFAULT_BUDGET: usize = 64 << 20;
-
-/// Expected size of a shard's first page: one per slot fills the default budget.
-const FIRST_PAGE: usize = DEFAULT_BUDGET / FETCHES_IN_FLIGHT;
+/// Expected size of a shard's first page: one per slot fills the default budget of 64 MiB.
+const FIRST_PAGE: usize = 1 << 20;
 /// Smallest expected size: an idle shard's page may hold records after all.
 const SMALLEST_PAGE: usize = 16 << 10;
 
@@ -43,8 +40,7 @@ pub(in crate::consumer) struct Prefetch {
 
 impl Prefetch {
     /// `used` is the gauge of the bytes that this reader has reserved.
-    pub(in crate::consumer) fn new(budget: Option<Budget>, used: Gauge) -> Self {
-        let budget = budget.unwrap_or_else(|| Budget::new(DEFAULT_BUDGET));
+    pub(in crate::consumer) fn new(budget: Budget, used: Gauge) -> Self {
         Self { budget, slots: Arc::new(Semaphore::new(FETCHES_IN_FLIGHT)), used }
     }
 
@@ -143,7 +139,7 @@ mod tests {
 
     fn prefetch(bytes: usize) -> (Prefetch, Budget) {
         let budget = Budget::new(bytes);
-        (Prefetch::new(Some(budget.clone()), Gauge::noop()), budget)
+        (Prefetch::new(budget.clone(), Gauge::noop()), budget)
     }
 
     #[tokio::test(start_paused = true)]

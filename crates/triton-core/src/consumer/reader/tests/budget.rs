@@ -34,7 +34,7 @@ async fn a_consumer_that_pauses_for_an_hour_keeps_memory_bounded_and_loses_no_re
     };
     let source = Source::new(plan, vec![small; shards]);
     let budget = Budget::new(64 * MIB);
-    let mut reader = source.read(ReaderOptions::default().with_budget(budget.clone())).await;
+    let mut reader = source.read_within(&budget, ReaderOptions::default()).await;
     let mut seen = BTreeMap::new();
     while seen.values().sum::<u64>() < small * shards as u64 {
         assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap());
@@ -46,7 +46,7 @@ async fn a_consumer_that_pauses_for_an_hour_keeps_memory_bounded_and_loses_no_re
         sleep(Duration::from_secs(1)).await;
     }
     let fetched = source.calls().len();
-    let other = source.read(until_caught_up().with_budget(Budget::new(64 * MIB))).await;
+    let other = source.read_within(&Budget::new(64 * MIB), until_caught_up()).await;
     let other = tokio::spawn(async move { read_all(other).await.len() });
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(other.await.unwrap(), shards * (small + large) as usize, "a reader with another budget is not affected");
@@ -70,7 +70,7 @@ async fn pages_of_the_expected_size_stay_within_the_budget() {
     let plan = Plan { record_bytes: |_| 1000, page_records: 500, delay: Duration::from_millis(5), ..Plan::default() };
     let source = Source::new(plan, vec![100_000; 20]);
     let budget = Budget::new(8 * MIB);
-    let mut reader = source.read(until_caught_up().with_budget(budget.clone())).await;
+    let mut reader = source.read_within(&budget, until_caught_up()).await;
     let mut seen = BTreeMap::new();
     while let Some(batch) = reader.next_batch().await {
         assert_next(&mut seen, &batch.unwrap());
@@ -85,7 +85,7 @@ async fn pages_of_the_expected_size_stay_within_the_budget() {
 async fn a_batch_stays_reserved_until_its_last_record_is_returned() {
     let source = Source::new(Plan { page_records: 3, ..Plan::default() }, vec![3]);
     let budget = Budget::new(MIB);
-    let mut reader = source.read(ReaderOptions::default().with_budget(budget.clone())).await;
+    let mut reader = source.read_within(&budget, ReaderOptions::default()).await;
     for used in [903, 903, 0] {
         reader.next().await.unwrap().unwrap();
         assert_eq!(budget.used(), used);
@@ -102,7 +102,7 @@ async fn one_page_at_a_time_is_fetched_with_a_budget_smaller_than_a_page() {
     let plan = Plan { record_bytes: |_| MIB, page_records: 8, ..Plan::default() };
     let source = Source::new(plan, vec![40; 3]);
     let budget = Budget::new(1);
-    let reader = source.read(until_caught_up().with_budget(budget.clone())).await;
+    let reader = source.read_within(&budget, until_caught_up()).await;
     assert_eq!(read_all(reader).await.len(), 120);
     assert!((8 * MIB..9 * MIB).contains(&budget.peak()), "more than one page at once: {}", budget.peak());
 }
@@ -113,7 +113,7 @@ async fn fetches_that_wait_for_new_records_reserve_nothing_and_block_no_others()
     let plan = Plan { limits: Plan::default().limits.with_pushes(true), ..Plan::default() };
     let source = Source::new(plan, vec![0; shards]);
     let budget = Budget::new(MIB);
-    let mut reader = source.read(ReaderOptions::default().with_budget(budget.clone())).await;
+    let mut reader = source.read_within(&budget, ReaderOptions::default()).await;
     assert!(timeout(Duration::from_secs(10), reader.next()).await.is_err());
     assert_eq!(budget.used(), 0);
     let polls = source.calls().len();

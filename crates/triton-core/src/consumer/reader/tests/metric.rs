@@ -8,7 +8,6 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 
 use super::source::{Plan, Source};
 use super::*;
-use crate::Budget;
 
 /// A recorder of counters and gauges, by name and labels.
 #[derive(Default)]
@@ -68,8 +67,7 @@ async fn fetches_are_counted_per_shard_and_a_stopped_reader_has_reserved_nothing
     let guard = metrics::set_default_local_recorder(&recorded);
     let source = Source::new(Plan { page_records: 10, ..Plan::default() }, vec![25, 0]);
     // Ten records of 100 bytes with a key of 1 byte cost 3,010 bytes.
-    let options = ReaderOptions::default().with_budget(Budget::new(8_000));
-    let mut reader = source.read(options).await;
+    let mut reader = source.read_within(&Budget::new(8_000), ReaderOptions::default()).await;
     let registrations = recorded.registrations.load(Ordering::Relaxed);
     reader.next_batch().await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;

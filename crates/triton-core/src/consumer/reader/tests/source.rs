@@ -12,6 +12,7 @@ use crate::backend::{Batch, Limits, ShardReader, StreamClient};
 use crate::consumer::reader::Reader;
 use crate::consumer::{ReaderOptions, Start};
 use crate::error::{Error, Result};
+use crate::flow::Budget;
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
 use crate::model::shard_map::ShardMap;
@@ -107,6 +108,13 @@ impl Source {
     pub(super) async fn read(self: &Arc<Self>, options: ReaderOptions) -> Reader {
         let client: Arc<dyn StreamClient> = Arc::<Self>::clone(self);
         Reader::start(client, Start::All, options.with_seed(1)).await.unwrap()
+    }
+
+    /// The same, within a budget.
+    pub(super) async fn read_within(self: &Arc<Self>, budget: &Budget, options: ReaderOptions) -> Reader {
+        let client: Arc<dyn StreamClient> = Arc::<Self>::clone(self);
+        let builder = Reader::builder(client).options(options.with_seed(1)).budget(budget.clone());
+        builder.start(Start::All).await.unwrap()
     }
 
     /// Adds records to a shard.
