@@ -1,5 +1,5 @@
-//! The command: `seeds` looks for violations, `replay` shows one, `mutants` proves that mistakes in the code would be
-//! found, and `quotas` measures.
+//! The command: `seeds` searches for violations, `replay` shows one, `mutants` proves that mistakes in the code are found,
+//! and `quotas` measures quota utilization.
 
 mod mutants;
 mod quotas;
@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "triton-sim", about = "Triton's producer and reader over a model of Kinesis, a seed a run")]
+#[command(name = "triton-sim", about = "Triton's producer and reader over a model of Kinesis, one run per seed")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -21,13 +21,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run many seeds and tell what they break
+    /// Run many seeds and report violations
     Seeds(seeds::Arguments),
     /// Run one seed again
     Replay(replay::Arguments),
-    /// Build each mutant of the core, and look for the first seed that finds it
+    /// Build each mutant of the core, and print the first seed that finds it
     Mutants(mutants::Arguments),
-    /// Print how much of the quotas a saturated producer and a reader with a backlog reach
+    /// Measure the quota utilization of a saturated producer and of a reader with a backlog
     Quotas(quotas::Arguments),
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     match outcome {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
-        // The reader of the report, such as `head`, has seen enough.
+        // A pipe to `head`, for example, was closed.
         Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
         Err(error) => Err(error),
     }

@@ -1,6 +1,6 @@
-//! A model of Kinesis: shards that split and merge, quotas, and everything that goes wrong on the way.
+//! A model of Kinesis: shards that split and merge, quotas, latency, and injected faults.
 //!
-//! Its clock is tokio's and its randomness a seed's, so that what it does follows from the calls alone.
+//! It uses tokio's clock and a seeded random source, so that its behaviour depends only on the calls it receives.
 
 mod client;
 pub(crate) mod fault;
@@ -25,7 +25,7 @@ use crate::check::{Checker, Log, Puts, StreamView};
 use crate::payload::each_inner;
 use crate::trace::Event;
 
-/// What a model is like.
+/// The stream of a model, its quotas, and the faults injected into it.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelOptions {
     pub(crate) seed: u64,
@@ -33,21 +33,21 @@ pub(crate) struct ModelOptions {
     pub(crate) limits: Limits,
     pub(crate) write: Limit,
     pub(crate) read: Limit,
-    /// The most bytes in one page of a fetch.
+    /// Maximum size of one page of a fetch, in bytes.
     pub(crate) page_bytes: usize,
     pub(crate) faults: Faults,
     pub(crate) latency: Latency,
-    /// When no put arrives, from the start of the run.
+    /// The period in which no put arrives, counted from the start of the run.
     pub(crate) outage: Range<Duration>,
-    /// Whether records are kept to be read. A benchmark of puts has no memory for them.
+    /// Whether records are stored. A benchmark of puts would run out of memory.
     pub(crate) keeps_records: bool,
 }
 
 /// The date at which the model's clock starts: 2015-06-10 20:47:56 UTC.
 const EPOCH_MILLIS: i64 = 1_433_969_276_000;
-/// How long an iterator lives.
+/// Lifetime of a shard iterator, in milliseconds.
 const ITERATOR_LIFE: u64 = 300_000;
-/// How long nothing more is given after a full page.
+/// How long a shard throttles fetches after a full page, in milliseconds.
 const AFTER_FULL_PAGE: u64 = 5_000;
 
 /// One stream of the model.
@@ -61,16 +61,16 @@ pub(crate) struct Kinesis {
 #[derive(Debug)]
 struct State {
     map: ShardMap,
-    /// What each shard holds, by its number.
+    /// The records of each shard, by shard number.
     records: Vec<Vec<Record>>,
     quotas: Vec<Quotas>,
-    /// Where the hash keys of each open shard start, and its number.
+    /// The first hash key and the number of each open shard, sorted.
     routes: Vec<(HashKey, usize)>,
     next_sequence: u64,
     next_call: u32,
     random: StdRng,
     injected: FaultCounts,
-    /// Puts that are applied though nobody waits for them any more.
+    /// Number of puts that are still to be applied after their callers were given an error.
     late: u32,
     accepted: Accepted,
     fetched: Fetched,
@@ -84,19 +84,19 @@ struct Quotas {
     refused_until: u64,
 }
 
-/// What has come into the stream, and what was refused for its quota.
+/// Totals of puts: what was stored, and what exceeded the write quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Accepted {
     pub(crate) bytes: u64,
-    /// As they were sent: an aggregate is one.
+    /// As sent: an aggregate counts as one.
     pub(crate) records: u64,
     pub(crate) throttled: u64,
-    /// Calls that were answered, and how long they took.
+    /// Calls that returned results, and the sum of their durations.
     pub(crate) calls: u64,
     pub(crate) time: Duration,
 }
 
-/// What was read, and what was refused for a quota.
+/// Totals of fetches: what was read, and what exceeded the read quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Fetched {
     pub(crate) bytes: u64,
@@ -138,7 +138,7 @@ impl Kinesis {
         state
     }
 
-    /// Looks at, and tells, the checker.
+    /// Calls the checker with the current state of the stream, if the run has a checker.
     pub(crate) fn check<T: Default>(&self, look: impl FnOnce(&mut Checker, StreamView<'_>) -> T) -> T {
         let mut state = self.state();
         let State { map, records, checker, .. } = &mut *state;
@@ -146,7 +146,7 @@ impl Kinesis {
         checker.as_mut().map_or_else(T::default, |checker| look(checker, view))
     }
 
-    /// The checker itself, when the run is over.
+    /// Removes the checker at the end of the run.
     pub(crate) fn take_checker(&self) -> Option<(Checker, FaultCounts)> {
         let mut state = self.state();
         Some((state.checker.take()?, state.injected.clone()))
@@ -156,12 +156,13 @@ impl Kinesis {
         self.state().injected.add(fault);
     }
 
-    /// Whether something that was given up may still be written.
+    /// Whether a put that failed for its caller is still to be applied.
     pub(crate) fn has_late_puts(&self) -> bool {
         self.state().late > 0
     }
 
-    /// Splits an open shard, or merges it with its neighbour, chosen by these numbers between 0 and 1.
+    /// Splits an open shard, or merges it with its neighbour: the shard and the hash key of the cut are chosen by numbers between
+    /// 0 and 1.
     pub(crate) fn reshard(&self, is_split: bool, which: f64, at: f64) -> Result<()> {
         let now = self.millis();
         let mut state = self.state();
@@ -189,12 +190,12 @@ impl Kinesis {
         Ok(())
     }
 
-    /// The shard that takes this hash key at the moment.
+    /// The open shard that contains this hash key.
     pub(crate) fn shard_of(&self, hash_key: HashKey) -> usize {
         self.state().route(hash_key)
     }
 
-    /// Puts a backlog into a shard, past its quota and as of the start of the run.
+    /// Stores a backlog in a shard without using its quota, with the start of the run as the arrival time.
     pub(crate) fn fill(&self, shard: usize, entry: &PutEntry, count: usize) {
         let mut state = self.state();
         let shard_id = state.map.shards()[shard].id.clone();
@@ -206,7 +207,7 @@ impl Kinesis {
         }
     }
 
-    /// What every shard could have given by now, and what was fetched.
+    /// The read quota that each shard has granted so far, and the totals of fetches.
     pub(crate) fn read_quota(&self) -> (Vec<Granted>, Fetched) {
         let now = self.millis();
         let mut state = self.state();
@@ -214,7 +215,7 @@ impl Kinesis {
         (quotas.iter_mut().map(|quota| quota.read.granted(now, random)).collect(), *fetched)
     }
 
-    /// What every shard could have taken by now, and what came in.
+    /// The write quota that each shard has granted so far, and the totals of puts.
     pub(crate) fn write_quota(&self) -> (Vec<Granted>, Accepted) {
         let now = self.millis();
         let mut state = self.state();
@@ -225,7 +226,7 @@ impl Kinesis {
 
 const NAME: &str = "clicks";
 
-/// What becomes of a put on its way.
+/// Whether a put is served, or the fault injected into it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Served,
@@ -235,12 +236,12 @@ enum Fate {
     Denied,
     RequestLost,
     ReplyLost,
-    /// Applied so long after its caller has stopped waiting.
+    /// Applied this long after its caller was given an error.
     Late(Duration),
 }
 
 impl State {
-    /// Shards that are new get their place.
+    /// Adds the state of new shards, and routes hash keys to the open ones.
     fn add_shards(&mut self, options: &ModelOptions, now: u64) {
         for _ in self.records.len()..self.map.shards().len() {
             self.records.push(Vec::new());
@@ -264,8 +265,8 @@ impl State {
         }
     }
 
-    /// Whether every record of an aggregate belongs to the shard that it was stored in. Readers of the Kinesis Client
-    /// Library drop one of which it is not true, so that its producer has to put all of it again.
+    /// Whether the hash key of every record of an aggregate belongs to the shard that stores it. Consumers built on the
+    /// Kinesis Client Library drop records of which this is false, so that the producer has to put the aggregate again.
     fn belongs(&self, entry: &PutEntry, shard: &ShardId) -> bool {
         let Ok(shard) = self.map.get(shard) else { return false };
         let mut belongs = true;
@@ -286,7 +287,7 @@ impl State {
         is_injected
     }
 
-    /// How long one way takes.
+    /// Draws the latency of one direction of a call.
     fn one_way_latency(&mut self, latency: Latency, faults: &Faults) -> Duration {
         let mut round_trip = self.random.random_range(latency.least..=latency.most);
         if latency.tail > 0.0 && self.random.random_bool(latency.tail) {
@@ -325,7 +326,7 @@ impl State {
         self.routes[after.saturating_sub(1)].1
     }
 
-    /// A put has arrived: each entry is stored or refused.
+    /// Applies a put that has arrived: each entry is stored or fails.
     fn apply(&mut self, call: u32, entries: &[PutEntry], options: &ModelOptions, now: u64) -> Vec<Result<PutReceipt>> {
         let faults = &options.faults;
         let throttled = || Error::Throttled { problem: "the shard's write quota".into() };

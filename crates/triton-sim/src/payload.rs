@@ -1,11 +1,11 @@
-//! Payloads of a run: each carries the number of its put, in a record of its own or in an aggregate.
+//! Payloads of a run. Each contains the number of its put.
 //!
-//! Aggregates are decoded here independently of the code under test.
+//! Aggregates are decoded independently of the code under test.
 
 use bytes::Bytes;
 use triton_core::PartitionKey;
 
-/// The number of a put: its place in the plan.
+/// The number of a put: its index in the plan.
 pub(crate) type PutId = u32;
 
 const ID_BYTES: usize = size_of::<PutId>();
@@ -29,25 +29,25 @@ const DIGEST_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inner<'a> {
     pub(crate) key: &'a str,
-    /// In decimal, where it has one of its own.
+    /// In decimal, as aggregates store it.
     pub(crate) explicit_hash_key: Option<&'a str>,
     pub(crate) data: &'a [u8],
 }
 
-/// Calls with each record that was packed into this one, and its place; with the record itself, and no place, where it is
-/// not an aggregate. The last answer `false` ends it.
+/// Calls `each` with every record of an aggregate and its index, or with the record itself and `None` if it is not an
+/// aggregate.
 pub(crate) fn each_inner<'a>(key: &'a PartitionKey, data: &'a [u8], mut each: impl FnMut(Inner<'a>, Option<u32>)) {
     match packed(data) {
         None => each(Inner { key: key.as_str(), explicit_hash_key: None, data }, None),
         Some(records) => {
-            for (place, record) in (0..).zip(records) {
-                each(record, Some(place));
+            for (index, record) in (0..).zip(records) {
+                each(record, Some(index));
             }
         }
     }
 }
 
-/// How many records a reader makes of this one.
+/// Number of records that a reader delivers for this one.
 pub(crate) fn count(data: &[u8]) -> u32 {
     match data.starts_with(&MAGIC) {
         true => packed(data).map_or(1, |records| records.len() as u32),
@@ -85,7 +85,7 @@ fn inner<'a>(record: &'a [u8], keys: &[&'a str], hash_keys: &[&'a str]) -> Optio
     Some(Inner { key: key?, explicit_hash_key, data: data? })
 }
 
-/// The fields of a protobuf message, of the two kinds that are used here.
+/// The fields of a protobuf message, of the two wire types that aggregates use.
 struct Fields<'a>(&'a [u8]);
 
 enum Value<'a> {
@@ -94,7 +94,7 @@ enum Value<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The next field and its number. The outer `None` means that this is not a message.
+    /// The next field and its number; the outer `None` means that the message is malformed.
     #[expect(clippy::option_option, reason = "an error without details, and an end")]
     fn next(&mut self) -> Option<Option<(u64, Value<'a>)>> {
         if self.0.is_empty() {
@@ -141,7 +141,7 @@ mod tests {
         data.extend([0; DIGEST_BYTES]);
         let key = PartitionKey::new("a").unwrap();
         let mut seen = Vec::new();
-        each_inner(&key, &data, |inner, place| seen.push((inner, place)));
+        each_inner(&key, &data, |inner, index| seen.push((inner, index)));
         let one = Inner { key: "a", explicit_hash_key: None, data: b"one" };
         let two = Inner { key: "b", explicit_hash_key: Some("17"), data: b"two" };
         assert_eq!(seen, [(one, Some(0)), (two, Some(1))]);
@@ -153,7 +153,7 @@ mod tests {
         let key = PartitionKey::new("k").unwrap();
         let data = payload(7, 100);
         let mut seen = Vec::new();
-        each_inner(&key, &data, |inner, place| seen.push((id_of(inner.data), place)));
+        each_inner(&key, &data, |inner, index| seen.push((id_of(inner.data), index)));
         assert_eq!(seen, [(Some(7), None)]);
         assert_eq!((count(&data), data.len(), payload(7, 0).len()), (1, 100, 4));
     }

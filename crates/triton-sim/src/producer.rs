@@ -23,7 +23,7 @@ fn options(producing: &Producing) -> ProducerOptions {
         .with_aggregation(producing.is_aggregated)
 }
 
-/// Puts one producer's part of the plan on schedule, and reports how each put ended.
+/// Submits one producer's part of the plan on schedule, and reports the result of each put to the checker.
 pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>, index: u32) {
     let started = Instant::now();
     let client = connect.client(Handle::producer(&kinesis));
@@ -62,7 +62,7 @@ pub(crate) async fn produce(kinesis: Arc<Kinesis>, connect: Connect, scenario: A
     });
 }
 
-/// How a benchmark's producer works.
+/// The options of a saturated producer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SaturatedOptions {
     pub(crate) is_ordered: bool,
@@ -70,12 +70,12 @@ pub(crate) struct SaturatedOptions {
     pub(crate) budget: usize,
 }
 
-/// A producer that is always given as much as its budget holds.
+/// A producer whose budget is kept full.
 #[derive(Debug)]
 pub(crate) struct Saturated {
     producer: Producer,
     put: usize,
-    /// How long it took from puts to their receipts, of one in [`SAMPLED`].
+    /// Times from a put to its receipt, of one put in [`SAMPLED`].
     times: JoinSet<Duration>,
 }
 
@@ -95,7 +95,7 @@ impl Saturated {
         Self { producer, put: 0, times: JoinSet::new() }
     }
 
-    /// Waits until there is room for it.
+    /// Submits a record as soon as the budget has space for it.
     pub(crate) async fn put(&mut self, entry: PutEntry) {
         let put_at = Instant::now();
         self.put += 1;
@@ -114,10 +114,10 @@ impl Saturated {
         self.times.detach_all();
     }
 
-    /// The time within which 99 of 100 had their receipt, and the most bytes that were counted.
+    /// Closes the producer. Returns the 99th percentile of the times, and the peak of the budget.
     pub(crate) async fn finish(mut self) -> (Duration, usize) {
         let peak = self.producer.budget().peak();
-        // Its summary is of no interest: what was refused is counted by the stream.
+        // The model has counted what was throttled.
         drop(self.producer.close().await);
         let mut times: Vec<Duration> = Vec::with_capacity(self.times.len());
         while let Some(time) = self.times.join_next().await {

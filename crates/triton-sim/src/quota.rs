@@ -1,20 +1,21 @@
-//! How much of a quota the producer and the reader reach, over every shape that the quota may have.
+//! Quota utilization: how much of its quotas a saturated producer and a reader with a backlog use, for every form that a
+//! quota may have.
 //!
-//! # What could be reached
-//! A producer is kept saturated: `put` is called again as soon as it returns, so that its budget is always full. Its share
-//! is what it took of what an [ideal] one would have taken, which is given the same records in the same order and has a
-//! budget as large:
-//! - A shard takes what its limiter granted in the measured time: bytes, or records where those run out first.
-//! - `put` waits for budget, and what waits for the hottest shard fills the budget. So in the long run the stream as a whole
-//!   takes no more than that shard allows. For keys that are drawn evenly that is close to the sum of the quotas, for Zipf's
-//!   it is far below.
-//! - Records that keep the order of their key, and are not aggregated, go one a round trip and key. A round trip is what the
-//!   calls of the run took.
+//! # Utilization
+//! A producer is kept saturated: the next record is submitted as soon as the budget has space for it. Its utilization is
+//! the number of records it put, divided by the number that an [ideal] producer would have put with the same records in
+//! the same order and a budget of the same size. Three things limit the ideal producer:
+//! - A shard stores what its limiter granted in the measured time: bytes, or records where those run out first.
+//! - Records queued for the hottest shard fill the budget, so that in the long run the other shards are no faster. For
+//!   evenly drawn keys the total is close to the sum of the quotas, for Zipf's law it is far below.
+//! - Without aggregation, an ordered key has one record in flight. The round trip is the mean of the run's calls.
 //!
-//! A reader has a backlog of more than it can read; its share is what it fetched of what the limiters granted.
+//! A reader has a backlog larger than it can read. Its utilization is the bytes it fetched, divided by the bytes that the
+//! limiters granted.
 //!
-//! Each row is run over all limiter shapes, with 1 MB and with 1 MiB (256 shards over windows of a second, the worst of few
-//! shards); what it says is the worst of them, each column by itself. A refusal counts against records as they were sent: an aggregate is one.
+//! Each row is run over all limiter shapes, with 1 MB and with 1 MiB; 256 shards run over fixed windows only, the worst
+//! shape for few shards. Each column of a row is the worst of these runs. Throttled records are counted as sent: an
+//! aggregate is one.
 
 mod ideal;
 pub(crate) mod read;
@@ -30,7 +31,7 @@ use crate::model::ModelOptions;
 use crate::model::fault::{Faults, Latency};
 use crate::model::limiter::{Limit, Neighbours, Shape};
 
-/// A limit that a quota may turn out to be.
+/// One form that a quota may have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Variant {
     pub(crate) shape: Shape,
@@ -45,18 +46,18 @@ impl Variant {
     }
 }
 
-/// The goals: the least share, and the most refusals of records, with the same neighbours all the time and with others. A
-/// fetch that is refused delays what it would have brought, which the share shows.
+/// The goals: utilization, and throttled records with constant and with changing neighbours. Throttled fetches have no goal
+/// of their own, since they lower the utilization.
 const MIN_UTILIZATION: f64 = 0.98;
 const MAX_THROTTLED: f64 = 0.005;
 const MAX_THROTTLED_WHILE_CHANGING: f64 = 0.02;
 
-/// The mark of a row.
+/// The last column of a row.
 fn mark(is_met: bool) -> &'static str {
     if is_met { "met" } else { "missed" }
 }
 
-/// What others take, as the table says it.
+/// The column of the neighbours' use.
 fn named(neighbours: Neighbours) -> String {
     match neighbours {
         Neighbours::Constant(0.0) => "none".into(),
@@ -65,7 +66,7 @@ fn named(neighbours: Neighbours) -> String {
     }
 }
 
-/// A stream of the model without faults.
+/// A stream without faults.
 fn model(shards: usize, variant: Variant, write: Neighbours, read: Neighbours) -> ModelOptions {
     let Variant { shape, megabyte } = variant;
     ModelOptions {
@@ -82,13 +83,13 @@ fn model(shards: usize, variant: Variant, write: Neighbours, read: Neighbours) -
     }
 }
 
-/// A call takes 20 ms, now and then up to five times as long.
+/// Round trips of about 20 ms; a few take up to five times as long.
 const LATENCY: Latency = Latency { least: Duration::from_millis(14), most: Duration::from_millis(25), tail: 0.003 };
 
 /// Draws keys, evenly or by Zipf's law with exponent 1.
 #[derive(Debug)]
 struct Keys {
-    /// Up to each key, the sum of the weights.
+    /// Cumulative weights of the keys.
     sums: Vec<f64>,
     random: StdRng,
 }

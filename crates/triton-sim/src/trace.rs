@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::fault::InjectedFault;
 use crate::payload::PutId;
 
-/// How a put ended for its caller.
+/// The result of a put for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Ending {
     Stored { shard: u64, sequence: u64 },
@@ -55,7 +55,7 @@ impl Trace {
         self.0.len()
     }
 
-    /// A number that two traces share only if they are the same.
+    /// A hash of the events and their times.
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! Every mutant, and the seed that finds it: a check that finds nothing proves nothing.
+//! Builds mutants, and prints the seed that finds each of them.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use crate::mutants::{Copy, Mutant};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Check first that every mutant, chosen or not, applies and compiles
+    /// First check that every mutant applies and compiles, whether selected or not
     #[arg(long)]
     check: bool,
-    /// Only the mutant of this name
+    /// Run only the mutant with this name
     #[arg(long, conflicts_with = "sample")]
     only: Option<String>,
-    /// Only this many mutants, chosen by the salt
+    /// Run only this many mutants, selected by the salt
     #[arg(long, requires = "salt")]
     sample: Option<usize>,
-    /// Text that chooses the sample, such as the hash of a commit
+    /// Text that selects the sample, for example a commit hash
     #[arg(long)]
     salt: Option<String>,
-    /// Number of seeds to try for each
+    /// Maximum number of seeds per mutant
     #[arg(long, default_value_t = 1_000)]
     count: u64,
 }
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     Ok(are_found)
 }
 
-/// Reports every mutant that does not apply or compile, not the first alone.
+/// Reports all mutants that do not apply or compile, not only the first.
 fn check(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
     let failed: Vec<String> =
         mutants.iter().filter_map(|mutant| Some(format!("{:#}", mutant.check(copy).err()?))).collect();

@@ -1,4 +1,4 @@
-//! The tables of how much of the quotas is reached.
+//! The tables of quota utilization.
 
 use std::io::{self, Write as _};
 use std::sync::Mutex;
@@ -13,13 +13,13 @@ use crate::quota::{read, write};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// How long each run is measured, by its own clock
+    /// Measured time of each run, in virtual seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Only rows whose line contains this
+    /// Run only the rows that contain this text
     #[arg(long)]
     only: Option<String>,
-    /// How many to run at once; as many as there are processors by default
+    /// Number of rows to run at once [default: number of processors]
     #[arg(long)]
     jobs: Option<usize>,
 }
@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     Ok(met == rows)
 }
 
-/// Prints the rows' lines in their order, each as soon as those before it are there. Answers how many meet their goals.
+/// Measures the rows in parallel, and prints them in order as soon as possible. Returns how many meet their goals.
 fn table<R: Sync>(jobs: usize, rows: &[R], line: impl Fn(&R) -> Result<(String, bool)> + Sync) -> Result<usize> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new((0, 0, vec![None; rows.len()]));

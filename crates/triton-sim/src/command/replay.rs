@@ -1,4 +1,4 @@
-//! One seed again, with all that happens in it.
+//! One seed, with the events of its run.
 
 use std::io::{self, Write as _};
 

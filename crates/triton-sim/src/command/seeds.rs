@@ -15,24 +15,24 @@ use crate::run::{Outcome, run as run_seed};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// How many seeds at most; with --seconds, how many at least
+    /// Number of seeds; with --seconds, the minimum
     #[arg(long, default_value_t = 1_000)]
     count: u64,
     /// The first seed
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Continue for this many seconds
+    /// Continue with further seeds for this many seconds
     #[arg(long)]
     seconds: Option<u64>,
-    /// End at the first seed with a violation
+    /// Stop at the first seed with a violation
     #[arg(long)]
     until_violation: bool,
-    /// How many to run at once; as many as there are processors by default
+    /// Number of seeds to run at once [default: number of processors]
     #[arg(long)]
     jobs: Option<usize>,
 }
 
-/// What came of many seeds.
+/// The totals of many seeds.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
     pub(super) seeds: u64,
@@ -40,13 +40,13 @@ pub(super) struct Summary {
     virtual_time: Duration,
     events: u64,
     injected: FaultCounts,
-    /// Made of every trace, in whatever order they came.
+    /// Combines the digests of all traces, whatever their order.
     digest: u64,
     /// The first violation of each seed that has one.
     pub(super) violations: Vec<(u64, Violation)>,
 }
 
-/// Number of seeds from which on every fault must have been injected.
+/// From this number of seeds on, every fault must have been injected.
 const MIN_SEEDS_FOR_ALL_FAULTS: u64 = 1_000;
 const MAX_PRINTED: usize = 10;
 
@@ -78,12 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
         let count = summary.injected.of(fault);
         let is_missing = count == 0 && summary.seeds >= MIN_SEEDS_FOR_ALL_FAULTS;
         is_good &= !is_missing;
-        writeln!(
-            io::stdout(),
-            "{count:>12} {}{}",
-            fault.name(),
-            if is_missing { ": never, so nothing was tested" } else { "" }
-        )?;
+        writeln!(io::stdout(), "{count:>12} {}{}", fault.name(), if is_missing { ": never injected" } else { "" })?;
     }
     writeln!(io::stdout())?;
     writeln!(io::stdout(), "{} seeds with violations", summary.violations.len())?;
@@ -94,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     Ok(is_good && summary.violations.is_empty())
 }
 
-/// Runs seeds from `first` on, while `continues` is true of the seeds that were begun and of what has come of them.
+/// Runs seeds from `first` on, while `continues` is true of the number of seeds started and their totals so far.
 fn run_many(first: u64, jobs: usize, continues: impl Fn(u64, &Summary) -> bool + Sync) -> Result<Summary> {
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let summary = Mutex::new(Summary::default());
@@ -116,7 +111,7 @@ fn run_many(first: u64, jobs: usize, continues: impl Fn(u64, &Summary) -> bool +
     Ok(summary)
 }
 
-/// Works in so many threads until each has ended.
+/// Runs `work` in `jobs` threads, and waits for all of them.
 pub(super) fn run_workers(jobs: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(&work)).collect();
@@ -145,7 +140,7 @@ impl Summary {
     }
 }
 
-/// The only clock that is not a run's: how long the command takes.
+/// The wall clock, for the duration of the command only.
 pub(super) struct Clock(std::time::Instant);
 
 impl Clock {

@@ -16,11 +16,11 @@ use crate::check::{AttemptResult, Puts, ReaderId};
 use crate::payload::PutId;
 use crate::trace::Event;
 
-/// A connection of one producer or reader to the stream.
+/// The connection of one producer or reader to the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     kinesis: Arc<Kinesis>,
-    /// The reader that fetches through it; `None` for a producer.
+    /// The reader that uses it; `None` for a producer.
     reader: Option<ReaderId>,
 }
 
@@ -54,7 +54,7 @@ impl Handle {
     }
 }
 
-/// A put in flight. Dropping it means that its caller no longer waits for the result.
+/// A put in flight. It is dropped early if its caller no longer waits for the result.
 struct InFlightPut<'a> {
     kinesis: &'a Arc<Kinesis>,
     call: u32,
@@ -235,18 +235,18 @@ impl StreamClient for Handle {
     }
 }
 
-/// A position in one shard.
+/// A shard iterator: a position in one shard.
 #[derive(Debug)]
 struct ShardIterator {
     client: Handle,
     shard: usize,
-    /// The index of the record that comes next.
+    /// Index of the next record.
     next: usize,
     issued_at: u64,
 }
 
 impl ShardIterator {
-    /// The result of a fetch that has arrived. The position moves only when the result has reached the caller.
+    /// The result of a fetch that has arrived. The position advances only once the result has reached the caller.
     fn page(&mut self, max_records: usize) -> Result<Option<Batch>> {
         let kinesis = Arc::clone(&self.client.kinesis);
         let now = kinesis.millis();
@@ -332,7 +332,7 @@ impl ShardReader for ShardIterator {
         let page = self.page(max_records);
         self.client.delay().await;
         let batch = page?;
-        // The result reaches the caller now, or never.
+        // The page was read; the response may still be lost.
         let mut state = self.client.kinesis.state();
         if state.injects(self.client.kinesis.options.faults.unread, InjectedFault::Unread) {
             self.failed(&mut state, InjectedFault::Unread);

@@ -1,49 +1,49 @@
-//! Faults to inject into calls: how often each is, and how often each was.
+//! The faults that can be injected into calls, their probabilities, and counts of those injected.
 
 use std::time::Duration;
 
-/// How often each fault is injected: the probability per call, or per entry where it says so.
+/// The probability of each fault, per call or, where it says so, per entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Faults {
     /// A put, fetch or listing takes seconds.
     pub(crate) slow: f64,
-    /// A request never leaves.
+    /// A put fails before it is sent.
     pub(crate) unsent: f64,
     /// A put is throttled as a whole.
     pub(crate) throttled_call: f64,
-    /// A put is denied for good.
+    /// A put is denied with an error that no retry can overcome.
     pub(crate) denied: f64,
-    /// A put is lost on its way there.
+    /// A put is lost before it arrives.
     pub(crate) request_lost: f64,
-    /// A put is applied and its reply lost.
+    /// A put is applied, and its response lost.
     pub(crate) reply_lost: f64,
-    /// A put is applied after its caller has stopped waiting.
+    /// A put is applied after its caller was given an error.
     pub(crate) late: f64,
-    /// An entry fails for a reason inside Kinesis, written or not.
+    /// An entry fails with an internal error of Kinesis, stored or not.
     pub(crate) internal: f64,
-    /// An entry is throttled though its shard has room.
+    /// An entry is throttled within its shard's quota.
     pub(crate) throttled_entry: f64,
     /// The entries of a put are stored in another order.
     pub(crate) reordered: f64,
-    /// A listing, or the look at the limits, fails.
+    /// A listing of the shards, or a request for the limits, fails.
     pub(crate) listing: f64,
-    /// A shard cannot be opened, or a fetch has no answer.
+    /// A shard cannot be opened, or the response of a fetch is lost.
     pub(crate) unread: f64,
-    /// A fetch is refused though its shard has room.
+    /// A fetch is throttled within its shard's quota.
     pub(crate) throttled_fetch: f64,
-    /// An iterator expires before its time.
+    /// An iterator expires early.
     pub(crate) expired: f64,
-    /// A fetch returns no records although there are some.
+    /// A fetch returns an empty page although there are records.
     pub(crate) empty_page: f64,
 }
 
-/// How long a call is on its way.
+/// The latency of calls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Latency {
-    /// There and back, at least and, but for the tail, at most.
+    /// Bounds of the round trip, the tail excepted.
     pub(crate) least: Duration,
     pub(crate) most: Duration,
-    /// How often it takes up to five times as long.
+    /// Probability of a round trip of up to five times as long.
     pub(crate) tail: f64,
 }
 
@@ -65,35 +65,35 @@ macro_rules! injected_faults {
 
 injected_faults! {
     ThrottledByQuota: "entries throttled by their shard's quota",
-    ThrottledEntry: "entries throttled for no reason",
+    ThrottledEntry: "entries throttled within the quota",
     ThrottledCall: "puts throttled as a whole",
-    Denied: "puts denied for good",
+    Denied: "puts denied",
     Outage: "puts during an outage",
-    Unsent: "puts that never left",
-    RequestLost: "puts lost on their way",
-    ReplyLost: "puts applied, reply lost",
+    Unsent: "puts not sent",
+    RequestLost: "puts lost before they arrived",
+    ReplyLost: "puts applied, response lost",
     Late: "puts applied late",
-    InternalUnwritten: "entries failed inside, not written",
-    InternalWritten: "entries failed inside, written",
+    InternalUnwritten: "entries with an internal error, not stored",
+    InternalWritten: "entries with an internal error, stored",
     Reordered: "puts stored in another order",
     Slow: "slow calls",
-    GivenUp: "records that ended in an error",
-    PredecessorFailed: "records withheld behind another",
+    GivenUp: "records that failed",
+    PredecessorFailed: "records failed with their predecessor",
     Listing: "failed listings",
     Unread: "failed fetches",
     FetchThrottledByQuota: "fetches throttled by their shard's quota",
-    ThrottledFetch: "fetches throttled for no reason",
+    ThrottledFetch: "fetches throttled within the quota",
     FullPage: "full pages",
-    EmptyPage: "empty pages behind the newest",
-    Expired: "iterators expired by chance",
+    EmptyPage: "empty pages before the newest record",
+    Expired: "iterators expired early",
     Aged: "iterators expired by age",
     Split: "splits",
     Merge: "merges",
-    Stopped: "readers stopped on their way",
+    Stopped: "readers stopped before the end",
     Paused: "consumers that paused",
 }
 
-/// How often each fault was injected.
+/// Number of injections of each fault.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultCounts([u64; InjectedFault::ALL.len()]);
 

@@ -1,21 +1,22 @@
-//! What a shard admits in a second, in the shapes that such a limit may have.
+//! The rate limit of a shard, in each form that Kinesis may implement it.
 //!
-//! Nothing says how Kinesis counts a second, so a producer has to do well with each of these. All of them allow debt: a
-//! record is admitted while anything is left, and what it takes beyond that is missing later, so that the average is exact.
+//! Kinesis does not document how it counts a second, so a producer has to work well with each of these. All of them allow
+//! debt: a record is admitted while any quota is left, and what it exceeds is subtracted from later quota, so that the
+//! average rate is exact.
 
 use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// How a limit is counted.
+/// How a limit is refilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Anew every second.
+    /// A fixed window: refilled once a second.
     Tumbling,
-    /// A bucket that fills all the time and holds what comes in a second.
+    /// A token bucket that holds the quota of one second.
     Bucket,
-    /// A bucket that holds what comes in five seconds.
+    /// A token bucket that holds the quota of five seconds.
     Bursty,
 }
 
@@ -30,16 +31,16 @@ impl Shape {
     }
 }
 
-/// What others take of a shard's quota.
+/// How much of a shard's quota other clients use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Neighbours {
-    /// The same share all the time.
+    /// A constant fraction.
     Constant(f64),
-    /// A share up to this, drawn anew every 10 to 30 s.
+    /// A fraction of at most this, drawn again every 10 to 30 s.
     Changing(f64),
 }
 
-/// A limit of bytes and of records or calls a second.
+/// A limit of bytes and of records (or calls) per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limit {
     pub(crate) shape: Shape,
@@ -48,14 +49,14 @@ pub(crate) struct Limit {
     pub(crate) neighbours: Neighbours,
 }
 
-/// One shard's limit at work. Times are milliseconds of the run.
+/// The state of one shard's limit. Times are milliseconds since the start of the run.
 #[derive(Clone, Debug)]
 pub(crate) struct Limiter {
     limit: Limit,
-    /// The share that is not the neighbours'.
+    /// The fraction of the quota that the neighbours leave.
     available: f64,
     changes_at: u64,
-    /// Where in a second its windows begin.
+    /// Offset of the windows from the full second, in milliseconds.
     phase: u64,
     bytes: f64,
     count: f64,
@@ -63,7 +64,7 @@ pub(crate) struct Limiter {
     granted: Granted,
 }
 
-/// What a limiter has granted, used or not: the most that a saturated caller could have got.
+/// The quota that a limiter has granted, used or not: the most that a saturated caller could have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Granted {
     pub(crate) bytes: f64,
@@ -91,7 +92,7 @@ impl Limiter {
         limiter
     }
 
-    /// Whether something of this size goes through now.
+    /// Admits a record or call of this size, unless the quota is used up.
     pub(crate) fn admit(&mut self, now: u64, bytes: usize, random: &mut StdRng) -> bool {
         self.advance(now, random);
         let admitted = self.bytes > 0.0 && self.count > 0.0;
@@ -101,7 +102,7 @@ impl Limiter {
         admitted
     }
 
-    /// Takes more of what was admitted as one.
+    /// Subtracts further bytes for a call that was admitted.
     pub(crate) fn spend_bytes(&mut self, bytes: usize) {
         self.bytes -= bytes as f64;
     }
@@ -111,14 +112,14 @@ impl Limiter {
         self.count -= 1.0;
     }
 
-    /// What has come in by now, and what was given on top as a debt.
+    /// The quota granted until now, debt included.
     pub(crate) fn granted(&mut self, now: u64, random: &mut StdRng) -> Granted {
         self.advance(now, random);
         let Granted { bytes, count } = self.granted;
         Granted { bytes: bytes - self.bytes.min(0.0), count: count - self.count.min(0.0) }
     }
 
-    /// Comes up to now, with every change of the neighbours on the way. Tells how often they changed.
+    /// Refills up to `now`, and redraws the neighbours whenever they have changed until then.
     fn advance(&mut self, now: u64, random: &mut StdRng) {
         while now >= self.changes_at {
             self.fill(self.changes_at);
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    /// What is admitted in 60 s to a caller that asks for this many bytes every 7 ms.
+    /// Bytes admitted, and granted, in 60 s to a caller that requests records of this size every 7 ms.
     fn admitted(shape: Shape, neighbours: Neighbours, bytes: usize) -> (f64, f64) {
         let mut random = StdRng::seed_from_u64(1);
         let limit = Limit { shape, bytes: 1e6, count: 1e3, neighbours };
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_gives_its_quota_in_the_long_run() {
+    fn every_shape_admits_its_quota_in_the_long_run() {
         for shape in Shape::ALL {
             for bytes in [1_500, 100_000, 1_000_000, 5_000_000] {
                 let (taken, _) = admitted(shape, Neighbours::Constant(0.0), bytes);
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_neighbours_take_is_not_granted() {
+    fn quota_used_by_neighbours_is_not_granted() {
         for shape in Shape::ALL {
             let (taken, granted) = admitted(shape, Neighbours::Constant(0.25), 5_000);
             assert!((granted / 45e6 - 1.0).abs() < 0.02, "{granted}");

@@ -1,9 +1,8 @@
-//! What nobody could do better: the same records in the same order, through a budget as large, into shards that take each
-//! as soon as their quota allows.
+//! The ideal producer: an upper bound for the same records in the same order, a budget of the same size, and shards that
+//! store each record as soon as their quota allows.
 //!
-//! A finite run is not a steady one. A shard that is hotter than others fills the budget slowly, and until then the others
-//! are all busy; and keys come by chance, so that now and then a shard has nothing while others have a lot. A formula would
-//! have to leave that out.
+//! It is simulated because a formula would hold for the steady state only. In a finite run a hot shard fills the budget
+//! slowly, while all other shards are still busy, and random keys leave a shard idle now and then.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -11,14 +10,14 @@ use std::time::Duration;
 
 use super::Keys;
 
-/// An unused quota is kept for so long.
+/// How long unused quota is saved, in nanoseconds.
 const MAX_SAVED: u64 = 1_000_000_000;
 
-/// The ideal producer. Times are nanoseconds of its run.
+/// The ideal producer. Times are nanoseconds since the start of its run.
 pub(super) struct Ideal<'a> {
     keys: Keys,
     shard_of: &'a [usize],
-    /// Records that the budget holds.
+    /// Number of records that fit into the budget.
     capacity: usize,
     round_trip: u64,
     is_ordered: bool,
@@ -29,14 +28,14 @@ pub(super) struct Ideal<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A shard may take its next record.
+    /// A shard may store its next record.
     Serve(usize),
-    /// A record of this key has its receipt.
+    /// A record of this key is acknowledged.
     Done(usize),
 }
 
 struct Shard {
-    /// Between two records.
+    /// Time between two records.
     interval: f64,
     free_at: f64,
     ready: VecDeque<usize>,
@@ -51,7 +50,7 @@ struct KeyQueue {
 }
 
 impl<'a> Ideal<'a> {
-    /// `rates` are the records that each shard takes in a second; in order, a key has one record on its way.
+    /// `rates` are records per second of each shard. If `is_ordered`, a key has one record in flight.
     pub(super) fn new(
         keys: Keys,
         shard_of: &'a [usize],
@@ -78,7 +77,7 @@ impl<'a> Ideal<'a> {
         }
     }
 
-    /// How many records are put in the time after the warm-up.
+    /// Number of records acknowledged in `duration` after the warm-up.
     pub(super) fn puts(mut self, warm_up: Duration, duration: Duration) -> u64 {
         let (from, to) = (warm_up.as_nanos() as u64, (warm_up + duration).as_nanos() as u64);
         let mut puts = 0;
@@ -160,20 +159,20 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_with_enough_to_do_takes_its_quota() {
+    fn a_saturated_shard_uses_its_quota() {
         assert_eq!(puts(&[0; 100], &[1_000.0], 100, false), 10_000);
-        assert_eq!(puts(&[0; 100], &[1_000.0], 10, false), 10 * 50 * 10, "ten in each round trip");
+        assert_eq!(puts(&[0; 100], &[1_000.0], 10, false), 10 * 50 * 10, "ten per round trip");
     }
 
     #[test]
-    fn a_key_in_order_has_one_record_in_a_round_trip() {
+    fn an_ordered_key_has_one_record_per_round_trip() {
         assert_eq!(puts(&[0], &[1_000.0], 100, true), 10 * 50);
         assert_eq!(puts(&[0, 0], &[1_000.0], 1_000, true) / 10, 100, "two keys");
     }
 
     #[test]
-    fn what_waits_for_the_slowest_shard_fills_the_budget() {
-        // Half of what is put belongs to each.
+    fn records_queued_for_the_slowest_shard_fill_the_budget() {
+        // Each shard gets half of the records.
         let puts = puts(&[0, 1], &[1_000.0, 100.0], 50, false);
         assert!((1_900..=2_100).contains(&puts), "{puts}");
     }

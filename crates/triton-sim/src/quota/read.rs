@@ -1,4 +1,4 @@
-//! The quota of fetches: a reader with a backlog against what its shards could have given.
+//! Utilization of the read quota by a reader with a backlog.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,33 +20,33 @@ pub(crate) struct Row {
     pub(crate) neighbours: Neighbours,
 }
 
-/// What came of a row.
+/// The measurements of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
     utilization: f64,
-    /// Of all calls.
+    /// Fraction of all calls.
     throttled: f64,
 }
 
-/// How long it runs before anything is measured.
+/// How long a row runs before it is measured.
 const WARM_UP: Duration = Duration::from_secs(6);
-/// A backlog has no more records than that; less is read then.
+/// Maximum number of records of a backlog; rows that would need more are measured for less time.
 const MAX_RECORDS: usize = 4_000_000;
 
 impl Row {
     pub(crate) fn all() -> Vec<Self> {
-        let others = [Neighbours::Constant(0.0), Neighbours::Constant(0.3), Neighbours::Changing(0.5)];
+        let neighbours = [Neighbours::Constant(0.0), Neighbours::Constant(0.3), Neighbours::Changing(0.5)];
         let of = |neighbours| {
             [1, 16]
                 .into_iter()
                 .flat_map(move |shards| [100, 1 << 10, 100 << 10].map(|size| Self { shards, size, neighbours }))
         };
-        others.into_iter().flat_map(of).collect()
+        neighbours.into_iter().flat_map(of).collect()
     }
 
     pub(crate) const HEADER: &'static str = "shards  size     others     share  throttled  goal";
 
-    /// What it is.
+    /// The columns that identify the row.
     pub(crate) fn title(self) -> String {
         format!("{:<6}  {:<7}  {:<6}", self.shards, Size(self.size).to_string(), named(self.neighbours))
     }
@@ -63,15 +63,15 @@ impl Row {
         )
     }
 
-    /// Whether its goals are met.
+    /// Whether the row meets its goal.
     pub(crate) fn is_met(self, measured: Measured) -> bool {
         measured.utilization >= MIN_UTILIZATION
     }
 
-    /// Runs it over every limiter, for so long each, and takes the worst.
+    /// Runs the row for `duration` over every variant of the quota, and returns the worst measurements.
     ///
     /// # Errors
-    /// Where a run cannot even begin.
+    /// If a run cannot be started.
     pub(crate) fn measure(self, duration: Duration) -> Result<Measured> {
         let mut worst = Measured { utilization: f64::MAX, throttled: 0.0 };
         for variant in Variant::all() {
@@ -91,7 +91,7 @@ impl Row {
             let most = Duration::from_secs((MAX_RECORDS / a_second) as u64);
             let warm_up = WARM_UP.min(most / 4);
             let duration = duration.min(most - 2 * warm_up);
-            // What a bucket holds at the start comes on top.
+            // The second warm-up accounts for what the buckets hold at the start.
             let backlog = a_second / self.shards * (duration + 2 * warm_up).as_secs() as usize;
             for shard in 0..self.shards {
                 kinesis.fill(shard, &entry, backlog);

@@ -1,4 +1,4 @@
-//! The quota of puts: a saturated producer against what its shards could have taken.
+//! Utilization of the write quota by a saturated producer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,40 +32,40 @@ pub(crate) struct Row {
     pub(crate) neighbours: Neighbours,
 }
 
-/// What came of a row.
+/// The measurements of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Measured {
-    /// Records a second.
+    /// Records per second.
     rate: f64,
     utilization: f64,
     throttled: f64,
-    /// From the put to the receipt.
+    /// Time from a put to its receipt.
     p99: Duration,
-    /// The most that was counted in the producer's budget.
+    /// Peak use of the producer's budget, in bytes.
     peak: usize,
 }
 
-/// How long it runs before anything is measured: until the pace is learned, and, where a shard or a key is hotter than the
-/// others, until what waits for it has filled the budget.
+/// How long a row runs before it is measured: until the rate limiters have learned the quota and, where a shard or a key is
+/// hot, until its queued records have filled the budget.
 const WARM_UP: Duration = Duration::from_secs(10);
 const WARM_UP_OF_MANY: Duration = Duration::from_secs(6);
 const WARM_UP_OF_ZIPF: Duration = Duration::from_secs(30);
 const WARM_UP_OF_HOT_KEYS: Duration = Duration::from_secs(120);
-/// The pace takes it for a minute that neighbours come and go.
+/// For a minute, a rate limiter expects that its neighbours change.
 const WARM_UP_BESIDE_OTHERS: Duration = Duration::from_secs(75);
-/// Records that are so large are so few that they are measured for longer, by a factor.
+/// Records of at least this size are few, so that they are measured for longer by this factor.
 const LARGE: usize = 100 << 10;
 const LONGER: u32 = 5;
-/// No run takes more records than that; it ends earlier.
+/// Maximum number of records of a run; rows that would put more are measured for less time.
 const MAX_RECORDS: f64 = 3e6;
 const MIN_TIME: Duration = Duration::from_secs(5);
-/// Of more shards, only the windows of a second are run: the shape that is the worst of few shards.
+/// Rows of more shards run over fixed windows only, the worst shape for few shards.
 const MANY: usize = 16;
 const EVEN_KEYS: usize = 100_000;
 const ZIPF_KEYS: usize = 10_000;
 
 impl Row {
-    /// Every row: each combination without neighbours, and some with neighbours that come and go.
+    /// Every combination without neighbours, and some with constant and with changing neighbours.
     pub(crate) fn all() -> Vec<Self> {
         let mut rows = Vec::new();
         for shards in [1, 16, 256] {
@@ -90,7 +90,7 @@ impl Row {
     pub(crate) const HEADER: &'static str =
         "shards  keys  size     mode        others   records/s     share  throttled        p99       peak  goal";
 
-    /// What it is.
+    /// The columns that identify the row.
     pub(crate) fn title(self) -> String {
         let keys = if self.is_zipf { "Zipf" } else { "even" };
         let (size, mode) = (Size(self.size).to_string(), format!("{:?}", self.mode).to_lowercase());
@@ -111,7 +111,7 @@ impl Row {
         )
     }
 
-    /// Whether its goals are met.
+    /// Whether the row meets its goals.
     pub(crate) fn is_met(self, measured: Measured) -> bool {
         let most = match self.neighbours {
             Neighbours::Constant(_) => MAX_THROTTLED,
@@ -120,10 +120,10 @@ impl Row {
         measured.utilization >= MIN_UTILIZATION && measured.throttled < most
     }
 
-    /// Runs it over every limiter, for so long each, and takes the worst.
+    /// Runs the row for `duration` over every variant of the quota, and returns the worst measurements.
     ///
     /// # Errors
-    /// Where a run cannot even begin.
+    /// If a run cannot be started.
     pub(crate) fn measure(self, duration: Duration) -> Result<Measured> {
         let mut worst = Measured { rate: f64::MAX, utilization: f64::MAX, ..Measured::default() };
         for variant in Variant::all().filter(|variant| self.shards <= MANY || variant.shape == Shape::Tumbling) {
@@ -153,7 +153,7 @@ impl Row {
         })
     }
 
-    /// The bytes that wait: more than a round trip takes of every shard, and little where they all wait for one.
+    /// The producer's budget: more than a round trip of every shard for even keys, and little where one shard fills it.
     fn budget(self) -> usize {
         match self.is_zipf {
             true => (self.shards * (64 << 10)).max(if self.size > 10 << 10 { 4 << 20 } else { 1 << 20 }),
@@ -171,7 +171,7 @@ impl Row {
         }
     }
 
-    /// The time that is measured: less where there would be too many records.
+    /// The measured time: longer for large records, shorter where there would be too many.
     fn trimmed(self, duration: Duration) -> Duration {
         let fastest = match self.mode {
             Mode::Aggregated => 1e6 / self.size as f64,
@@ -202,14 +202,14 @@ impl Row {
         while begun.elapsed() < duration {
             saturated.put(offered.next()).await;
         }
-        // The clock goes on by itself where nothing had to wait.
+        // If no put had to wait, the virtual clock has not advanced.
         sleep_until(begun + duration).await;
         let lasted = begun.elapsed();
         let (after, accepted) = kinesis.write_quota();
         let put = offered.put - put_before;
         let records = (accepted.records - accepted_before.records) as f64;
         let throttled = (accepted.throttled - accepted_before.throttled) as f64;
-        // What is put takes the place of what was accepted.
+        // In a full budget, each put follows an accepted record: the size of a record on the wire is bytes by puts.
         let bytes = (accepted.bytes - accepted_before.bytes) as f64 / put.max(1) as f64;
         let rates = before.iter().zip(&after).map(|(before, after)| {
             let by_bytes = (after.bytes - before.bytes) / bytes;
@@ -244,12 +244,12 @@ impl Row {
     }
 }
 
-/// What is put: records of one size, with keys that are drawn.
+/// The records offered to the producer: of one size, with random keys.
 struct Offered {
     keys: Keys,
     entries: Vec<PutEntry>,
     shard_of: Vec<usize>,
-    /// How many there were.
+    /// Number of records offered.
     put: u64,
 }
 
