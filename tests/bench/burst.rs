@@ -1,4 +1,4 @@
-//! Many small records through one producer, faster than anything takes them: memory stays within the budget.
+//! A burst of small records through one producer, which stays within its memory budget.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use triton_core::{
 use crate::measure::measure_output;
 
 const RECORDS: u64 = 10_000_000;
-/// Keys that keep their order.
+/// Number of keys.
 const KEYS: u64 = 100_000;
-/// Tickets that the caller holds.
-const HELD: usize = 10_000;
+/// Maximum number of tickets that the caller holds.
+const MAX_HELD: usize = 10_000;
 
-/// The process that this one was started as, if it is a part of this benchmark.
+/// Runs as a child process of this benchmark, if the arguments say so.
 pub(crate) fn child(arguments: &[String]) -> Option<Result<()>> {
     match &arguments[1..] {
         [flag, tickets] if flag == "--burst" => Some(crate::runtime().and_then(|it| it.block_on(burst(tickets)))),
@@ -33,21 +33,21 @@ pub(crate) fn bench() -> Result<()> {
     println!("\na burst of {RECORDS} records of 20 bytes and {KEYS} keys through one producer, into nothing\n");
     println!("{:<48} {:>12} {:>12} {:>12}", "row", "rate", "of budget", "peak memory");
     for tickets in ["awaited", "dropped"] {
-        let (said, measured) =
+        let (output, measured) =
             measure_output(std::process::Command::new(std::env::current_exe()?).args(["--burst", tickets]))?;
         let rate = RECORDS as f64 / measured.wall.as_secs_f64();
         let peak = measured.peak_bytes as f64 / f64::from(1 << 20);
-        let used = said.trim_end().parse::<f64>().context("a number")? * 100.0;
+        let used = output.trim_end().parse::<f64>().context("a number")? * 100.0;
         println!("{:<48} {rate:>10.0}/s {used:>10.1} % {peak:>8.0} MiB", format!("tickets {tickets}"));
     }
     Ok(())
 }
 
-/// Prints which part of the budget was used at most.
+/// Prints the peak use of the budget, as a fraction of it.
 async fn burst(tickets: &str) -> Result<()> {
     let producer = Producer::new(Arc::new(Sink::default()), ProducerOptions::default());
     let payload = Bytes::from_static(&[b'x'; 20]);
-    let mut held = VecDeque::with_capacity(HELD);
+    let mut held = VecDeque::with_capacity(MAX_HELD);
     for number in 0..RECORDS {
         let key = PartitionKey::stored(format!("user-{}", number % KEYS));
         let ticket = producer.submit(PutEntry::new(key, payload.clone())).await?;
@@ -56,7 +56,7 @@ async fn burst(tickets: &str) -> Result<()> {
             "dropped" => drop(ticket),
             other => bail!("tickets are not {other}"),
         }
-        if held.len() == HELD
+        if held.len() == MAX_HELD
             && let Some(oldest) = held.pop_front()
         {
             oldest.await?;
@@ -73,10 +73,10 @@ async fn burst(tickets: &str) -> Result<()> {
     Ok(())
 }
 
-/// A stream that takes as Kinesis does, without a quota, and keeps nothing.
+/// A stream with the limits of Kinesis but without a quota, which discards its records.
 #[derive(Debug, Default)]
 struct Sink {
-    taken: AtomicU64,
+    stored: AtomicU64,
 }
 
 #[async_trait]
@@ -94,7 +94,7 @@ impl StreamClient for Sink {
     }
 
     async fn put_batch(&self, entries: Entries) -> triton_core::Result<Vec<triton_core::Result<PutReceipt>>> {
-        let first = self.taken.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        let first = self.stored.fetch_add(entries.len() as u64, Ordering::Relaxed);
         let shard_id = ShardId::numbered(0);
         let receipt = |number: u64| Ok(PutReceipt { shard_id: shard_id.clone(), sequence_number: number.into() });
         Ok((first..first + entries.len() as u64).map(receipt).collect())

@@ -1,4 +1,4 @@
-//! What the measured processes do: the library's way, and the plain loop over SQLite that it is compared with.
+//! The measured jobs: the library on the local backend, and the plain loop over SQLite that it is compared with.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -13,10 +13,10 @@ use triton_local::LocalStreams;
 pub(crate) const RECORDS: usize = 1_000_000;
 pub(crate) const STREAM: &str = "bench";
 
-/// Rows a transaction, on both sides: as many as the library takes.
+/// Rows per transaction, on both sides: the library's own number.
 const ROWS: usize = 10_000;
 
-/// Records that a program hands to the library at once.
+/// Records per `put_many`.
 const CALL: usize = 50_000;
 
 /// 100 bytes as MessagePack.
@@ -137,7 +137,7 @@ fn get_plain(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lines that make records of 100 bytes: {msg, ts} takes 19 of them.
+/// Writes lines that become records of 100 bytes: {msg, ts} adds 19 bytes to a line.
 pub(crate) fn write_lines(file: &Path) -> Result<()> {
     let mut out = BufWriter::new(File::create(file)?);
     for number in 0..RECORDS {

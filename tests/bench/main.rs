@@ -1,8 +1,8 @@
-//! Benchmarks: each row is a ratio between two kinds of processes that take turns in one run.
+//! Benchmarks: each row compares two kinds of processes, which take turns.
 //!
-//! `make bench` prints them; `TRITON_BENCH_ONLY` names the parts that are wanted (local, latency, pause, burst, kinesis, shards) and
-//! `TRITON_BENCH_RUNS` says how many runs. A row is the median over the runs; CPU time is a process's own, user and system together.
-//! Absolute numbers depend on the machine; ratios less so.
+//! `make bench` prints them. `TRITON_BENCH_ONLY` selects parts (local, latency, pause, burst, kinesis, shards), and
+//! `TRITON_BENCH_RUNS` sets the number of runs. A row is the median of its runs; CPU time is the user and system time of the
+//! whole process. Absolute numbers depend on the machine; ratios less so.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
@@ -63,7 +63,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
-/// The command that was built beside this program.
+/// The path of the release build of the command.
 fn triton() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let triton = this.parent().and_then(Path::parent).context("a target folder")?.join("triton");
@@ -99,11 +99,11 @@ impl Bench {
         self.command_in("", arguments)
     }
 
-    /// The command, for the streams in a folder of the benchmark's.
+    /// The command, with its streams in a subfolder of the benchmark's folder.
     fn command_in(&self, folder: &str, arguments: &[&str]) -> Command {
         let folder = self.folder.join(folder);
         let mut command = Command::new(&self.triton);
-        // Only what the benchmark says decides where streams are.
+        // So that no setting of the user's environment changes where streams are stored.
         command.env_clear().env("XDG_DATA_HOME", &folder).env("HOME", &folder).current_dir(&folder);
         command.args(arguments).args(["--quiet", "--local", "-s", job::STREAM]);
         command
@@ -170,7 +170,7 @@ impl Bench {
     fn command_get(&self) -> Result<()> {
         let arguments = ["get", "--from", "all", "-e", "-o", "json"];
         let (ours, peer) = interleave(self.runs, || Ok(self.command(&arguments)), || self.job(Job::GetPlain))?;
-        // 600,000 a second where the plain loop does 3,500,000.
+        // 600,000 records per second where the plain loop reads 3,500,000.
         row("triton get -o json / plain SQLite loop", &ours, &peer, "rate >= 0.17");
         println!("{:<42} {:>12}", "  peak memory", mebibytes(&ours));
         Ok(())

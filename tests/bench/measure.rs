@@ -1,4 +1,4 @@
-//! Running processes and reading off what they took.
+//! Runs processes, and measures their time and memory.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use wait4::Wait4 as _;
 
-/// What one process took.
+/// Time and memory of one process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
     pub(crate) wall: Duration,
@@ -20,7 +20,7 @@ pub(crate) fn measure(command: &mut Command) -> Result<Measured> {
     run(command.stdout(Stdio::null())).map(|(_, measured)| measured)
 }
 
-/// What a process printed as well.
+/// Also returns what the process printed.
 pub(crate) fn measure_output(command: &mut Command) -> Result<(String, Measured)> {
     run(command.stdout(Stdio::piped()))
 }
@@ -39,7 +39,7 @@ fn run(command: &mut Command) -> Result<(String, Measured)> {
     Ok((output, Measured { wall, cpu, peak_bytes: used.rusage.maxrss }))
 }
 
-/// Runs both in turns, once to warm up and then `runs` times, each with what it needs prepared before it.
+/// Runs both in turns, once to warm up and then `runs` times. The closures prepare each run, which is not measured.
 pub(crate) fn interleave(
     runs: usize,
     ours: impl Fn() -> Result<Command>,

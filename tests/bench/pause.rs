@@ -1,5 +1,5 @@
-//! A consumer that takes nothing for an hour: what a reader has fetched meanwhile, by its own count and by the system's.
-//! The clock is paused, so that the hour is a moment.
+//! A consumer that pauses for an hour: how much memory its reader uses meanwhile, by its budget and by the system's count.
+//! The clock is virtual, so that the hour takes no time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use triton_core::{
 
 const SHARDS: usize = 200;
 const BUDGET: usize = 64 << 20;
-/// A page is as large as Kinesis gives.
+/// The largest page of Kinesis.
 const PAGE_RECORDS: u64 = 10_000;
 const RECORD_BYTES: usize = 1_000;
 
-/// Shards whose backlog has no end. Each page has memory of its own.
+/// A stream whose shards have an endless backlog. Each page has its own memory.
 #[derive(Debug)]
 struct Endless(ShardMap);
 
@@ -74,21 +74,21 @@ impl ShardReader for EndlessShard {
     }
 }
 
-/// Prints what came of it, in a process whose memory is nobody else's.
+/// Runs it in a process of its own, so that only its memory is counted.
 pub(crate) fn bench() -> Result<()> {
     let ended = std::process::Command::new(std::env::current_exe()?).arg(FLAG).status()?;
     ensure!(ended.success(), "the reader failed: {ended}");
     Ok(())
 }
 
-/// The process that this one was started as, if it is a part of this benchmark.
+/// Runs as a child process of this benchmark, if the arguments say so.
 pub(crate) fn child(arguments: &[String]) -> Option<Result<()>> {
     (arguments.len() == 2 && arguments[1] == FLAG).then(run)
 }
 
 const FLAG: &str = "--pause";
 
-/// Prints what was counted, and what the process had in memory at most.
+/// Prints the peak of the budget, and the peak memory of the process.
 fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     let before = peak_bytes()?;
@@ -99,7 +99,7 @@ fn run() -> Result<()> {
         let mut reader = Reader::builder(client).options(options).budget(budget.clone()).start(Start::All).await?;
         let mut last = vec![SequenceNumber::ZERO; SHARDS];
         for _ in 0..2 {
-            // In order, and none missing, before and after the hour.
+            // Before and after the hour, records are complete and in order.
             for _ in 0..3 * SHARDS {
                 for record in reader.next_batch().await.context("it has no end")?? {
                     let shard = &mut last[record.shard_id.number().context("a number")? as usize];
@@ -123,7 +123,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// The most that this process has had in memory.
+/// The peak memory of this process.
 fn peak_bytes() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;

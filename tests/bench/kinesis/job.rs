@@ -1,4 +1,4 @@
-//! What the measured processes do: the library's way, and the plain loops over the AWS SDK that it is compared with.
+//! The measured jobs: the library on Kinesis, and the plain loops over the AWS SDK that it is compared with.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use triton_core::{
 };
 use triton_kinesis::{ConnectOptions, Kinesis};
 
-/// What a MessagePack map of the event takes beside its text.
+/// Bytes of an encoded event besides its text.
 const AROUND_TEXT: usize = 38;
-/// Records that a program hands to the library at once.
+/// Records per `put_many` or `put_all`.
 const CALL: usize = 5_000;
-/// Records in a PutRecords of the plain loop.
+/// Records per PutRecords of the plain loop.
 const BATCH: usize = 500;
-/// How long the shards are tailed without a record.
+/// How long idle shards are measured.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// So many records of so many bytes, key not counted.
+/// Number and size of the records, partition keys excluded.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) name: &'static str,
@@ -36,23 +36,23 @@ pub(crate) struct Load {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Job {
-    /// Payloads that are encoded already, as the plain loop's are.
+    /// Puts payloads that are already encoded, as the plain loop does.
     PutOrdered,
     PutRelaxed,
     PutAggregated,
-    /// The same without a producer: one call after the other, as the plain loop.
+    /// The same without a producer: one call after the other, as the plain loop does.
     PutBatch,
-    /// A struct that is encoded for each record.
+    /// Encodes a struct for each record.
     PutTyped,
     PutTypedAggregated,
     PutPlain,
     GetTyped,
     GetPlain,
-    /// Prints the key of each record as it comes.
+    /// Prints the key of each record on arrival.
     Tail,
-    /// The same by enhanced fan-out.
+    /// The same with enhanced fan-out.
     TailFanOut,
-    /// Tails every shard, says what that takes, then waits for a record in each.
+    /// Tails every shard, measures the idle CPU time, then waits for a record from each.
     Idle,
 }
 
@@ -120,11 +120,11 @@ async fn connect(stream: &str, job: Job) -> Result<Stream> {
     let kinesis = Kinesis::connect(ConnectOptions::default()).await?;
     let client = kinesis.stream(stream)?;
     let client = if matches!(job, Job::TailFanOut) { client.fan_out("bench").await? } else { client };
-    over(Arc::new(client), job.producer_options())
+    stream_over(Arc::new(client), job.producer_options())
 }
 
-/// A stream whose records have their user as their key.
-pub(crate) fn over(client: Arc<dyn StreamClient>, options: ProducerOptions) -> Result<Stream> {
+/// A stream with the user as the partition key.
+pub(crate) fn stream_over(client: Arc<dyn StreamClient>, options: ProducerOptions) -> Result<Stream> {
     let config = Config::parse("bench: {name: bench, partition_key: user}", "bench")?;
     Ok(Stream::with_options(config.stream("bench")?, client, options))
 }
@@ -186,7 +186,7 @@ async fn plain_client() -> Client {
     Client::new(&config)
 }
 
-/// Ready-made blobs in batches of 500, one request after the other.
+/// Puts ready-made blobs in batches of 500, one request after the other.
 async fn put_plain(stream: &str, load: Load) -> Result<()> {
     let client = plain_client().await;
     let blob = Blob::new(vec![b'x'; load.bytes]);
@@ -194,13 +194,13 @@ async fn put_plain(stream: &str, load: Load) -> Result<()> {
         let entry =
             |row| PutRecordsRequestEntry::builder().data(blob.clone()).partition_key(user(batch * BATCH + row)).build();
         let entries = (0..BATCH).map(entry).collect::<Result<Vec<_>, _>>()?;
-        let answer = client.put_records().stream_name(stream).set_records(Some(entries)).send().await?;
-        ensure!(answer.failed_record_count().unwrap_or(0) == 0, "records were refused");
+        let response = client.put_records().stream_name(stream).set_records(Some(entries)).send().await?;
+        ensure!(response.failed_record_count().unwrap_or(0) == 0, "records were refused");
     }
     Ok(())
 }
 
-/// Pages of as many records as Kinesis gives, dropped; one shard after the other.
+/// Fetches pages of the maximum size and drops them, one shard after the other.
 async fn get_plain(stream: &str, load: Load) -> Result<()> {
     let client = plain_client().await;
     let listed = client.list_shards().stream_name(stream).send().await?;
@@ -238,13 +238,13 @@ async fn tail(stream: &Stream) -> Result<()> {
     Ok(())
 }
 
-/// Prints the time that the start takes, the CPU time of the start, and the CPU time of the idle while, in microseconds;
-/// then for how long the records of a put to every shard take to arrive.
+/// Prints, in seconds: the time and the CPU time of the start, the CPU time per second while idle, and the time until one
+/// record put to every shard has arrived.
 async fn idle(stream: &Stream) -> Result<()> {
     let started = Instant::now();
     let mut reader = stream.read_from(Start::Latest).await?;
     let (start, start_cpu) = (started.elapsed(), cpu());
-    // Each shard's first poll is behind it.
+    // So that the first poll of each shard is over.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = cpu();
     tokio::time::sleep(IDLE).await;
@@ -260,7 +260,7 @@ async fn arrive(stream: &Stream, reader: &mut Reader) -> Result<Duration> {
         PutEntry::new(PartitionKey::stored("k"), "x").with_explicit_hash_key(shard.hash_key_range.first)
     };
     let started = Instant::now();
-    // One key, but as many shards: they need not wait for each other.
+    // The records have one key but different shards, so that their order does not matter.
     let relaxed = triton_core::Producer::new(
         Arc::clone(stream.client()),
         ProducerOptions::default().with_ordering(KeyOrder::Relaxed),

@@ -1,4 +1,4 @@
-//! The Kinesis server of the benchmarks, in a process of its own so that its time and memory are not counted.
+//! The Kinesis server of the benchmarks, in a process of its own, so that its time and memory are not counted.
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,8 +11,8 @@ use triton_test_server::{Operation, Server, ServerOptions};
 
 use super::job::{Job, Load};
 
-/// What the server's process does, as near to AWS as it can or as fast as it can: it answers every line with how many
-/// PutRecords came so far, until the pipe ends.
+/// Runs the server in this process, with the compatibility shim or, faster, without. Prints its URL, then the number of
+/// PutRecords requests so far for each line of stdin, until stdin is closed.
 pub(super) fn serve(has_shim: bool) -> Result<()> {
     let server = Server::start(ServerOptions::default().with_shim(has_shim))?;
     println!("{}", server.endpoint_url());
@@ -23,40 +23,40 @@ pub(super) fn serve(has_shim: bool) -> Result<()> {
     Ok(())
 }
 
-/// The server's process and how others reach it.
-pub(crate) struct Place {
-    server: Child,
+/// The server's process, and the clients' connection to it.
+pub(crate) struct ServerProcess {
+    process: Child,
     pipes: RefCell<(ChildStdin, BufReader<ChildStdout>)>,
     url: String,
 }
 
-impl Place {
-    /// The server as fast as it can be; it takes 5 MiB a call.
+impl ServerProcess {
+    /// Starts the server without the shim: faster, and limited to 5 MiB per call.
     pub(crate) fn start() -> Result<Self> {
         Self::start_as("--kinesis-server")
     }
 
-    /// The server with all that makes it like AWS.
+    /// Starts the server with the compatibility shim.
     pub(crate) fn start_with_shim() -> Result<Self> {
         Self::start_as("--shimmed-kinesis-server")
     }
 
     fn start_as(flag: &str) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut server = command.arg(flag).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut answers = BufReader::new(server.stdout.take().context("a pipe")?);
-        let questions = server.stdin.take().context("a pipe")?;
+        let mut process = command.arg(flag).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut stdout = BufReader::new(process.stdout.take().context("a pipe")?);
+        let stdin = process.stdin.take().context("a pipe")?;
         let mut url = String::new();
-        answers.read_line(&mut url)?;
-        Ok(Self { server, pipes: RefCell::new((questions, answers)), url: url.trim_end().to_owned() })
+        stdout.read_line(&mut url)?;
+        Ok(Self { process, pipes: RefCell::new((stdin, stdout)), url: url.trim_end().to_owned() })
     }
 
-    /// PutRecords that came so far.
+    /// Number of PutRecords requests so far.
     pub(super) fn put_requests(&self) -> Result<u64> {
-        let (questions, answers) = &mut *self.pipes.borrow_mut();
-        writeln!(questions)?;
+        let (stdin, stdout) = &mut *self.pipes.borrow_mut();
+        writeln!(stdin)?;
         let mut count = String::new();
-        answers.read_line(&mut count)?;
+        stdout.read_line(&mut count)?;
         Ok(count.trim_end().parse()?)
     }
 
@@ -86,7 +86,7 @@ impl Place {
         Ok(command)
     }
 
-    /// The server, for what is put from this process.
+    /// A client of the server in this process.
     pub(crate) async fn kinesis(&self) -> Result<Kinesis> {
         let credentials = aws_sdk_kinesis::config::Credentials::new("key", "secret", None, None, "bench");
         let config = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
@@ -97,7 +97,7 @@ impl Place {
         Ok(Kinesis::over(config, ConnectOptions::default().with_endpoint_url(&self.url))?)
     }
 
-    /// An empty stream of so many shards.
+    /// Creates the stream anew, with this number of shards.
     pub(crate) fn fresh_stream(&self, stream: &str, shards: usize) -> Result<()> {
         crate::runtime()?.block_on(async {
             let kinesis = self.kinesis().await?;
@@ -110,9 +110,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
-        drop(self.server.kill());
-        drop(self.server.wait());
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }
