@@ -1,7 +1,7 @@
-//! Watches a run and reports the invariants that it breaks, numbered as in `docs/architecture.md`.
+//! Checks a run for violations of the invariants, which are numbered as in `docs/architecture.md`.
 //!
-//! The model reports the calls that reach it and their effects; the drivers report what they hand to a producer and what a
-//! reader delivers. Nothing here influences the run.
+//! The model reports the calls it receives and their effects; the drivers report the records submitted to producers and
+//! delivered by readers. The checker does not influence the run.
 
 mod puts;
 mod reads;
@@ -15,7 +15,7 @@ pub(crate) use self::reads::{PassId, ReaderId, Reads, Root};
 
 use crate::trace::{Event, Trace};
 
-/// An invariant that was broken, and how.
+/// A violation of an invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
     pub(crate) invariant: u8,
@@ -30,32 +30,32 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Each invariant that is watched, in a few words.
+/// A short description of each invariant that is checked.
 pub(crate) const INVARIANTS: [(u8, &str); 7] = [
     (1, "every put ends exactly once"),
-    (2, "a retry sends only what failed, and what was acknowledged is there"),
-    (3, "records of a key come in the order of their puts"),
-    (4, "a shard's records are delivered in order, none missing, none twice"),
-    (5, "parents are read before their children"),
-    (6, "after a stop nothing is fetched, and what was fetched is delivered"),
-    (10, "what waits is bounded"),
+    (2, "a retry sends only failed records, and acknowledged records are stored"),
+    (3, "records of a key are stored in the order of their puts"),
+    (4, "a shard's records are delivered in order, each exactly once"),
+    (5, "parents are read before children"),
+    (6, "after a stop, nothing is fetched and every fetched record is delivered"),
+    (10, "memory is bounded by the budget"),
 ];
 
-/// One invariant in a few words.
+/// The short description of an invariant.
 pub(crate) fn name_of(invariant: u8) -> &'static str {
     INVARIANTS.iter().find(|(number, _)| *number == invariant).map_or("", |(_, name)| name)
 }
 
-/// What the checker can see of a stream.
+/// The checker's view of the stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamView<'a> {
-    /// Every shard; its number is its index.
+    /// Every shard, indexed by its number.
     pub(crate) shards: &'a [Shard],
-    /// What each holds, in order.
+    /// The records of each shard, in order.
     pub(crate) records: &'a [Vec<Record>],
 }
 
-/// Where violations and events go.
+/// The events and violations of a run so far.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) now: u64,
@@ -63,7 +63,7 @@ pub(crate) struct Log {
     pub(crate) violations: Vec<Violation>,
 }
 
-/// Further violations are not recorded: they tend to follow from the first.
+/// Later violations usually follow from the first, and are not recorded.
 const MAX_VIOLATIONS: usize = 20;
 
 impl Log {
@@ -79,15 +79,16 @@ impl Log {
     }
 }
 
-/// A producer has ended: its budget counted no more than it holds, or than the largest record takes, and counts nothing now.
+/// Checks the budget of a closed producer: its peak was at most its size, or that of the largest record, and nothing is
+/// reserved any more.
 pub(crate) fn check_budget(budget: &Budget, largest: usize, log: &mut Log) {
     let most = budget.bytes().max(largest);
     if budget.peak() > most || budget.used() > 0 {
-        log.violated(10, || format!("{budget:?}, at most {} of {most}", budget.peak()));
+        log.violated(10, || format!("peak {} of {most} bytes: {budget:?}", budget.peak()));
     }
 }
 
-/// The checker over one run.
+/// The checker of one run.
 #[derive(Debug)]
 pub(crate) struct Checker {
     pub(crate) log: Log,
@@ -96,12 +97,12 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// Reports what is missing from a run that does not end.
+    /// Reports what is missing from a run that was ended early because it did not finish.
     pub(crate) fn give_up(&mut self, view: StreamView<'_>) {
         self.puts.finish(&mut self.log);
         self.reads.finish_all(view, &mut self.log);
         if self.log.violations.is_empty() {
-            self.log.violated(1, || "the run does not end".into());
+            self.log.violated(1, || "the run did not finish".into());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Mutants: mistakes made on purpose in a copy of the core, each of which the simulation has to find.
 //!
-//! They are listed in `mutants.toml`. A mutant replaces one piece of one file; the copy below the target folder holds the
-//! core and the simulation, so that a build of it takes seconds.
+//! They are listed in `mutants.toml`. A mutant replaces text of one file. The copy, below the target folder, contains only
+//! the core and the simulation, so that it builds in seconds.
 
 mod copy;
 
@@ -16,16 +16,16 @@ use serde::Deserialize;
 
 pub(crate) use self::copy::Copy;
 
-/// A mistake in the code, and the invariant that it breaks.
+/// A mistake in the code, and the invariant that it violates.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mutant {
     pub(crate) name: String,
-    /// The invariant's number in the architecture.
+    /// The invariant's number in `docs/architecture.md`.
     pub(crate) invariant: u8,
-    /// Below the root of the workspace.
+    /// Path relative to the workspace.
     file: String,
-    /// Text that stands once in the file.
+    /// Text that occurs exactly once in the file.
     find: String,
     replace: String,
 }
@@ -56,7 +56,7 @@ impl Mutant {
         Ok(mutants)
     }
 
-    /// Chooses `count` of the mutants by a text, such as the hash of a commit; keeps their order.
+    /// Selects `count` of the mutants by a salt, such as a commit hash, and keeps their order.
     pub(crate) fn sample(mutants: Vec<Self>, count: usize, salt: &str) -> Vec<Self> {
         let rank = |mutant: &Self| {
             let mut hasher = DefaultHasher::new();
@@ -69,7 +69,7 @@ impl Mutant {
         mutants.into_iter().filter(|mutant| chosen.contains(&rank(mutant))).collect()
     }
 
-    /// The text of the file with the mistake in it.
+    /// Returns the text of the file with the mistake in it.
     fn apply(&self, text: &str) -> Result<String> {
         let count = text.matches(&self.find).count();
         ensure!(count == 1, "mutant '{}': its `find` matches {count} times in {}, not once", self.name, self.file);
@@ -77,12 +77,12 @@ impl Mutant {
         Ok(text.replacen(&self.find, &self.replace, 1))
     }
 
-    /// Whether the copy compiles with this mutant. An error names the mutant.
+    /// Checks that the copy compiles with this mutant. The error names the mutant.
     pub(crate) fn check(&self, copy: &Copy) -> Result<()> {
         copy.with(self, || copy.check()).with_context(|| format!("mutant '{}'", self.name))
     }
 
-    /// Looks for the first of the seeds from 1 to `count` that finds the mutant.
+    /// Returns the first seed from 1 to `count` that finds the mutant.
     pub(crate) fn find(&self, copy: &Copy, count: u64) -> Result<Option<Found>> {
         let simulate = || -> Result<Option<Found>> {
             copy.build()?;
@@ -101,7 +101,7 @@ impl Mutant {
 }
 
 impl Found {
-    /// Parses what `seeds` prints of a violation.
+    /// Parses a line that `seeds` prints for a violation.
     fn parse(line: &str) -> Option<Self> {
         let (seed, violation) = line.strip_prefix("seed ")?.split_once(' ')?;
         let (_, invariant) = violation.split_once(" breaks ")?;
@@ -110,10 +110,10 @@ impl Found {
     }
 }
 
-/// A simulation that takes longer hangs in a loop that even its own bounds do not see.
+/// Wall-clock limit of a simulation, for loops in which virtual time does not advance.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// What a command prints; `None`, and its end, if it takes longer than `limit`.
+/// Returns the output of a command, or kills it and returns `None` if it takes longer than `limit`.
 fn output_within(mut command: std::process::Command, limit: Duration) -> Result<Option<String>> {
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().context("the simulation cannot be run")?;
     let mut stdout = child.stdout.take().context("the simulation has no output")?;
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mutant_applies_where_its_text_stands_once() {
+    fn a_mutant_applies_if_its_text_occurs_once() {
         assert_eq!(mutant("m").apply("if a < b {").unwrap(), "if a <= b {");
         for text in ["if a > b {", "a < b && a < b"] {
             assert!(mutant("m").apply(text).unwrap_err().to_string().contains("'m'"), "{text}");

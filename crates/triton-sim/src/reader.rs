@@ -1,4 +1,4 @@
-//! Drives the readers of a run: they start, pause, are stopped, and are succeeded by others.
+//! Drives the readers of a run: they start, pause, are stopped, and others continue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::scenario::PassPlan;
 
 /// Interval of checking whether everything was delivered.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a stopped reader may take to end, without the pauses of its consumer.
+/// Maximum time for a stopped reader to end, excluding the pauses of its consumer.
 const MAX_STOP_TIME: Duration = Duration::from_secs(60);
 
-/// What the readers of one generation have in common.
+/// The readers that run at the same time in one pass, until they are stopped together.
 #[derive(Clone)]
 struct Generation {
     kinesis: Arc<Kinesis>,
@@ -30,7 +30,7 @@ struct Generation {
     until_caught_up: bool,
 }
 
-/// Reads the stream once, from the plan's start to the end of what is put.
+/// Makes one pass over the stream, until every record is delivered.
 pub(crate) async fn read(kinesis: Arc<Kinesis>, connect: Connect, plan: PassPlan, is_written: CancellationToken) {
     sleep(plan.begins_at).await;
     let mut random = StdRng::seed_from_u64(plan.seed);
@@ -55,7 +55,7 @@ pub(crate) async fn read(kinesis: Arc<Kinesis>, connect: Connect, plan: PassPlan
     }
     let stop = CancellationToken::new();
     if plan.until_caught_up {
-        // What is put ends first, so that to have caught up is to have everything.
+        // All puts have ended by then, so that a reader that has caught up has read everything.
         is_written.cancelled().await;
         let generation = Generation { until_caught_up: true, ..generation };
         let mut readers = generation.start(pass, is_first, &mut random, &stop);
@@ -78,14 +78,14 @@ async fn ended(readers: &mut JoinSet<()>) {
 }
 
 async fn finish(kinesis: &Kinesis, plan: &PassPlan, readers: &mut JoinSet<()>) {
-    // A consumer may pause after each of the few things that wait.
+    // A consumer may pause after each of its queued items.
     if timeout(MAX_STOP_TIME + plan.pause * 1_000, ended(readers)).await.is_err() {
         kinesis.check(|checker, _| checker.log.violated(6, || "a reader that was stopped did not end".into()));
     }
 }
 
 impl Generation {
-    /// Readers that go on with a pass.
+    /// Starts readers that continue a pass.
     fn start(&self, pass: PassId, is_first: bool, random: &mut StdRng, stopped: &CancellationToken) -> JoinSet<()> {
         let mut readers = JoinSet::new();
         let roots = self.kinesis.check(|checker, view| checker.reads.roots(pass, view));
@@ -94,7 +94,7 @@ impl Generation {
             readers.spawn(self.clone().consume(pass, start, None, random.random(), stopped.clone()));
             return readers;
         }
-        // Readers from the start may share shards; each place to go on from is a reader's own.
+        // Shards without progress are shared among readers; a shard with progress gets a reader of its own.
         let (fresh, begun): (Vec<Root>, Vec<Root>) = roots.into_iter().partition(|root| root.start == Start::All);
         let mut shares: Vec<Vec<usize>> = vec![Vec::new(); self.plan.readers];
         for root in fresh {
@@ -110,7 +110,7 @@ impl Generation {
         readers
     }
 
-    /// One reader, from its start to its end.
+    /// Runs one reader from its start to its end.
     async fn consume(
         self,
         pass: PassId,

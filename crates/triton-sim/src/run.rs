@@ -1,4 +1,4 @@
-//! One run: the scenario of a seed, played to its end on a clock of its own.
+//! One run: the scenario of a seed, played to its end on a virtual clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,25 +24,25 @@ pub(crate) struct Outcome {
     pub(crate) injected: FaultCounts,
     pub(crate) trace: Trace,
     pub(crate) records: usize,
-    /// How long it took by its own clock.
+    /// Duration of the run, in virtual time.
     pub(crate) took: Duration,
 }
 
-/// Virtual time after which a run is given up.
+/// Virtual time after which a run is ended.
 const LONGEST: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Events after which a run is given up: it loops. The longest correct runs have a hundredth of that.
+/// Number of events after which a run is ended, since it loops. The longest correct runs have a hundredth of it.
 const MAX_EVENTS: usize = 3_000_000;
 
 /// Runs a seed.
 ///
 /// # Errors
-/// Where the run cannot even begin.
+/// If the run cannot be started.
 pub(crate) fn run(seed: u64) -> Result<Outcome> {
     run_with(seed, Connect::direct())
 }
 
-/// Runs a seed over clients of another kind.
+/// Runs a seed with the clients that `connect` makes.
 fn run_with(seed: u64, connect: Connect) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     let scenario = Arc::new(Scenario::new(seed));
@@ -69,7 +69,7 @@ async fn play(scenario: Arc<Scenario>, connect: Connect) -> Result<Outcome> {
     };
     tokio::select! {
         biased;
-        // After a violation the run says nothing more, and might not end.
+        // After a violation, the rest of the run proves nothing, and it might not end.
         () = violation(&kinesis) => {}
         played = timeout(LONGEST, all) => match played {
             Ok(ended) => ended?,
@@ -117,7 +117,7 @@ async fn write(kinesis: Arc<Kinesis>, connect: Connect, scenario: Arc<Scenario>)
 
 async fn change(kinesis: Arc<Kinesis>, reshard: Reshard) {
     sleep(reshard.at).await;
-    // A shard of a single hash key cannot be split; nobody gets that far with a few splits.
+    // Fails only for a shard with a single hash key, which a few splits do not produce.
     drop(kinesis.reshard(reshard.is_split, reshard.which, reshard.cut));
 }
 

@@ -12,10 +12,10 @@ use crate::model::fault::{Faults, Latency};
 use crate::model::limiter::{Limit, Neighbours, Shape};
 use crate::payload::{PutId, payload};
 
-/// A put that is to be made.
+/// A planned put.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
-    /// When, from the start of the run.
+    /// Time since the start of the run.
     pub(crate) at: Duration,
     pub(crate) key: u32,
     pub(crate) producer: u32,
@@ -84,7 +84,7 @@ impl Scenario {
         let producing = producing(random);
         let plan = plan(random, span, keys, &producing);
         let mut model = model(random);
-        // Late enough for some to come when the stream is only read.
+        // Some come after the last put, while the stream is only read.
         let reshards = (0..few(random, 4))
             .map(|_| Reshard {
                 at: span.mul_f64(random.random_range(0.0..1.5)),
@@ -110,7 +110,7 @@ impl Scenario {
     }
 }
 
-/// A number between both bounds, whose logarithm is drawn uniformly: many small ones and some large ones.
+/// A number between the bounds, drawn uniformly on a logarithmic scale: many small ones and some large ones.
 fn log_uniform(random: &mut StdRng, least: u64, most: u64) -> u64 {
     let (low, high) = ((least as f64).ln(), (most as f64 + 1.0).ln());
     (random.random_range(low..high).exp() as u64).clamp(least, most)
@@ -155,7 +155,7 @@ fn plan(random: &mut StdRng, span: Duration, keys: usize, producing: &Producing)
             let (partition_key, hash_key) = &keyed[key];
             let mut entry = PutEntry::new(partition_key.clone(), payload(id as PutId, size));
             entry.explicit_hash_key = *hash_key;
-            // A key is one producer's, since there is no order among producers.
+            // All records of a key go through one producer, since producers keep no order among each other.
             let producer = key as u32 % producing.producers;
             Planned { at: at[id * bursts / count], key: key as u32, producer, entry }
         })
@@ -172,7 +172,7 @@ fn key_of(random: &mut StdRng, key: usize) -> (PartitionKey, Option<HashKey>) {
     (PartitionKey::stored(format!("key-{key}")), hash_key)
 }
 
-/// The first or the last hash key of a shard, where the stream happens to have as many shards.
+/// The first or the last hash key of a shard, if the stream has the drawn number of shards.
 fn edge(random: &mut StdRng) -> HashKey {
     let count = random.random_range(1..=4);
     let (shard, is_first) = (random.random_range(0..count), random.random());
@@ -181,7 +181,7 @@ fn edge(random: &mut StdRng) -> HashKey {
     if is_first { range.first } else { range.last }
 }
 
-/// Most faults are absent most of the time, so that each is also seen alone.
+/// Draws the probabilities of the faults. Most are zero in most runs, so that each fault also occurs alone.
 fn faults(random: &mut StdRng) -> Faults {
     let intensity = if random.random_bool(0.1) { 0.0 } else { random.random_range(0.2..1.0) };
     let mut rate = |most: f64| match random.random_bool(0.45 * intensity) {
@@ -208,7 +208,7 @@ fn faults(random: &mut StdRng) -> Faults {
 }
 
 fn model(random: &mut StdRng) -> ModelOptions {
-    // Small records meet their quota in a stream whose quota is small as well.
+    // The quotas are scaled down, so that small records reach them.
     let scale = match random.random_range(0..4) {
         0 => 1.0,
         _ => 1.0 / log_uniform(random, 2, 200) as f64,

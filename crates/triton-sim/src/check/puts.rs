@@ -1,4 +1,4 @@
-//! Checks of the puts: each ends once, is stored in order, and is sent again only while it may be missing.
+//! Checks of the puts: each ends exactly once, is stored in order, and is retried only while it may not be stored.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use crate::trace::{Ending, Event};
 
 use super::{Log, StreamView};
 
-/// Every put of a plan.
+/// The state of every put of a plan.
 #[derive(Debug)]
 pub(crate) struct Puts {
     plan: Arc<[Planned]>,
     is_ordered: bool,
     /// How long a record is retried after its first failure, in milliseconds.
     deadline: u64,
-    /// A producer that cannot list the shards does not know where a record belongs.
+    /// A producer that cannot list the shards does not know the shard of a record.
     has_failed_listings: bool,
     states: Vec<State>,
-    /// The last put of each key that was stored for the first time.
+    /// The newest put of each key that is stored.
     newest: Vec<Option<PutId>>,
 }
 
@@ -30,26 +30,26 @@ struct State {
     queued_at: Option<u64>,
     in_flight: u32,
     failed_first_at: Option<u64>,
-    /// Whether it has failed after its deadline.
+    /// Whether an attempt has failed after the deadline.
     is_late: bool,
-    /// The last result that the producer received.
+    /// The result of the last attempt.
     answer: Option<AttemptResult>,
     copies: u32,
     end: Option<(u64, Ending)>,
 }
 
-/// The result of a call for one of its records.
+/// The result of one attempt to put a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AttemptResult {
     Stored,
-    /// In an aggregate that was stored where not all of it belongs.
+    /// Stored in an aggregate of which a record belongs to another shard.
     Misrouted,
     Failed,
-    /// No retry can succeed.
+    /// Failed with an error that is not retryable.
     NotRetryable,
 }
 
-/// How long after its deadline a failure may still lead to a retry, in milliseconds.
+/// How long after the deadline a failed attempt may still be retried, in milliseconds.
 const GRACE: u64 = 30_000;
 
 impl Puts {
@@ -60,54 +60,54 @@ impl Puts {
         Self { plan, is_ordered, deadline, has_failed_listings: false, states, newest: vec![None; keys] }
     }
 
-    /// The shards could not be listed.
+    /// Notes that a listing of the shards failed.
     pub(crate) fn listing_failed(&mut self) {
         self.has_failed_listings = true;
     }
 
-    /// The puts that an entry holds.
+    /// Calls `each` with the id of every record of an entry.
     pub(crate) fn ids(entry: &PutEntry, mut each: impl FnMut(Option<PutId>)) {
         each_inner(&entry.partition_key, &entry.data, |inner, _| each(id_of(inner.data)));
     }
 
-    /// The producer was given this one.
+    /// Notes that a record is submitted to the producer.
     pub(crate) fn submitted(&mut self, id: PutId, log: &mut Log) {
         log.add(Event::Submitted { id });
         self.states[id as usize].submitted_at = Some(log.now);
     }
 
-    /// The producer has taken this one in: from now on it is queued.
+    /// Notes that the producer has queued a record.
     pub(crate) fn queued(&mut self, id: PutId, log: &Log) {
         self.states[id as usize].queued_at = Some(log.now);
     }
 
-    /// The producer has sent this one.
+    /// Checks a record that the producer sends.
     pub(crate) fn sent(&mut self, id: PutId, call: u32, log: &mut Log) {
         log.add(Event::Sent { call, id });
         let Some(state) = self.states.get_mut(id as usize) else {
-            log.violated(2, || format!("call {call} holds record {id}, which nobody has put"));
+            log.violated(2, || format!("call {call} sends record {id}, which does not exist"));
             return;
         };
         state.in_flight += 1;
         if state.submitted_at.is_none() {
-            log.violated(2, || format!("call {call} holds record {id}, which nobody has put yet"));
+            log.violated(2, || format!("call {call} sends record {id} before it was submitted"));
         }
         if state.end.is_some() {
             log.violated(1, || format!("record {id} is sent by call {call} after it has ended"));
         } else if state.answer == Some(AttemptResult::Stored) {
             log.violated(2, || format!("record {id} is sent again by call {call} after it was acknowledged"));
         } else if state.answer == Some(AttemptResult::NotRetryable) {
-            log.violated(2, || format!("record {id} is sent again by call {call} after it has failed for good"));
+            log.violated(2, || format!("record {id} is sent again by call {call} after a final error"));
         } else if state.is_late {
             log.violated(1, || {
-                format!("record {id} is sent again by call {call} after it has failed past its deadline")
+                format!("record {id} is sent again by call {call} after it has failed after its deadline")
             });
         } else if state.in_flight > 1 {
-            log.violated(2, || format!("record {id} is sent by call {call} while another holds it"));
+            log.violated(2, || format!("record {id} is sent by call {call} while it is in flight"));
         }
     }
 
-    /// A call that held this one is over for the producer.
+    /// Notes the result of an attempt.
     pub(crate) fn attempt_ended(&mut self, id: PutId, answer: AttemptResult, log: &Log) {
         if let Some(state) = self.states.get_mut(id as usize) {
             state.in_flight = state.in_flight.saturating_sub(1);
@@ -121,14 +121,14 @@ impl Puts {
         }
     }
 
-    /// It is in the stream, once more.
+    /// Checks an entry that is stored, possibly a duplicate.
     pub(crate) fn stored(&mut self, entry: &PutEntry, shard: u64, sequence: u64, call: u32, log: &mut Log) {
         each_inner(&entry.partition_key, &entry.data, |inner, _| {
             let Some(id) = id_of(inner.data) else { return };
             log.add(Event::Stored { call, id, shard, sequence });
             let Some(planned) = self.plan.get(id as usize) else { return };
             if inner.key != planned.entry.partition_key.as_str() || inner.data != planned.entry.data {
-                log.violated(2, || format!("record {id} was changed on its way into the stream"));
+                log.violated(2, || format!("record {id} is stored with other content"));
             }
             let state = &mut self.states[id as usize];
             state.copies += 1;
@@ -143,7 +143,8 @@ impl Puts {
         });
     }
 
-    /// A later put of its key was stored before it, which is right only if that was queued when this one had failed.
+    /// Checks a record that is stored after a later one of its key. This is correct only if the later one was queued after
+    /// this one had failed.
     fn overtaken(&self, id: PutId, log: &mut Log) {
         if !self.is_ordered {
             return;
@@ -158,7 +159,7 @@ impl Puts {
         }
     }
 
-    /// The producer has reported how a put ended.
+    /// Checks the result of a put.
     pub(crate) fn ended(&mut self, id: PutId, result: &Result<PutReceipt>, view: StreamView<'_>, log: &mut Log) {
         let ending = match result {
             Ok(receipt) => Ending::Stored {
@@ -172,7 +173,9 @@ impl Puts {
         if let Ending::Stored { shard, .. } = ending
             && !self.is_there(id, result, shard as usize, view)
         {
-            log.violated(2, || format!("record {id} is not where it was acknowledged, or does not belong: {ending:?}"));
+            log.violated(2, || {
+                format!("record {id} is not stored where it was acknowledged, or belongs to another shard: {ending:?}")
+            });
         }
         let state = &mut self.states[id as usize];
         if state.end.replace((log.now, ending)).is_some() {
@@ -180,8 +183,8 @@ impl Puts {
         }
     }
 
-    /// Whether a record is where its receipt says, and readers of its shard take it: those of the Kinesis Client Library
-    /// drop a record of an aggregate whose hash key is not the shard's.
+    /// Whether a record is stored where its receipt says, and is delivered from there: consumers built on the Kinesis Client
+    /// Library drop a record of an aggregate if its hash key belongs to another shard.
     fn is_there(&self, id: PutId, result: &Result<PutReceipt>, shard: usize, view: StreamView<'_>) -> bool {
         let (Ok(receipt), Some(records), Some(shard)) = (result, view.records.get(shard), view.shards.get(shard))
         else {
@@ -199,7 +202,7 @@ impl Puts {
         is_there
     }
 
-    /// The producer is gone: every put has to have ended.
+    /// Checks, after all producers are closed, that every put has ended.
     pub(crate) fn finish(&self, log: &mut Log) {
         for (id, state) in self.states.iter().enumerate() {
             match state.end {
@@ -207,7 +210,7 @@ impl Puts {
                 Some((_, Ending::Failed { may_have_written: false, .. } | Ending::PredecessorFailed))
                     if state.copies > 0 =>
                 {
-                    log.violated(2, || format!("record {id} failed for certain, and is in the stream"));
+                    log.violated(2, || format!("record {id} failed as certainly not written, but is stored"));
                 }
                 Some(_) => {}
             }
@@ -234,7 +237,7 @@ mod tests {
         deadline: Duration::from_secs(10),
     };
 
-    /// Two puts of one key, submitted, and what breaks.
+    /// Two submitted puts of one key.
     struct Case {
         puts: Puts,
         log: Log,
@@ -285,7 +288,7 @@ mod tests {
         Err(Error::Unavailable { problem: "no".into(), may_have_written, source: None })
     }
 
-    /// Both stored in order, by whatever way the first one went.
+    /// A case in which both are stored in order.
     fn good() -> Case {
         let mut case = Case::new();
         for id in 0..2 {

@@ -1,7 +1,7 @@
 //! Checks of the records that readers deliver against those that the stream holds.
 //!
-//! A pass reads the stream once, from its start to its end. It may be shared by readers of different shards, and taken over from them by
-//! others, which start where those have stopped: together they deliver every record once.
+//! A pass reads the stream once, from its start to its end. Several readers may share its shards, and later readers may
+//! continue where earlier ones have stopped: together they deliver every record exactly once.
 
 use triton_core::{Budget, Record, Shard, Start};
 
@@ -13,7 +13,7 @@ use super::{Log, StreamView};
 pub(crate) type PassId = usize;
 pub(crate) type ReaderId = u32;
 
-/// Every pass of a run, and every reader.
+/// The passes and the readers of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     passes: Vec<Pass>,
@@ -22,22 +22,22 @@ pub(crate) struct Reads {
 
 #[derive(Debug, Default)]
 struct Pass {
-    /// Whether it began at the newest records, so that each shard's start is where it was opened first.
+    /// Whether it starts at the newest records, so that a shard starts where it is first opened.
     from_latest: bool,
     shards: Vec<Progress>,
-    /// How many shards there were when it began.
+    /// Number of shards when it started.
     listed: Option<usize>,
 }
 
-/// How far a pass is in one shard.
+/// The progress of a pass in one shard.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// The record that comes next, and its part where it is an aggregate.
+    /// Index of the next record to deliver, and of the next part if it is an aggregate.
     next: usize,
     next_part: u32,
-    /// As many records were handed to a reader.
+    /// Number of records fetched.
     fetched: usize,
-    /// The reader that delivers it at the moment.
+    /// The reader that delivers the shard.
     holder: Option<ReaderId>,
 }
 
@@ -56,17 +56,17 @@ pub(crate) struct Root {
 }
 
 impl Reads {
-    /// A new pass, from the oldest record or from the newest.
+    /// Starts a pass from the oldest or from the newest record.
     pub(crate) fn begin(&mut self, from_latest: bool) -> PassId {
         self.passes.push(Pass { from_latest, ..Pass::default() });
         self.passes.len() - 1
     }
 
-    /// Where readers have to start to go on with a pass: after what was delivered, and with every shard that no other
-    /// of them would come to by itself.
+    /// Where readers start to continue a pass: after the last delivered record of each shard, except for shards that a
+    /// reader reaches from their parents.
     pub(crate) fn roots(&mut self, pass: PassId, view: StreamView<'_>) -> Vec<Root> {
         let pass = &mut self.passes[pass];
-        // A shard that a reader is still to come by, be it empty.
+        // Whether a reader will reach the shard, even if it is empty.
         let mut is_due: Vec<bool> = Vec::with_capacity(view.shards.len());
         let root = |(number, shard): (usize, &Shard)| {
             // A child is read by the reader that holds its first parent.
@@ -84,7 +84,7 @@ impl Reads {
         view.shards.iter().enumerate().filter_map(root).collect()
     }
 
-    /// A reader begins with these shards, or with all. It holds those that come from them as well.
+    /// Adds a reader that starts with these shards, or with all. It also holds their descendants.
     pub(crate) fn reader(
         &mut self,
         pass: PassId,
@@ -105,7 +105,7 @@ impl Reads {
         id
     }
 
-    /// The reader has received a listing.
+    /// Notes that a reader has received a listing.
     pub(crate) fn listed(&mut self, reader: ReaderId, view: StreamView<'_>) {
         let pass = &mut self.passes[self.readers[reader as usize].pass];
         if pass.listed.is_some() {
@@ -115,7 +115,7 @@ impl Reads {
         if !pass.from_latest {
             return;
         }
-        // What was closed before the start is not read from the latest.
+        // A pass from the newest records skips shards that were closed before it started.
         for (number, shard) in view.shards.iter().enumerate() {
             if !shard.is_open() {
                 pass.skip_to(number, view.records[number].len());
@@ -123,30 +123,30 @@ impl Reads {
         }
     }
 
-    /// The reader has opened a shard at the record of this index.
+    /// Notes that a reader has opened a shard at the record of this index.
     pub(crate) fn opened(&mut self, reader: ReaderId, shard: usize, next: usize, is_latest: bool, log: &mut Log) {
         log.add(Event::Opened { reader, shard: shard as u64, next: next as u64 });
         let pass = &mut self.passes[self.readers[reader as usize].pass];
-        // Only a shard that was there at the start may be opened at its end, and again where the answer was lost.
+        // Only a shard that existed at the start may be opened at its end, repeatedly if the response of a fetch was lost.
         let was_there = pass.listed.is_some_and(|listed| shard < listed);
         if is_latest && pass.from_latest && was_there && pass.progress(shard).fetched <= pass.progress(shard).next {
             pass.skip_to(shard, next);
         }
     }
 
-    /// The reader begins a fetch.
+    /// Checks that a reader may start a fetch.
     pub(crate) fn fetching(&mut self, reader: ReaderId, shard: usize, log: &mut Log) {
         let Reader { budget, is_stopped, .. } = &self.readers[reader as usize];
         if *is_stopped {
             log.violated(6, || format!("reader {reader} fetches from shard {shard} after it was stopped"));
         }
-        // The fetch's own reservation counts already.
+        // The reservation of this fetch is already counted.
         if budget.used() == 0 {
             log.violated(10, || format!("reader {reader} fetches from shard {shard} without having reserved memory"));
         }
     }
 
-    /// The reader was handed every record of the shard before this index.
+    /// Notes that a reader has fetched every record of the shard before this index.
     pub(crate) fn fetched(&mut self, reader: ReaderId, shard: usize, next: usize) {
         let progress = self.passes[self.readers[reader as usize].pass].progress(shard);
         progress.fetched = progress.fetched.max(next);
@@ -158,7 +158,7 @@ impl Reads {
         self.readers[reader as usize].is_stopped = true;
     }
 
-    /// The reader has delivered a record.
+    /// Checks a delivered record.
     pub(crate) fn delivered(&mut self, reader: ReaderId, record: &Record, view: StreamView<'_>, log: &mut Log) {
         let shard = number_of(&record.shard_id);
         let sequence = u64::try_from(record.sequence_number).unwrap_or(u64::MAX);
@@ -179,7 +179,7 @@ impl Reads {
         };
         if expected.sequence_number != record.sequence_number {
             let due = expected.sequence_number;
-            log.violated(4, || format!("reader {reader} delivers {sequence} of shard {shard}, {due} is due"));
+            log.violated(4, || format!("reader {reader} delivers {sequence} of shard {shard}, expected {due}"));
             // Continue from there, so that one mistake is reported once.
             let place = view.records[shard].binary_search_by(|kept| kept.sequence_number.cmp(&record.sequence_number));
             progress.next = place.map_or(progress.next, |place| place + 1);
@@ -201,7 +201,7 @@ impl Reads {
         }
     }
 
-    /// The reader has ended: what it was handed has to be delivered.
+    /// Checks, at the end of a reader, that it has delivered every fetched record and released its memory.
     pub(crate) fn reader_ended(&mut self, reader: ReaderId, log: &mut Log) {
         log.add(Event::ReaderEnded { reader });
         let pass = &mut self.passes[self.readers[reader as usize].pass];
@@ -214,7 +214,7 @@ impl Reads {
                     });
                 }
                 progress.holder = None;
-                // The next reader begins after the last record that was delivered.
+                // The next reader starts after the last delivered record.
                 progress.fetched = progress.next;
             }
         }
@@ -233,14 +233,14 @@ impl Reads {
         })
     }
 
-    /// The run is given up: what was not read by now is missing.
+    /// Checks, in a run that is ended early, that every pass is complete.
     pub(crate) fn finish_all(&self, view: StreamView<'_>, log: &mut Log) {
         for pass in 0..self.passes.len() {
             self.finish(pass, view, log);
         }
     }
 
-    /// Everything was read that is to be read.
+    /// Checks, at the end of a pass, that no record is missing.
     pub(crate) fn finish(&self, pass: PassId, view: StreamView<'_>, log: &mut Log) {
         for (shard, records) in view.records.iter().enumerate() {
             let next = self.passes[pass].shards.get(shard).map_or(0, |progress| progress.next);
@@ -270,20 +270,20 @@ impl Pass {
         !view.shards[shard].is_open() && next >= view.records[shard].len()
     }
 
-    /// The reader that delivers a shard: one that began with it, else the one that holds its first parent.
+    /// The reader that delivers a shard: the one that started with it, or else the one that holds its first parent.
     fn holder(&self, shard: usize, view: StreamView<'_>) -> Option<ReaderId> {
         let holder = self.shards.get(shard).and_then(|progress| progress.holder);
         holder.or_else(|| self.holder(number_of(view.shards[shard].parents().next()?), view))
     }
 
-    /// The first record of a shard: its parents are to be read to their end, but for those that another reader holds.
+    /// Checks, at the first record of a shard, that its parents were read to their end, unless another reader holds them.
     fn check_parents(&self, shard: usize, reader: ReaderId, view: StreamView<'_>, log: &mut Log) {
         for parent in view.shards[shard].parents().map(number_of) {
             if self.holder(parent, view) != Some(reader) {
                 continue;
             }
             if self.is_over(parent, view) {
-                // It may have been empty, and skipped.
+                // An empty parent is skipped, so that its own parents matter.
                 self.check_parents(parent, reader, view, log);
             } else {
                 log.violated(5, || {
@@ -302,7 +302,7 @@ fn is_part(record: &Record, whole: &Record, part: u32) -> bool {
     is_right
 }
 
-/// Shards are numbered in the order of their making, by the model as by Kinesis.
+/// The model numbers shards in the order of their creation, as Kinesis does.
 fn number_of(shard: &triton_core::ShardId) -> usize {
     shard.number().map_or(usize::MAX, |number| number as usize)
 }
@@ -315,7 +315,7 @@ mod tests {
 
     use crate::payload::payload;
 
-    /// A reader of a stream of one shard with three records, and a made-up trace.
+    /// One reader of a stream with one shard and three records.
     struct Case {
         reads: Reads,
         log: Log,
@@ -366,7 +366,7 @@ mod tests {
         let mut case = Case::new();
         case.reads.stopped(0, &mut case.log);
         case.reads.fetching(0, 0, &mut case.log);
-        // Nothing is reserved in this case, either.
+        // This case reserves no memory, either.
         assert_eq!(case.broken(), [6, 10]);
     }
 

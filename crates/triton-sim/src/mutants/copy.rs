@@ -1,4 +1,4 @@
-//! The copy of the workspace that mutants are built from: the core and the simulation alone.
+//! The copy of the workspace that mutants are built from: only the core and the simulation.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 
 use super::Mutant;
 
-/// What the simulation is built from.
+/// The crates of the copy.
 const CRATES: [&str; 2] = ["crates/triton-core", "crates/triton-sim"];
 
-/// A copy of the workspace below its target folder. Mutants share what was built of the dependencies.
+/// A copy of the workspace below its target folder. All mutants share the built dependencies.
 #[derive(Debug)]
 pub(crate) struct Copy {
     source: PathBuf,
@@ -21,8 +21,8 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// Makes a copy, or brings the one of an earlier run up to date. Files that are the same are left alone, so that
-    /// nothing is built again for them.
+    /// Makes a copy, or updates the one of an earlier run. Unchanged files are not written, so that they are not built
+    /// again.
     pub(crate) fn new(source: &Path, target: &Path) -> Result<Self> {
         let (folder, target) = (target.join("mutants/workspace"), target.join("mutants/target"));
         let copy = Self { source: source.to_owned(), folder, target };
@@ -35,7 +35,7 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Makes a folder of the copy the same as its source.
+    /// Synchronizes a folder of the copy with its source.
     fn update(&self, folder: &Path) -> io::Result<()> {
         let (from, to) = (self.source.join(folder), self.folder.join(folder));
         fs::create_dir_all(&to)?;
@@ -63,12 +63,12 @@ impl Copy {
         Ok(())
     }
 
-    /// Builds the copy as it is, so that what does not compile by itself is not blamed on a mutant.
+    /// Builds the copy without a mutant, so that an error of the workspace is not attributed to a mutant.
     pub(crate) fn prepare(&self) -> Result<()> {
         self.build().context("the workspace without a mutant")
     }
 
-    /// Works while the copy has a mutant's mistake in it.
+    /// Runs `work` while the copy contains a mutant.
     pub(super) fn with<T>(&self, mutant: &Mutant, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let file = self.folder.join(&mutant.file);
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -86,7 +86,7 @@ impl Copy {
         self.cargo(&["build", "--package", "triton-sim"])
     }
 
-    /// The built simulation.
+    /// A command that runs the built simulation.
     pub(super) fn simulation(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.target.join("debug/triton-sim"));
         command.args(arguments);
@@ -106,13 +106,13 @@ impl Copy {
     }
 }
 
-/// Writes a file unless it is the same already.
+/// Writes a file unless it is unchanged.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     if fs::read(path).is_ok_and(|before| before == text) { Ok(()) } else { fs::write(path, text) }
 }
 
-/// The workspace's manifest with the copied crates alone, and with the profile that finds mutants fastest: a build is
-/// most of what a mutant takes, and without any optimization its seeds are.
+/// The workspace's manifest with only the copied crates, and with the profile that finds mutants fastest: with more
+/// optimization the build takes longer, with less the seeds do.
 fn manifest(text: &str) -> Result<String> {
     let mut manifest: toml::Table = text.parse()?;
     let workspace = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut).context("no workspace")?;

@@ -1,5 +1,5 @@
-//! Clients that lie to the producer or the reader: each breaks an invariant as seen from outside, and the check of that
-//! invariant has to find it. What proves the checks is not the code that they check.
+//! Clients that lie to the producer or the reader. Each lie violates an invariant, and the check of that invariant has to
+//! find it. This tests the checks without the code that they check.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,32 +13,32 @@ use super::run_with;
 use crate::connect::Connect;
 use crate::model::Handle;
 
-/// What a client does wrong, as a rule once in a while.
+/// What a client does wrong once in [`EVERY`] opportunities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lie {
-    /// A put is never answered.
+    /// A put never returns.
     NeverAnswers,
     /// A put is acknowledged and not stored.
     StoresNothing,
-    /// A put is stored twice and answered once.
+    /// A put is stored twice and acknowledged once.
     StoresTwice,
-    /// The results of a put are given to other entries.
+    /// The results of a put are returned for other entries.
     SwapsReceipts,
     /// A put is reported as throttled, and is stored.
     ThrottlesAndStores,
-    /// Puts are said to keep the order of their entries, and are stored in any.
+    /// The limits claim ordered batches, but entries are stored in any order.
     PromisesOrder,
     /// A page lacks a record.
     DropsRecord,
-    /// A page comes twice.
+    /// A page is returned twice.
     RepeatsPage,
-    /// Two records of a page change places.
+    /// Two records of a page are swapped.
     SwapsRecords,
-    /// A shard is said to have ended before its end, so that its children are read.
+    /// A shard is reported as drained too early, so that its children are read.
     EndsEarly,
 }
 
-/// A lie is told at every so many opportunities.
+/// One lie per this many opportunities.
 const EVERY: u32 = 5;
 
 #[derive(Debug)]
@@ -117,7 +117,7 @@ struct LyingReader {
     lie: Lie,
     is_closed: bool,
     opportunities: Arc<AtomicU32>,
-    /// The page before, to be repeated.
+    /// The page to be returned again.
     last: Option<Batch>,
 }
 
@@ -151,7 +151,7 @@ impl ShardReader for LyingReader {
     }
 }
 
-/// The first invariants that are broken, of as many seeds as it takes to see the expected one.
+/// The first violated invariant of each seed, until the expected one is among them.
 fn first_broken(lie: Lie, expected: u8) -> Vec<u8> {
     let mut broken = Vec::new();
     for seed in 1..=MAX_SEEDS {
