@@ -168,7 +168,7 @@ fn first_broken(lie: Lie, expected: u8) -> Vec<u8> {
     broken
 }
 
-const MAX_SEEDS: u64 = 100;
+const MAX_SEEDS: u64 = 300;
 
 #[test]
 fn every_lie_is_found_by_the_check_of_its_invariant() {
