@@ -1,5 +1,5 @@
-//! The command: `seeds` searches for violations, `replay` shows one, `mutants` proves that mistakes in the code are found,
-//! and `quotas` measures quota utilization.
+//! The command: `seeds` searches for violations, `replay` shows one, `mutants` proves that mistakes in the code are
+//! found, and `quotas` measures quota utilization.
 
 mod mutants;
 mod quotas;

@@ -161,8 +161,8 @@ impl Kinesis {
         self.state().late > 0
     }
 
-    /// Splits an open shard, or merges it with its neighbour: the shard and the hash key of the cut are chosen by numbers between
-    /// 0 and 1.
+    /// Splits an open shard, or merges it with its neighbour: the shard and the hash key of the cut are chosen by
+    /// numbers between 0 and 1.
     pub(crate) fn reshard(&self, is_split: bool, which: f64, at: f64) -> Result<()> {
         let now = self.millis();
         let mut state = self.state();

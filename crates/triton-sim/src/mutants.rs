@@ -1,7 +1,7 @@
 //! Mutants: mistakes made on purpose in a copy of the core, each of which the simulation has to find.
 //!
-//! They are listed in `mutants.toml`. A mutant replaces text of one file. The copy, below the target folder, contains only
-//! the core and the simulation, so that it builds in seconds.
+//! They are listed in `mutants.toml`. A mutant replaces text of one file. The copy, below the target folder, contains
+//! only the core and the simulation, so that it builds in seconds.
 
 mod copy;
 

@@ -1,17 +1,17 @@
-//! Quota utilization: how much of its quotas a saturated producer and a reader with a backlog use, for every form that a
-//! quota may have.
+//! Quota utilization: how much of its quotas a saturated producer and a reader with a backlog use, for every form that
+//! a quota may have.
 //!
 //! # Utilization
-//! A producer is kept saturated: the next record is submitted as soon as the budget has space for it. Its utilization is
-//! the number of records it put, divided by the number that an [ideal] producer would have put with the same records in
-//! the same order and a budget of the same size. Three things limit the ideal producer:
+//! A producer is kept saturated: the next record is submitted as soon as the budget has space for it. Its utilization
+//! is the number of records it put, divided by the number that an [ideal] producer would have put with the same records
+//! in the same order and a budget of the same size. Three things limit the ideal producer:
 //! - A shard stores what its limiter granted in the measured time: bytes, or records where those run out first.
 //! - Records queued for the hottest shard fill the budget, so that in the long run the other shards are no faster. For
 //!   evenly drawn keys the total is close to the sum of the quotas, for Zipf's law it is far below.
 //! - Without aggregation, an ordered key has one record in flight. The round trip is the mean of the run's calls.
 //!
-//! A reader has a backlog larger than it can read. Its utilization is the bytes it fetched, divided by the bytes that the
-//! limiters granted.
+//! A reader has a backlog larger than it can read. Its utilization is the bytes it fetched, divided by the bytes that
+//! the limiters granted.
 //!
 //! Each row is run over all limiter shapes, with 1 MB and with 1 MiB; 256 shards run over fixed windows only, the worst
 //! shape for few shards. Each column of a row is the worst of these runs. Throttled records are counted as sent: an
@@ -46,8 +46,8 @@ impl Variant {
     }
 }
 
-/// The goals: utilization, and throttled records with constant and with changing neighbours. Throttled fetches have no goal
-/// of their own, since they lower the utilization.
+/// The goals: utilization, and throttled records with constant and with changing neighbours. Throttled fetches have no
+/// goal of their own, since they lower the utilization.
 const MIN_UTILIZATION: f64 = 0.98;
 const MAX_THROTTLED: f64 = 0.005;
 const MAX_THROTTLED_WHILE_CHANGING: f64 = 0.02;

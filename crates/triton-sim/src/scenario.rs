@@ -101,7 +101,8 @@ impl Scenario {
             let begins_at = span.mul_f64(random.random());
             model.outage = begins_at..begins_at + Duration::from_millis(log_uniform(random, 100, 400_000));
         }
-        // Records fail for good while an earlier attempt may still be written: those queued behind them must fail as well.
+        // Records fail for good while an earlier attempt may still be written: those queued behind them must fail as
+        // well.
         if random.random_bool(0.05) {
             model.faults.denied = random.random_range(0.05..0.3);
             model.faults.late = random.random_range(0.1..0.5);

@@ -143,8 +143,8 @@ impl Puts {
         });
     }
 
-    /// Checks a record that is stored after a later one of its key. This is correct only if the later one was queued after
-    /// this one had failed.
+    /// Checks a record that is stored after a later one of its key. This is correct only if the later one was queued
+    /// after this one had failed.
     fn overtaken(&self, id: PutId, log: &mut Log) {
         if !self.is_ordered {
             return;
@@ -183,8 +183,8 @@ impl Puts {
         }
     }
 
-    /// Whether a record is stored where its receipt says, and is delivered from there: consumers built on the Kinesis Client
-    /// Library drop a record of an aggregate if its hash key belongs to another shard.
+    /// Whether a record is stored where its receipt says, and is delivered from there: consumers built on the Kinesis
+    /// Client Library drop a record of an aggregate if its hash key belongs to another shard.
     fn is_there(&self, id: PutId, result: &Result<PutReceipt>, shard: usize, view: StreamView<'_>) -> bool {
         let (Ok(receipt), Some(records), Some(shard)) = (result, view.records.get(shard), view.shards.get(shard))
         else {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_breaks_nothing() {
+    fn correct_puts_violate_nothing() {
         assert_eq!(good().broken(), Vec::<u8>::new());
     }
 
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_for_another_place_and_a_failure_that_was_written() {
+    fn a_receipt_of_another_record_and_a_failed_put_that_is_stored() {
         let mut case = good();
         let elsewhere = Ok(PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 6.into() });
         case.puts.states[0].end = None;
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_again_without_need() {
+    fn retries_of_records_in_flight_stored_or_ended() {
         let mut case = Case::new();
         case.send(0);
         case.send(0);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_again_though_it_failed_for_good_or_past_its_deadline() {
+    fn retries_after_a_final_error_or_the_deadline() {
         for (answer, broken) in [(AttemptResult::NotRetryable, 2), (AttemptResult::Failed, 1)] {
             let mut case = Case::new();
             for now in [0, 39_000, 41_000] {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_put_may_be_overtaken_only_by_one_that_came_after_its_failure() {
+    fn only_puts_queued_after_the_failure_may_overtake() {
         let run = |fails_first: bool| {
             let mut case = Case::new();
             case.send(0);

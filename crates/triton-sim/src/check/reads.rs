@@ -127,7 +127,8 @@ impl Reads {
     pub(crate) fn opened(&mut self, reader: ReaderId, shard: usize, next: usize, is_latest: bool, log: &mut Log) {
         log.add(Event::Opened { reader, shard: shard as u64, next: next as u64 });
         let pass = &mut self.passes[self.readers[reader as usize].pass];
-        // Only a shard that existed at the start may be opened at its end, repeatedly if the response of a fetch was lost.
+        // Only a shard that existed at the start may be opened at its end, repeatedly if the response of a fetch was
+        // lost.
         let was_there = pass.listed.is_some_and(|listed| shard < listed);
         if is_latest && pass.from_latest && was_there && pass.progress(shard).fetched <= pass.progress(shard).next {
             pass.skip_to(shard, next);
@@ -276,7 +277,8 @@ impl Pass {
         holder.or_else(|| self.holder(number_of(view.shards[shard].parents().next()?), view))
     }
 
-    /// Checks, at the first record of a shard, that its parents were read to their end, unless another reader holds them.
+    /// Checks, at the first record of a shard, that its parents were read to their end, unless another reader holds
+    /// them.
     fn check_parents(&self, shard: usize, reader: ReaderId, view: StreamView<'_>, log: &mut Log) {
         for parent in view.shards[shard].parents().map(number_of) {
             if self.holder(parent, view) != Some(reader) {
@@ -352,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_fetched_before_a_stop_and_delivered_after_it_breaks_nothing() {
+    fn records_fetched_before_a_stop_may_be_delivered_after_it() {
         let mut case = Case::new();
         case.reads.fetched(0, 0, 2);
         case.reads.stopped(0, &mut case.log);
@@ -371,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_fetched_and_not_delivered() {
+    fn fetched_records_that_are_not_delivered() {
         let mut case = Case::new();
         case.reads.fetched(0, 0, 2);
         case.reads.stopped(0, &mut case.log);
@@ -380,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_are_missing_at_the_end_of_a_reading() {
+    fn records_that_are_missing_at_the_end_of_a_pass() {
         let mut case = Case::new();
         case.reads.fetched(0, 0, 1);
         case.deliver(0);

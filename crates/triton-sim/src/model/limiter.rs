@@ -1,8 +1,8 @@
 //! The rate limit of a shard, in each form that Kinesis may implement it.
 //!
-//! Kinesis does not document how it counts a second, so a producer has to work well with each of these. All of them allow
-//! debt: a record is admitted while any quota is left, and what it exceeds is subtracted from later quota, so that the
-//! average rate is exact.
+//! Kinesis does not document how it counts a second, so a producer has to work well with each of these. All of them
+//! allow debt: a record is admitted while any quota is left, and what it exceeds is subtracted from later quota, so
+//! that the average rate is exact.
 
 use std::time::Duration;
 

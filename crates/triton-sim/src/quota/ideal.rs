@@ -1,5 +1,5 @@
-//! The ideal producer: an upper bound for the same records in the same order, a budget of the same size, and shards that
-//! store each record as soon as their quota allows.
+//! The ideal producer: an upper bound for the same records in the same order, a budget of the same size, and shards
+//! that store each record as soon as their quota allows.
 //!
 //! It is simulated because a formula would hold for the steady state only. In a finite run a hot shard fills the budget
 //! slowly, while all other shards are still busy, and random keys leave a shard idle now and then.

@@ -45,8 +45,8 @@ pub(crate) struct Measured {
     peak: usize,
 }
 
-/// How long a row runs before it is measured: until the rate limiters have learned the quota and, where a shard or a key is
-/// hot, until its queued records have filled the budget.
+/// How long a row runs before it is measured: until the rate limiters have learned the quota and, where a shard or a
+/// key is hot, until its queued records have filled the budget.
 const WARM_UP: Duration = Duration::from_secs(10);
 const WARM_UP_OF_MANY: Duration = Duration::from_secs(6);
 const WARM_UP_OF_ZIPF: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! Clients that lie to the producer or the reader. Each lie violates an invariant, and the check of that invariant has to
-//! find it. This tests the checks without the code that they check.
+//! Clients that lie to the producer or the reader. Each lie violates an invariant, and the check of that invariant has
+//! to find it. This tests the checks without the code that they check.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
