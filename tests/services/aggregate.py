@@ -1,8 +1,8 @@
 """Aggregated records as aws_kinesis_agg packs and unpacks them. Records are JSON lines {"key", "hash_key", "data"}, whose
 payload is in base64 and whose explicit hash key may be null.
 
-    aggregate.py unpack       each record on stdin becomes one line: the list of what is in it, or of itself
-    aggregate.py pack BYTES   the records on stdin become aggregates below so many bytes
+    aggregate.py unpack       prints one line per record of stdin: the list of its inner records, or of itself
+    aggregate.py pack BYTES   packs the records of stdin into aggregates of less than BYTES bytes
 """
 
 import base64
@@ -14,7 +14,7 @@ from aws_kinesis_agg.deaggregator import deaggregate_records
 
 
 def unpack(record):
-    """What is in a record, from it in the form in which AWS Lambda hands it over."""
+    """Returns the inner records of a record, which is passed in the format of an AWS Lambda event."""
     outer = {
         "kinesisSchemaVersion": "1.0",
         "sequenceNumber": "4955",

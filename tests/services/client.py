@@ -1,9 +1,9 @@
-"""A Kinesis client that is not Triton's: boto3 and msgpack, as a Python program would use them.
+"""A Kinesis client without Triton: boto3 and msgpack, as a Python program uses them.
 
-    client.py put STREAM FIELD    JSON lines on stdin become records, whose key is that field
+    client.py put STREAM FIELD    puts each JSON line of stdin; the field is the partition key
     client.py get STREAM          every record as a JSON line, shard by shard
-    client.py put-many STREAM COUNT SIZE    records of so many bytes, as fast as it goes
-    client.py get-many STREAM COUNT         reads and decodes so many records, as fast as it goes
+    client.py put-many STREAM COUNT SIZE    puts COUNT records of SIZE bytes
+    client.py get-many STREAM COUNT         reads and decodes at least COUNT records
 """
 
 import json
@@ -16,7 +16,7 @@ BATCH = 500
 
 
 def put(kinesis, stream, records):
-    """Puts (key, map) pairs, in calls of 500; what was throttled is put again."""
+    """Puts (key, map) pairs, in calls of 500, and retries throttled ones."""
     batch = []
     for key, record in records:
         batch.append({"PartitionKey": key, "Data": msgpack.packb(record)})
