@@ -157,7 +157,7 @@ impl Config {
         for (stream, section) in &streams {
             if let Some(problem) = section.problem() {
                 let error = ConfigError::new(&source.file, format!("{stream}: {problem}"));
-                return Err(ConfigError { place: source.place_of_section(stream, 1), ..error }.into());
+                return Err(ConfigError { location: source.locate_section(stream, 1), ..error }.into());
             }
         }
         let streams =

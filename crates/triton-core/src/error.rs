@@ -143,22 +143,22 @@ pub enum Error {
         max_bytes: usize,
     },
 
-    /// The real stream does not exist.
-    #[error("stream '{stream}' not found in {place}")]
+    /// The stream does not exist.
+    #[error("stream '{stream}' not found in {location}")]
     StreamNotFound {
         /// The real stream's name.
         stream: String,
         /// The region, or the folder of local streams.
-        place: String,
+        location: String,
     },
 
     /// A stream of this name exists already.
-    #[error("stream '{stream}' exists already in {place}")]
+    #[error("stream '{stream}' exists already in {location}")]
     StreamExists {
         /// The real stream's name.
         stream: String,
         /// The region, or the folder of local streams.
-        place: String,
+        location: String,
     },
 
     /// The stream has no shard of this id.

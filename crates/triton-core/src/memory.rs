@@ -68,7 +68,7 @@ impl Memory {
     fn create_stream(&self, name: &str, options: CreateOptions) -> Result<MemoryStream> {
         let mut streams = self.lock();
         if streams.contains_key(name) {
-            return Err(Error::StreamExists { stream: name.into(), place: NAME.into() });
+            return Err(Error::StreamExists { stream: name.into(), location: NAME.into() });
         }
         let map = ShardMap::uniform(name, options.fixed_shards()?, 1)?;
         let content = Content {
@@ -90,7 +90,10 @@ impl Memory {
     }
 
     fn get(&self, name: &str) -> Result<MemoryStream> {
-        self.lock().get(name).cloned().ok_or_else(|| Error::StreamNotFound { stream: name.into(), place: NAME.into() })
+        self.lock()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::StreamNotFound { stream: name.into(), location: NAME.into() })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, MemoryStream>> {

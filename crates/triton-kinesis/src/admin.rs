@@ -122,7 +122,7 @@ impl StreamAdmin for Kinesis {
         if let Err(error) = request.send().await {
             return Err(match error.code() {
                 Some("ResourceInUseException") => {
-                    Error::StreamExists { stream: stream.name().into(), place: self.location().into() }
+                    Error::StreamExists { stream: stream.name().into(), location: self.location().into() }
                 }
                 Some("LimitExceededException") => quota_exceeded(&error),
                 _ => self.write_context(stream.name(), None).error(error),

@@ -83,7 +83,7 @@ impl CallContext<'_> {
             | "SlowDown" => Error::Throttled { problem },
             "ResourceNotFound" => match self.shard {
                 Some(shard) => Error::ShardNotFound { shard: shard.clone(), stream: self.stream.into() },
-                None => Error::StreamNotFound { stream: self.stream.into(), place: self.location.into() },
+                None => Error::StreamNotFound { stream: self.stream.into(), location: self.location.into() },
             },
             "ExpiredIterator" => Error::IteratorExpired { shard: self.shard.cloned().unwrap_or_else(|| "?".into()) },
             "AccessDenied" | "KMSAccessDenied" | "NotAuthorized" | "OptInRequired" => Error::AccessDenied { problem },

@@ -25,7 +25,7 @@ pub(crate) struct StreamFile {
 impl StreamFile {
     /// Opens an existing file. Blocks.
     pub(crate) fn open(name: &str, path: &Path, folder: String) -> Result<Self> {
-        let not_found = Error::StreamNotFound { stream: name.into(), place: folder.clone() };
+        let not_found = Error::StreamNotFound { stream: name.into(), location: folder.clone() };
         let reader = ReadThread::start(layout::connect(path)?, path, not_found)?;
         Ok(Self { name: name.into(), path: path.into(), folder, reader, writer: Mutex::new(None) })
     }
@@ -39,7 +39,7 @@ impl StreamFile {
     }
 
     pub(crate) fn not_found(&self) -> Error {
-        Error::StreamNotFound { stream: self.name.clone(), place: self.folder.clone() }
+        Error::StreamNotFound { stream: self.name.clone(), location: self.folder.clone() }
     }
 
     /// A handle to the write thread, which is started if it is not running.

@@ -85,7 +85,7 @@ impl LocalStreams {
     }
 
     fn not_found(&self, stream: &str) -> Error {
-        Error::StreamNotFound { stream: stream.into(), place: self.folder_text() }
+        Error::StreamNotFound { stream: stream.into(), location: self.folder_text() }
     }
 
     /// Creates the stream, in the file of a deleted stream of its name if there is one. Blocks.
@@ -97,7 +97,7 @@ impl LocalStreams {
         if layout::create_stream(&path, stream, options)? {
             Ok(())
         } else {
-            Err(Error::StreamExists { stream: stream.into(), place: self.folder_text() })
+            Err(Error::StreamExists { stream: stream.into(), location: self.folder_text() })
         }
     }
 

@@ -25,16 +25,16 @@ impl Source {
     pub(super) fn error(&self, error: &Error) -> ConfigError {
         let message = error.to_string();
         let words = message.rsplit_once(" at line ").map_or(message.as_str(), |(words, _)| words);
-        let place = match words.strip_prefix(DUPLICATE).and_then(|rest| rest.strip_suffix('\'')) {
+        let location = match words.strip_prefix(DUPLICATE).and_then(|rest| rest.strip_suffix('\'')) {
             // serde_yaml locates an error of the map as a whole at the file's first line.
-            Some(name) => self.place_of_section(name, 2),
+            Some(name) => self.locate_section(name, 2),
             None => error.location().map(|location| (location.line(), location.column())),
         };
-        ConfigError { place, ..ConfigError::new(&self.file, words.replace(" in this context", " here")) }
+        ConfigError { location, ..ConfigError::new(&self.file, words.replace(" in this context", " here")) }
     }
 
     /// Line and column of the `nth` line that starts with a top-level key, for errors that the parser cannot locate.
-    pub(super) fn place_of_section(&self, key: &str, nth: usize) -> Option<(usize, usize)> {
+    pub(super) fn locate_section(&self, key: &str, nth: usize) -> Option<(usize, usize)> {
         let is_key = |line: &str| {
             let rest = line.strip_prefix(key).or_else(|| line.get(1..)?.strip_prefix(key)?.strip_prefix(['"', '\'']));
             rest.is_some_and(|rest| rest.trim_start().starts_with(':'))

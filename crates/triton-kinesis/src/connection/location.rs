@@ -9,7 +9,7 @@ use aws_types::service_config::ServiceConfigKey;
 use super::options::ConnectOptions;
 use crate::error::ConnectError;
 
-/// Region of streams for which nothing else is configured: the one of earlier Tritons.
+/// Region if none is configured, as in earlier Tritons.
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// A valid region and, if it is not AWS, a valid endpoint.

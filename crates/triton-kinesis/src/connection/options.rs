@@ -47,7 +47,7 @@ impl Default for ConnectOptions {
     }
 }
 
-/// The keys of a stream's config that say where it is.
+/// The keys of a stream's config that locate it.
 #[derive(Deserialize)]
 struct Keys {
     region: Option<String>,
@@ -55,8 +55,8 @@ struct Keys {
 }
 
 impl ConnectOptions {
-    /// Region and endpoint of a stream's config. If the stream's name is an ARN, the ARN's region goes before the
-    /// config's.
+    /// Region and endpoint of a stream's config. If the stream's name is an ARN, the ARN's region takes precedence over
+    /// the config's.
     ///
     /// # Errors
     /// [`ConnectError::InvalidArn`] for a name that starts with `arn:` and is not a stream's ARN;
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_config_gives_region_and_endpoint_and_an_arn_goes_before_it() {
+    fn the_region_of_an_arn_takes_precedence_over_the_config() {
         let config = triton_core::Config::parse(
             "a: {name: a, partition_key: null, region: eu-west-1, endpoint_url: 'http://localhost:1'}\n\
              b: {name: 'arn:aws:kinesis:us-west-2:123456789012:stream/b', partition_key: null, region: eu-west-1}",

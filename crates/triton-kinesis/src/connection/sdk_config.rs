@@ -15,7 +15,7 @@ pub(super) async fn load(options: &ConnectOptions) -> SdkConfig {
         .timeout_config(timeouts(options))
         .http_client(https_client());
     if let Some(profile) = &options.profile {
-        // An explicit profile goes before keys in the environment, as in the AWS CLI.
+        // An explicit profile takes precedence over keys in the environment, as in the AWS CLI.
         let provider = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
         loader = loader.profile_name(profile).credentials_provider(provider);
     }
