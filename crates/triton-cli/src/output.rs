@@ -208,7 +208,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_record_out_of_an_aggregate_is_shown_with_its_place_in_it() {
+    fn a_record_of_an_aggregate_is_shown_with_its_sub_sequence_number() {
         let mut record = record(&b"\x01"[..]);
         record.sub_sequence_number = Some(0);
         assert_eq!(shown("pretty", &record, false), "<Record shardId-000000000001 4955.0>\n1\n\n");
@@ -222,7 +222,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_not_messagepack_is_shown_and_told() {
+    fn a_payload_that_is_not_messagepack_is_shown_and_reported() {
         let record = record(&b"\xc1hi"[..]);
         let written = |output: &str| {
             let mut out = Vec::new();
@@ -243,7 +243,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unknown_output_is_named_with_those_there_are() {
+    fn an_unknown_output_is_reported_with_the_known_ones() {
         let error = "jsn".parse::<Output>().unwrap_err();
         assert_eq!(error.to_string(), r"unknown output 'jsn' (pretty, json, raw, or a format such as '%k %s\n')");
     }

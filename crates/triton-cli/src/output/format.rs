@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_named() {
+    fn mistakes_are_reported() {
         let error = |format: &str| format.parse::<Format>().unwrap_err().to_string();
         assert_eq!(error("%k %q"), "unknown letter '%q' in the format (%t %p %o %k %s %S %T %%)");
         assert_eq!(error("100%"), "the format ends in a lone '%' (%% is a percent sign)");

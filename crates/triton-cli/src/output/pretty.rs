@@ -166,7 +166,7 @@ fn float(out: &mut Vec<u8>, value: f64) {
     }
     let start = out.len();
     append_float(out, value.abs());
-    // The digits are Python's; its exponents begin a place earlier, and have two digits at least.
+    // The digits are those of Python; its exponents begin one digit earlier, and have at least two digits.
     if out[start..].starts_with(b"0.0000") {
         out.drain(start..start + 6);
         if out.len() - start > 1 {

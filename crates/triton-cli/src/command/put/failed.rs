@@ -14,6 +14,7 @@ use super::args::PutArgs;
 /// Records that could not be put, and the file of `--failed`.
 pub(super) struct FailedRecords {
     pub(super) count: usize,
+    /// The error of the first.
     pub(super) error: Option<Error>,
     file: Option<(PathBuf, File)>,
     /// Written after each payload; MessagePack needs none.
@@ -36,6 +37,7 @@ impl FailedRecords {
         Ok(Self { count: 0, error: None, file: file.transpose()?, separator })
     }
 
+    /// Counts records, and appends their payloads to the file.
     pub(super) fn keep(&mut self, entries: impl IntoIterator<Item = PutEntry>) -> Result<()> {
         let mut payloads = Vec::new();
         for entry in entries {
@@ -48,6 +50,7 @@ impl FailedRecords {
             .with_context(|| format!("{} records were not put, and {} cannot be written", self.count, path.display()))
     }
 
+    /// Where the records are kept, for the end of a message.
     pub(super) fn kept(&self) -> String {
         match &self.file {
             Some((path, _)) if self.count > 0 => format!("; kept in {}", path.display()),
@@ -55,10 +58,11 @@ impl FailedRecords {
         }
     }
 
+    /// The error of a put of which records failed.
     pub(super) fn finish(mut self, read: usize) -> Result<()> {
         let Some(error) = self.error.take() else { return Ok(()) };
-        let uncertain = if error.may_have_written() { ", and may have been written" } else { "" };
-        let message = format!("{} of {read} records were not put{uncertain}{}", self.count, self.kept());
+        let outcome = if error.may_have_written() { "not acknowledged, but may have been written" } else { "not put" };
+        let message = format!("{} of {read} records were {outcome}{}", self.count, self.kept());
         let error = anyhow::Error::new(error);
         let failure = Failure::new(exit::code(&error), message);
         let failure = match self.file {
