@@ -13,11 +13,15 @@ mod session;
 mod signals;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
 use crate::command::Cli;
+
+/// Time for the last tasks to end.
+const LAST_TASKS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -34,7 +38,7 @@ fn run(cli: Cli) -> Result<()> {
         .build()
         .context("the async runtime cannot be started")?;
     let outcome = runtime.block_on(command::run(cli));
-    // After a second Ctrl-C a thread may still be blocked on a pipe. The process does not wait for it.
-    runtime.shutdown_background();
+    // The last tasks release what they hold, such as a stream's file. A thread that is blocked does not keep the process.
+    runtime.shutdown_timeout(LAST_TASKS);
     outcome
 }
