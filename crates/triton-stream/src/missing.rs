@@ -21,10 +21,13 @@ impl MissingBackend {
 
     fn error(&self, stream: &StreamConfig) -> Error {
         let (stream, name) = (&stream.logical_name, self.name);
-        Error::Setting {
-            problem: format!("stream '{stream}' is on the backend '{name}', which this program was built without"),
-            help: Some(format!("build it with the feature '{name}', which is on by default")),
-        }
+        let problem = if stream.is_empty() {
+            format!("this program was built without the backend '{name}'")
+        } else {
+            format!("stream '{stream}' is on the backend '{name}', which this program was built without")
+        };
+        let help = Some(format!("build it with the feature '{name}', which is on by default"));
+        Error::Setting { problem, help }
     }
 }
 
