@@ -54,7 +54,7 @@ pub enum Error {
     Setting {
         /// What is wrong with it.
         problem: String,
-        /// The next step, where there is one to name.
+        /// The next step, if there is one.
         help: Option<String>,
     },
 

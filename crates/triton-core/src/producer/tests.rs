@@ -144,7 +144,7 @@ async fn a_key_has_one_record_in_a_call_that_may_be_reordered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_record_holds_back_its_keys_successors_and_nobody_elses() {
+async fn a_throttled_record_delays_only_its_own_key() {
     let answer = |call, entries: &[PutEntry]| {
         Ok(entries
             .iter()
@@ -237,7 +237,7 @@ async fn behind_a_record_that_may_come_late_its_keys_successors_are_withheld() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_miscounts_its_results_is_told_and_not_trusted() {
+async fn a_wrong_number_of_results_is_a_broken_contract() {
     let answer = |_, entries: &[PutEntry]| Ok(entries.iter().skip(1).map(|_| stored()).collect());
     let ran = run(in_order(), &["a/1", "b/1"], Box::new(answer)).await;
     for outcome in &ran.outcomes {

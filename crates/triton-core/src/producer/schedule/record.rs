@@ -23,7 +23,7 @@ pub(super) struct RecordState {
     pub(super) failing_since: Option<Instant>,
     /// Whether an earlier attempt may have been written.
     pub(super) is_uncertain: bool,
-    /// The key queue it belongs to, where there are key queues.
+    /// Its key queue, if the schedule has key queues.
     pub(super) key: KeyId,
     pub(super) flush: FlushId,
 }

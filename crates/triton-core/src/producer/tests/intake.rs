@@ -181,7 +181,7 @@ async fn a_linger_without_end_is_ended_by_a_flush() {
 }
 
 #[test]
-fn nobody_waits_for_a_runtime_that_is_gone() {
+fn a_runtime_that_has_ended_leaves_no_caller_waiting() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let budget = Budget::new(1 << 20);
     let options = options().with_linger(Duration::from_secs(3600));
@@ -211,7 +211,7 @@ fn nobody_waits_for_a_runtime_that_is_gone() {
 }
 
 #[test]
-fn who_closes_a_producer_that_never_started_is_told_of_every_record() {
+fn closing_a_producer_that_never_started_reports_every_record() {
     let mut client = crate::backend::MockStreamClient::new();
     client.expect_name().return_const("mock".to_owned());
     client.expect_limits().returning(|| Err(lost()));
@@ -225,7 +225,7 @@ fn who_closes_a_producer_that_never_started_is_told_of_every_record() {
         tokio::task::yield_now().await;
         tickets
     });
-    // As on two threads of one runtime: here the driver, there who closes.
+    // As on two threads of one runtime: one runs the task, the other closes the producer.
     let driving = std::thread::spawn(move || {
         runtime.block_on(async {
             for ticket in tickets {
@@ -240,7 +240,7 @@ fn who_closes_a_producer_that_never_started_is_told_of_every_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_panics_costs_nobody_an_outcome() {
+async fn a_panicking_hook_loses_no_outcome() {
     let answer: Answer = Box::new(|_, entries| {
         let refused = || Err(Error::Invalid { problem: "no".into() });
         Ok(entries.iter().map(|entry| if entry.data == "b/1" { refused() } else { stored() }).collect())

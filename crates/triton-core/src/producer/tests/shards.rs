@@ -18,7 +18,7 @@ struct Sharded {
     stream: MemoryStream,
     limits: Limits,
     refusing: Option<ShardId>,
-    /// What listing the shards is answered with, where it is refused.
+    /// The error of listing the shards, if it is refused.
     unlisted: Mutex<Option<Error>>,
     calls: Mutex<Vec<usize>>,
 }
@@ -56,9 +56,10 @@ impl StreamClient for Sharded {
         for entry in &entries {
             let holds = |shard: &&Shard| shard.is_open() && shard.hash_key_range.contains(entry.hash_key());
             let is_refused = shards.iter().find(holds).is_some_and(|shard| Some(&shard.id) == self.refusing.as_ref());
-            outcomes.push(match is_refused {
-                true => Err(throttled()),
-                false => self.stream.put_batch([entry.clone()].into()).await?.remove(0),
+            outcomes.push(if is_refused {
+                Err(throttled())
+            } else {
+                self.stream.put_batch([entry.clone()].into()).await?.remove(0)
             });
         }
         Ok(outcomes)
@@ -103,7 +104,7 @@ fn assert_in_order(records: &[Record], count: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_that_refuses_everything_holds_nobody_else_up() {
+async fn a_shard_that_refuses_everything_delays_no_other_shard() {
     let memory = Memory::new();
     let client = Arc::new(Sharded { refusing: Some(ShardId::numbered(2)), ..Sharded::new(&memory, 4) });
     let producer = producer(&client, ProducerOptions::default());
@@ -257,7 +258,7 @@ async fn a_shard_with_many_records_fills_not_every_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shards_that_cannot_be_listed_any_more_hold_nobody_up_for_ever() {
+async fn shards_that_cannot_be_listed_do_not_block_forever() {
     let memory = Memory::new();
     let client = Arc::new(Sharded::new(&memory, 1));
     let producer = producer(&client, ProducerOptions::default().with_aggregation(true));
@@ -269,7 +270,7 @@ async fn shards_that_cannot_be_listed_any_more_hold_nobody_up_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_shard_has_no_room_for_ends_nobody_elses_linger() {
+async fn records_of_a_throttled_shard_end_no_other_shards_linger() {
     let memory = Memory::new();
     let client = Arc::new(Sharded { refusing: Some(ShardId::numbered(2)), ..Sharded::new(&memory, 4) });
     let shards = client.stream.shards().await.unwrap();

@@ -171,9 +171,10 @@ impl World {
             }
             return Err(fault.error());
         }
-        let faults: Vec<Option<Fault>> = match is_whole {
-            true => vec![None; batch.len()],
-            false => entries.iter().copied().cycle().take(batch.len()).collect(),
+        let faults: Vec<Option<Fault>> = if is_whole {
+            vec![None; batch.len()]
+        } else {
+            entries.iter().copied().cycle().take(batch.len()).collect()
         };
         let mut results: Vec<(usize, Result<PutReceipt>)> = Vec::new();
         let mut entries: Vec<_> = batch.iter().zip(faults).enumerate().collect();
