@@ -7,7 +7,7 @@
 //!   backend: local           # optional: the backend that holds the stream (default: kinesis)
 //!   aggregate: true          # optional: pack records into aggregates, as the Kinesis Producer Library does
 //!   region: us-west-1        # optional: a key of the Kinesis backend
-//!   shards: 4                # optional: a key of the local backend
+//!   shards: 4                # optional: a key of both: the number of shards to create the stream with
 //! ```
 //!
 //! Every stream has the first four keys. The others belong to the backends: each reads [its

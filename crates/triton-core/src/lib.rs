@@ -50,6 +50,7 @@ mod model;
 mod producer;
 pub mod record;
 mod stream;
+#[cfg(any(feature = "testing", feature = "mock"))]
 pub mod testing;
 
 // Implementing a backend, or naming a payload, takes these versions of the two crates.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 use triton_core::{Backend, Check, CreateOptions, Error, ErrorKind, Result, StreamAdmin, StreamClient, StreamConfig};
 
 use crate::connection::{ConnectOptions, Kinesis};
@@ -24,8 +24,11 @@ const SKEW_REFUSED: i64 = 5 * 60 * 1000;
 pub struct KinesisBackend {
     options: ConnectOptions,
     /// Connections, by their options.
-    connections: Mutex<Vec<(ConnectOptions, Kinesis)>>,
+    connections: Mutex<Vec<(ConnectOptions, Connecting)>>,
 }
+
+/// A connection that the first stream to need it makes, while other streams wait for it.
+type Connecting = Arc<OnceCell<Kinesis>>;
 
 /// The keys of a stream's section that [`ConnectOptions::of_stream`] does not read.
 #[derive(Deserialize)]
@@ -58,13 +61,19 @@ impl KinesisBackend {
             endpoint_url: self.options.endpoint_url.clone().or(of_stream.endpoint_url),
             ..self.options.clone()
         };
-        let mut connections = self.connections.lock().await;
-        if let Some((_, kinesis)) = connections.iter().find(|(known, _)| *known == options) {
-            return Ok(kinesis.clone());
+        let connecting = self.connecting(&options);
+        let kinesis = connecting.get_or_try_init(|| Kinesis::connect(options)).await;
+        kinesis.cloned().map_err(|error| as_setting(error.into()))
+    }
+
+    fn connecting(&self, options: &ConnectOptions) -> Connecting {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, connecting)) = connections.iter().find(|(known, _)| known == options) {
+            return Arc::clone(connecting);
         }
-        let kinesis = Kinesis::connect(options.clone()).await.map_err(|error| as_setting(error.into()))?;
-        connections.push((options, kinesis.clone()));
-        Ok(kinesis)
+        let connecting = Connecting::default();
+        connections.push((options.clone(), Arc::clone(&connecting)));
+        connecting
     }
 }
 
@@ -221,7 +230,7 @@ mod tests {
             let kinesis = backend.connection(&StreamConfig::new(name)).await.unwrap();
             assert_eq!(kinesis.region(), "eu-west-1");
         }
-        assert_eq!(backend.connections.lock().await.len(), 1);
+        assert_eq!(backend.connections.lock().unwrap().len(), 1);
     }
 
     #[tokio::test]

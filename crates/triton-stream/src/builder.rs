@@ -66,7 +66,7 @@ impl Builder {
     /// Uses this config.
     ///
     /// # Errors
-    /// [`Error::Config`] for an unknown backend or key, and for a value that a backend refuses.
+    /// [`Error::Config`] or [`Error::Setting`] for an unknown backend or key, and for a value that a backend refuses.
     pub fn from_config(self, config: Config) -> Result<Triton> {
         self.registry.check(&config)?;
         Ok(Triton::new(Some(config), self.registry))

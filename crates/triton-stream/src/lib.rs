@@ -1,4 +1,4 @@
-//! Streams of events, on a laptop and on AWS Kinesis by config alone: the front door of a program.
+//! Streams of events, on this machine or on AWS Kinesis. The config decides which; a program does not change.
 //!
 //! [`Triton`] finds the config file as the `triton` command does, and opens each stream on the backend that the config
 //! names. Everything that a stream does is in `triton-core`, which is re-exported here.
@@ -44,8 +44,8 @@
 //!
 //! # Backends
 //! The features `kinesis` and `local` add the backends of these names; `sso` and `credentials-process` add ways to get
-//! credentials for Kinesis. All are on by default. A stream whose backend is off is an error only when it is opened, so
-//! that one config serves every build. Your own backends are [registered](Builder::register).
+//! credentials for Kinesis. All are on by default. A config may name a backend that the build lacks: only
+//! opening such a stream is an error, so that one config serves every build. Your own backends are [registered](Builder::register).
 
 mod builder;
 mod missing;

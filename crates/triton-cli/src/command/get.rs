@@ -41,7 +41,7 @@ pub(crate) struct GetArgs {
     /// End when every shard is read up to its newest record
     #[arg(short = 'e', long = "exit")]
     pub(crate) until_caught_up: bool,
-    /// pretty, json, raw, or a format: %t stream, %p shard, %o sequence number, %k key, %s payload as JSON, %S its size,
+    /// pretty, json, raw, or a format: %t stream, %p shard, %o sequence number, %k key, %s payload as JSON, %S raw size,
     /// %T arrival in ms
     #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
     pub(crate) output: Output,

@@ -1,9 +1,9 @@
-//! Formats of the user's own, in kcat's letters.
+//! Custom output formats, with the format letters of kcat.
 //!
 //! `%t` stream, `%p` shard id, `%o` sequence number (`SEQ.SUB` for a record of an aggregate), `%k` partition key, `%s`
-//! payload as JSON, `%S` its size in bytes, `%T` arrival in milliseconds since 1970, `%%` a percent sign; and the
-//! escapes `\n \t \r \\ \0 \xNN`. No newline is added. The user's own text is written as it is, even to a terminal;
-//! data of records is escaped there.
+//! payload as JSON, `%S` size of the raw payload in bytes, `%T` arrival in ms since 1970, `%%` a percent sign; and the
+//! escapes `\n \t \r \\ \0 \xNN`. No newline is added. The format's literal text is written unescaped, even to a
+//! terminal; the data of records is escaped on a terminal.
 
 use std::str::{Chars, FromStr};
 
@@ -32,7 +32,7 @@ enum Segment {
 }
 
 impl Format {
-    /// Appends a record; the error is the payload's, as of all outputs.
+    /// Appends a record. Returns an error if the format has `%s` and the payload is not MessagePack.
     pub(super) fn write(
         &self,
         out: &mut Vec<u8>,
@@ -101,7 +101,7 @@ fn letter(rest: &mut Chars<'_>) -> anyhow::Result<Segment> {
     })
 }
 
-/// Bytes that may be written with escapes.
+/// Replaces the escapes in `text` and returns its bytes.
 pub(crate) fn unescape(text: &str) -> anyhow::Result<Vec<u8>> {
     let (mut bytes, mut rest) = (Vec::new(), text.chars());
     while let Some(character) = rest.next() {

@@ -7,7 +7,7 @@ use crate::backend::StreamClient;
 use crate::error::{Error, Result};
 use crate::record::PutEntry;
 
-/// Limits of a stream's calls, quotas of its shards, and how it is to be polled.
+/// A stream's limits per call, its quotas per shard, and how it is written and polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -19,12 +19,12 @@ pub struct Limits {
     pub max_record_bytes: usize,
     /// Time between two polls of a reader that has caught up.
     pub idle_poll: Duration,
-    /// Whether a call is written whole or not at all, with its entries in order. If not, a producer that keeps the order per
-    /// key has at most one record of a key in flight.
+    /// Whether a call is atomic and keeps its entries in order: either all are written, in order, or none is. If not, a
+    /// producer that keeps the order per key has at most one record of each key in flight.
     pub ordered_batches: bool,
     /// Whether a record's hash key chooses its shard. If not, the stream chooses, and the shard is known only afterwards.
     pub key_routed: bool,
-    /// Whether a fetch of a reader that has caught up waits for new records, so that it need not poll.
+    /// Whether the backend holds the fetch of a caught-up reader until records arrive, so that the reader does not poll.
     pub pushes: bool,
     /// Records and bytes (payloads and keys) per second that a shard accepts from all producers together; `None` for no quota.
     pub write_quota: Option<Quota>,
@@ -38,7 +38,8 @@ pub struct Limits {
 pub struct Quota {
     /// Bytes per second that are guaranteed.
     pub bytes: u32,
-    /// Bytes per second that it may be at most: Kinesis' documentation says MB in one place and MiB in another.
+    /// Upper bound of `bytes`, where the actual quota is uncertain: Kinesis' documentation says MB in one place and MiB in
+    /// another.
     pub max_bytes: u32,
     /// Records (of puts) or calls (of fetches) per second.
     pub count: u32,
@@ -55,7 +56,7 @@ impl Quota {
         Self { bytes, max_bytes: bytes, count }
     }
 
-    /// This quota, which may turn out to be up to this many bytes per second.
+    /// This quota, with an upper bound for its bytes per second. See [`max_bytes`](Self::max_bytes).
     pub const fn with_max_bytes(self, max_bytes: u32) -> Self {
         Self { max_bytes, ..self }
     }
@@ -124,7 +125,7 @@ impl Limits {
     /// Checks a call against the limits, before anything is sent.
     ///
     /// # Errors
-    /// [`Error::RecordTooLarge`] for the first such record, [`Error::CallTooLarge`].
+    /// [`Error::RecordTooLarge`] for the first record over the limit; otherwise [`Error::CallTooLarge`].
     pub fn check(&self, entries: &[PutEntry]) -> Result<()> {
         let mut bytes = 0;
         for entry in entries {
@@ -147,12 +148,11 @@ impl Limits {
     /// # Errors
     /// [`Error::RecordTooLarge`].
     pub fn check_record(&self, entry: &PutEntry) -> Result<()> {
-        match entry.size() {
-            bytes if bytes > self.max_record_bytes => {
-                Err(Error::RecordTooLarge { bytes, limit: self.max_record_bytes })
-            }
-            _ => Ok(()),
+        let bytes = entry.size();
+        if bytes > self.max_record_bytes {
+            return Err(Error::RecordTooLarge { bytes, limit: self.max_record_bytes });
         }
+        Ok(())
     }
 }
 

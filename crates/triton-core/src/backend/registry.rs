@@ -35,13 +35,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// [`Error::StreamNotFound`], or the reason why the backend cannot be reached.
     async fn open(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamClient>>;
 
-    /// The admin of the account or folder that holds this stream, or would hold it.
+    /// Returns the admin of the account or folder that this stream belongs to, whether or not the stream exists.
     ///
     /// # Errors
     /// The reason why the backend cannot be reached.
     async fn admin(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamAdmin>>;
 
-    /// Options to create the stream with, from its settings.
+    /// Returns the options for creating the stream, read from its settings.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -59,7 +59,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Without any backend.
+    /// Returns a registry without backends.
     pub fn new() -> Self {
         Self::default()
     }

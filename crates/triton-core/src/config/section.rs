@@ -22,16 +22,18 @@ pub(super) struct Section {
 }
 
 impl Section {
-    /// The keys that this reads.
+    /// The names of the fields above, as the file spells them.
     pub(super) const KEYS: [&str; 4] = ["name", "partition_key", "backend", "aggregate"];
 
     /// Returns what is wrong with the values, if anything is.
     pub(super) fn problem(&self) -> Option<&'static str> {
-        match &self.partition_key {
-            _ if self.name.is_empty() => Some("name is empty"),
-            Some(field) if field.is_empty() => Some("partition_key is empty (null: keys chosen at random)"),
-            _ => None,
+        if self.name.is_empty() {
+            return Some("name is empty");
         }
+        if self.partition_key.as_deref() == Some("") {
+            return Some("partition_key is empty (write null for random keys)");
+        }
+        None
     }
 }
 

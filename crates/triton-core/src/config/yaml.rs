@@ -21,19 +21,20 @@ pub(super) fn duplicate(name: &str) -> String {
 }
 
 impl Source {
-    /// serde_yaml's message, with its line and column moved into the error.
+    /// Converts a serde_yaml error: its location becomes the error's own, and is cut from the message.
     pub(super) fn error(&self, error: &Error) -> ConfigError {
         let message = error.to_string();
         let words = message.rsplit_once(" at line ").map_or(message.as_str(), |(words, _)| words);
         let location = match words.strip_prefix(DUPLICATE).and_then(|rest| rest.strip_suffix('\'')) {
-            // serde_yaml locates an error of the map as a whole at the file's first line.
+            // serde_yaml gives the start of the map as the location, so the second line with this key is searched for.
             Some(name) => self.locate_section(name, 2),
             None => error.location().map(|location| (location.line(), location.column())),
         };
         ConfigError { location, ..ConfigError::new(&self.file, words.replace(" in this context", " here")) }
     }
 
-    /// Line and column of the `nth` line that starts with a top-level key, for errors that the parser cannot locate.
+    /// Line and column of the `nth` line, counted from 1, that starts with this top-level key. For errors that the parser
+    /// cannot locate.
     pub(super) fn locate_section(&self, key: &str, nth: usize) -> Option<(usize, usize)> {
         let is_key = |line: &str| {
             let rest = line.strip_prefix(key).or_else(|| line.get(1..)?.strip_prefix(key)?.strip_prefix(['"', '\'']));

@@ -119,7 +119,11 @@ impl Lineage {
         // A parent that retention has removed has no owner, so that the other parent decides.
         let Some(first) = shard.parents().find(|parent| self.states.contains_key(*parent)) else { return false };
         let owned = self.is_owned(first);
-        if let (Some(parent), Some(adjacent)) = (&shard.parent, &shard.adjacent_parent) {
+        // A parent that retention has removed is nobody's.
+        let is_listed = |parent: &&ShardId| self.states.contains_key(*parent);
+        if let (Some(parent), Some(adjacent)) =
+            (shard.parent.as_ref().filter(is_listed), shard.adjacent_parent.as_ref().filter(is_listed))
+        {
             match (self.is_owned(parent), self.is_owned(adjacent)) {
                 (true, false) => tracing::info!(
                     shard = %shard.id,

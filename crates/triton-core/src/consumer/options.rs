@@ -10,14 +10,15 @@ use crate::model::timestamp::Timestamp;
 
 /// Where a [`Reader`] starts.
 ///
-/// Shard numbers are indexes into the stream's whole list of shards, closed ones counted, sorted by id.
+/// A shard number is an index into the stream's current list of shards, open and closed, sorted by id. Numbers shift when
+/// retention removes a closed shard from the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// After the last record of each shard that is open now; their descendants are read from their start.
+    /// After the newest record of each shard that is open now. Shards created later are read from their first record.
     Latest,
     /// At the oldest record in the stream.
     All,
-    /// At the first record of each shard that arrived at this time or later.
+    /// In each shard, at the first record that arrived at or after this time.
     Time(Timestamp),
     /// At this record of one shard, then through its descendants.
     At {
@@ -41,16 +42,16 @@ pub enum Start {
 pub struct ReaderOptions {
     /// Numbers of the shards to read, with their descendants; `None` for all shards.
     ///
-    /// A merged shard is read by the reader that owns its first parent, and waits only for the parents that this reader
-    /// owns: another reader may read records of the other parent later than this one reads those of the child.
+    /// A shard merged from two parents is read by the reader that owns the first parent. If another reader owns the second
+    /// parent, this reader does not wait for it: records of the merged shard may be read before records of that parent.
     pub shards: Option<Vec<usize>>,
     /// Whether the reader ends once every shard is read up to its newest record.
     pub until_caught_up: bool,
     /// Maximum number of records per fetch; 0 counts as 1.
     pub max_records: usize,
     /// Time between two polls of a shard that has caught up, on a stream that does not push records (Kinesis by polling);
-    /// the stream's own [`idle_poll`](crate::Limits::idle_poll) if `None`. At least what the shard's read quota allows:
-    /// 200 ms on Kinesis, shared by all its readers.
+    /// the stream's own [`idle_poll`](crate::Limits::idle_poll) if `None`. Raised to the shortest interval that the shard's
+    /// read quota allows: 200 ms on Kinesis. All readers of a shard share that quota.
     pub poll_interval: Option<Duration>,
     /// When a failed fetch is retried, and when the failure is reported.
     pub retry: RetryPolicy,
@@ -59,7 +60,8 @@ pub struct ReaderOptions {
 }
 
 impl Default for ReaderOptions {
-    /// All shards, without an end, 10,000 records per fetch: Kinesis' maximum. Backends bound the bytes.
+    /// Reads all shards until stopped, with at most 10,000 records per fetch (Kinesis' maximum). The backend limits the
+    /// bytes per fetch.
     fn default() -> Self {
         Self {
             shards: None,
@@ -98,7 +100,7 @@ impl ReaderOptions {
         Self { retry, ..self }
     }
 
-    /// Draws its waits from this seed, so that a test replays.
+    /// Seeds the random waits, so that a test can be replayed.
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed: Some(seed), ..self }
     }

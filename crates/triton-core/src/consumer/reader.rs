@@ -52,7 +52,7 @@ pub use self::typed::{Typed, TypedReader};
 ///
 /// Readers that share a budget wait for each other's consumers: a program that reads two streams in turn needs two budgets.
 ///
-/// # RateLimiter
+/// # Rate
 /// A shard with a backlog is read as fast as its [read quota](crate::Limits::read_quota) allows, or as fast as other
 /// readers of it leave. A shard that has caught up is polled every [`poll_interval`](ReaderOptions::poll_interval), each at
 /// a time of its own.
@@ -87,8 +87,9 @@ impl Reader {
     /// Starts reading; [`Start::Latest`] means the time of this call.
     ///
     /// # Errors
-    /// [`Error::ShardOutOfRange`](crate::Error::ShardOutOfRange), or the error of listing the stream or opening its shards,
-    /// after the retries.
+    /// [`Error::ShardOutOfRange`](crate::Error::ShardOutOfRange); the error of listing the stream, after the retries; the
+    /// error of opening a shard if it is retryable and outlasts the retries. A shard that cannot be opened for another
+    /// reason is an error item of the reader, and the other shards are read.
     pub async fn start(client: Arc<dyn StreamClient>, start: Start, options: ReaderOptions) -> Result<Self> {
         Self::builder(client).options(options).start(start).await
     }

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct DecodeError {
     /// What is wrong.
     pub kind: DecodeErrorKind,
-    /// Offset of the invalid byte, counted from 0.
+    /// Offset of the invalid byte, counted from 0; always 0 for [`Shape`](DecodeErrorKind::Shape).
     pub offset: usize,
 }
 
@@ -23,7 +23,7 @@ pub enum DecodeErrorKind {
     Truncated,
     /// A length claims more than the rest of the payload can hold.
     Length {
-        /// What it claims: bytes, values or pairs.
+        /// The length: a number of bytes, array values or map pairs.
         claimed: usize,
     },
     /// Bytes are left over after the value.
@@ -51,9 +51,11 @@ impl fmt::Display for DecodeError {
             DecodeErrorKind::Reserved => write!(f, "not MessagePack (byte 0xc1 at {offset})"),
             DecodeErrorKind::Truncated => write!(f, "not MessagePack (ends inside the value at {offset})"),
             DecodeErrorKind::Length { claimed } => {
-                write!(f, "not MessagePack (a length of {claimed} at {offset}, more than is there)")
+                write!(f, "not MessagePack (the length at {offset} is {claimed}, more than the rest can hold)")
             }
-            DecodeErrorKind::Trailing { bytes } => write!(f, "not MessagePack ({bytes} bytes left over at {offset})"),
+            DecodeErrorKind::Trailing { bytes } => {
+                write!(f, "not MessagePack (the value ends at {offset}, trailing bytes: {bytes})")
+            }
             DecodeErrorKind::TooDeep { limit } => write!(f, "nested deeper than {limit} levels at {offset}"),
             DecodeErrorKind::Shape { problem } => write!(f, "not of the expected shape: {problem}"),
         }

@@ -1,6 +1,6 @@
 //! Text that cannot be parsed.
 
-/// Text that is not an id, time, key or receipt.
+/// An error of parsing text as an id, time, key or receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not {expected}", text.escape_debug())]
 pub struct ParseError {

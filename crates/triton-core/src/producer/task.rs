@@ -132,6 +132,8 @@ impl<'a> Task<'a> {
             tokio::select! {
                 biased;
                 answer = self.calls.join_next(), if !self.calls.is_empty() => {
+                    // A failure also fails the dependents that were submitted before it, and are still in the inbox.
+                    self.accept();
                     let mut next = answer;
                     while let Some(answer) = next {
                         // Calls do not panic, and are not aborted before the task ends.

@@ -24,6 +24,8 @@ type Answer = Box<dyn Fn(usize, &[PutEntry]) -> Result<Vec<Result<PutReceipt>>> 
 struct Scripted {
     limits: Limits,
     answer: Answer,
+    /// Time from a call to its answer.
+    latency: Duration,
     calls: Mutex<Vec<Vec<String>>>,
 }
 
@@ -45,7 +47,7 @@ impl Scripted {
         answer: Answer,
         with: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
     ) -> (Producer, Arc<Self>) {
-        let scripted = Arc::new(Self { limits, answer, calls: Mutex::default() });
+        let scripted = Arc::new(Self { limits, answer, latency: Duration::ZERO, calls: Mutex::default() });
         (with(Producer::builder(Arc::clone(&scripted) as Arc<dyn StreamClient>)).build(), scripted)
     }
 
@@ -74,6 +76,9 @@ impl StreamClient for Scripted {
             calls.push(entries.iter().map(|entry| String::from_utf8(entry.data.to_vec()).unwrap()).collect());
             calls.len()
         };
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
         (self.answer)(count, &entries)
     }
 
@@ -222,9 +227,33 @@ async fn a_lost_answer_is_remembered_when_a_later_try_fails_for_sure() {
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no");
 }
 
+fn torn() -> Error {
+    Error::Storage { file: "f".into(), problem: "torn".into(), may_have_written: true, source: None }
+}
+
 #[tokio::test(start_paused = true)]
-async fn behind_a_record_that_may_come_late_its_keys_successors_are_withheld() {
-    let torn = || Error::Storage { file: "f".into(), problem: "torn".into(), may_have_written: true, source: None };
+async fn a_dependent_that_is_still_in_the_inbox_fails_with_its_predecessor() {
+    let answer = |_: usize, entries: &[PutEntry]| {
+        Ok(entries.iter().map(|entry| if entry.data == "a/1" { Err(torn()) } else { stored() }).collect())
+    };
+    let latency = Duration::from_secs(1);
+    let scripted =
+        Arc::new(Scripted { limits: in_order(), answer: Box::new(answer), latency, calls: Mutex::default() });
+    let producer = Producer::new(Arc::clone(&scripted) as Arc<dyn StreamClient>, ProducerOptions::default());
+    let first = producer.submit(entry("a/1")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Queued behind the call in flight; the records after it are not worth waking the task for.
+    let other = producer.submit(entry("b/1")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let dependent = producer.submit(entry("a/2")).await.unwrap();
+    assert!(first.await.unwrap_err().may_have_written());
+    assert!(matches!(dependent.await, Err(Error::PredecessorFailed { .. })));
+    assert!(other.await.is_ok());
+    assert_eq!(scripted.calls(), [vec!["a/1"], vec!["b/1"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_successors_of_a_record_that_may_still_be_written_fail_with_it() {
     let answer = move |_, entries: &[PutEntry]| {
         Ok(entries.iter().map(|entry| if entry.data == "a/1" { Err(torn()) } else { stored() }).collect())
     };

@@ -1,4 +1,4 @@
-//! Many seeds, on every processor.
+//! `triton-sim seeds`: runs many seeds in parallel and reports violations.
 
 use std::io::{self, Write as _};
 use std::num::NonZero;
@@ -16,7 +16,7 @@ use crate::run::{Outcome, run as run_seed};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Number of seeds; with --seconds, the minimum
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// The first seed
     #[arg(long, default_value_t = 1)]
@@ -54,9 +54,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     let clock = Clock::start();
     let jobs = arguments.jobs.unwrap_or_else(processors);
     let duration = arguments.seconds.map(Duration::from_secs);
-    let continues = |done: u64, summary: &Summary| {
+    let continues = |started: u64, summary: &Summary| {
         let is_found = arguments.until_violation && !summary.violations.is_empty();
-        !is_found && (done < arguments.count || duration.is_some_and(|duration| clock.elapsed() < duration))
+        !is_found && (started < arguments.count || duration.is_some_and(|duration| clock.elapsed() < duration))
     };
     let summary = run_many(arguments.first, jobs, continues)?;
     let seconds = clock.elapsed().as_secs_f64();
@@ -89,19 +89,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
     Ok(is_good && summary.violations.is_empty())
 }
 
-/// Runs seeds from `first` on, while `continues` is true of the number of seeds started and their totals so far.
+/// Runs seeds from `first` on. Before each, calls `continues` with the number of seeds started before it and the totals of
+/// the seeds that have ended; stops when it returns `false`.
 fn run_many(first: u64, jobs: usize, continues: impl Fn(u64, &Summary) -> bool + Sync) -> Result<Summary> {
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let summary = Mutex::new(Summary::default());
     let work = || -> Result<()> {
         while !is_over.load(Ordering::Relaxed) {
-            let done = next.fetch_add(1, Ordering::Relaxed);
-            if !continues(done, &summary.lock().unwrap_or_else(PoisonError::into_inner)) {
-                break;
-            }
-            let outcome = run_seed(first + done).inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
+            let index = {
+                // Under the lock, so that the seeds that have started are a range without gaps.
+                let totals = summary.lock().unwrap_or_else(PoisonError::into_inner);
+                let index = next.load(Ordering::Relaxed);
+                if !continues(index, &totals) {
+                    break;
+                }
+                next.store(index + 1, Ordering::Relaxed);
+                index
+            };
+            let outcome = run_seed(first + index).inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
             let digest = outcome.trace.digest();
-            summary.lock().unwrap_or_else(PoisonError::into_inner).add(first + done, outcome, digest);
+            summary.lock().unwrap_or_else(PoisonError::into_inner).add(first + index, outcome, digest);
         }
         Ok(())
     };

@@ -1,5 +1,5 @@
-//! The task that owns the shard tasks: it starts one for each shard that may be read, and at the end of a shard lists the
-//! stream for its children.
+//! The task that owns the shard tasks. It starts one for each shard that may be read. When a shard is drained, it lists the
+//! stream's shards and starts the tasks of the drained shard's children.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -18,7 +18,7 @@ use crate::consumer::shard::fetch::{Delivery, Ended, Opening, ShardTask, Shared}
 pub(in crate::consumer) struct ShardSupervisor {
     shared: Shared,
     lineage: Lineage,
-    /// Sends what belongs to no shard task; the senders of the shard tasks are made from it.
+    /// Sends errors of the supervisor itself. Each shard task gets a sender of its own, made from this one.
     sender: FairSender<Delivery>,
     random: StdRng,
 }
@@ -40,7 +40,7 @@ impl ShardSupervisor {
             .collect()
     }
 
-    /// Reads these shards and their descendants. Drops `opening` once each of these shards is open.
+    /// Reads these shards and their descendants. Each of their tasks holds a clone of `opening` until its shard is open.
     pub(in crate::consumer) async fn run(mut self, shards: Vec<Shard>, opening: Opening) {
         let mut tasks = JoinSet::new();
         for task in self.tasks(&shards, Some(&opening)) {
@@ -77,9 +77,9 @@ impl ShardSupervisor {
                 Ok(shards) => return self.tasks(&shards, None),
                 Err(source) => {
                     let is_retryable = source.is_retryable();
-                    let is_received =
+                    let has_receiver =
                         self.sender.send(Error::Shard { shard: shard.clone(), source: Box::new(source) }.into());
-                    if !is_retryable || !is_received {
+                    if !is_retryable || !has_receiver {
                         return Vec::new();
                     }
                     tokio::select! {

@@ -212,7 +212,7 @@ impl ShardTask {
             return None;
         }
         if let Some(opening) = self.opening.take() {
-            // A reader starts at all of its shards or not at all; one error is enough to say so.
+            // The start fails: a reader that cannot reach its backend has not started. One error is enough to say so.
             drop(opening.try_send(error));
             return Some(Ended::Failed);
         }
