@@ -40,6 +40,8 @@
 //! - `testing`: the conformance suite for backends, and injected faults for any client.
 
 pub mod backend;
+#[cfg(test)]
+mod captured_warnings;
 pub mod config;
 mod consumer;
 mod error;

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
-use tracing::field::{Field, Visit};
 
 use super::*;
+use crate::captured_warnings::CapturedWarnings;
 
 /// A stream that stores nothing before it is let, one call at a time.
 #[derive(Debug)]
@@ -214,8 +214,7 @@ async fn with_the_last_clone_the_task_ends_and_every_record_with_it() {
     for is_started in [true, false] {
         let held = Held::new();
         let (producer, failed) = held.hooked();
-        let warnings = Warnings::default();
-        let _guard = tracing::subscriber::set_default(warnings.clone());
+        let captured = CapturedWarnings::start();
         let budget = producer.budget().clone();
         let tickets = submit(&producer, &["a/1", "b/1", "c/1"]).await;
         let clone = producer.clone();
@@ -236,7 +235,7 @@ async fn with_the_last_clone_the_task_ends_and_every_record_with_it() {
         assert_eq!(*failed.lock().unwrap(), ["a/1", "b/1", "c/1"]);
         assert_eq!(budget.used(), 0);
         assert_eq!(Arc::strong_count(&held), 1, "the task holds its client no more");
-        let warnings = warnings.0.lock().unwrap();
+        let warnings = captured.warnings();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("dropped with 3 records"), "{warnings:?}");
     }
@@ -245,15 +244,14 @@ async fn with_the_last_clone_the_task_ends_and_every_record_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_producer_that_is_dropped_after_its_close_warns_of_nothing() {
     let held = Held::new();
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let captured = CapturedWarnings::start();
     let producer = held.producer();
     held.let_through.add_permits(1);
     let tickets = submit(&producer, &["a/1"]).await;
     producer.close().await.unwrap();
     drop((producer, tickets));
     settle().await;
-    assert!(warnings.0.lock().unwrap().is_empty());
+    assert_eq!(captured.warnings(), Vec::<String>::new());
 }
 
 #[test]
@@ -278,40 +276,4 @@ fn a_close_that_its_runtime_cuts_off_is_an_error_for_every_caller() {
     });
     assert_eq!(*failed.lock().unwrap(), ["a/1"]);
     assert_eq!(producer.stats().unknown, 1);
-}
-
-/// Keeps the texts of warnings.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut Message(&self.0));
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-struct Message<'a>(&'a Mutex<Vec<String>>);
-
-impl Visit for Message<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "message" {
-            self.0.lock().unwrap().push(format!("{value:?}"));
-        }
-    }
 }
