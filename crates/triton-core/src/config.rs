@@ -39,6 +39,7 @@ pub use self::settings::Settings;
 
 /// The largest config file that is read.
 const MAX_BYTES: u64 = 1 << 20;
+const TOO_LARGE: &str = "over 1 MiB, too large for a config";
 
 /// The backend of a stream whose section names none.
 const DEFAULT_BACKEND: &str = "kinesis";
@@ -139,6 +140,9 @@ impl Config {
         let mut bytes = Vec::new();
         let opened = std::fs::File::open(file).map_err(unreadable)?;
         opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(ConfigError::new(file, TOO_LARGE).into());
+        }
         let text = String::from_utf8(bytes).map_err(|_| ConfigError::new(file, "not UTF-8 text"))?;
         Self::parse(&text, file)
     }
@@ -150,7 +154,7 @@ impl Config {
     pub fn parse(text: &str, file: impl Into<PathBuf>) -> Result<Self> {
         let source = Arc::new(Source { file: file.into(), text: text.into() });
         if text.len() as u64 > MAX_BYTES {
-            return Err(ConfigError::new(&source.file, "over 1 MiB, too large for a config").into());
+            return Err(ConfigError::new(&source.file, TOO_LARGE).into());
         }
         let streams: Option<Streams> = serde_yaml::from_str(text).map_err(|error| source.error(&error))?;
         let streams = streams.map(|Streams(streams)| streams).unwrap_or_default();
@@ -282,5 +286,24 @@ mod tests {
         assert_eq!(similar.as_deref(), Some("test_stream"));
         let Err(Error::UnknownStream { similar, .. }) = config.stream("orders") else { panic!("found") };
         assert_eq!(similar, None);
+    }
+
+    #[test]
+    fn a_null_name_is_refused() {
+        for text in ["a: {name: null, partition_key: b}", "a: {name: ~, partition_key: b}"] {
+            assert!(message(text).contains("null is not a name"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_large_file_that_is_cut_inside_a_character_is_too_large() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("triton.yaml");
+        std::fs::write(&file, format!("#{}", "日".repeat(1 << 20))).unwrap();
+        let error = Config::load(&file).unwrap_err().to_string();
+        assert!(error.ends_with("over 1 MiB, too large for a config"), "{error}");
+        std::fs::write(&file, format!("#é{}", "é".repeat(1 << 20))).unwrap();
+        let error = Config::load(&file).unwrap_err().to_string();
+        assert!(error.ends_with("over 1 MiB, too large for a config"), "{error}");
     }
 }

@@ -25,6 +25,7 @@ mod task;
 mod ticket;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -125,7 +126,7 @@ impl Producer {
     ///
     /// Cancel safe: an entry that was not accepted is not put.
     pub async fn submit(&self, entry: PutEntry) -> Result<Ticket> {
-        let reserved = self.reserve(cost(&entry)).await;
+        let reserved = self.reserve(cost(&entry)).await?;
         let mut inbox = self.open_inbox()?;
         let ticket = inbox.push(entry, reserved);
         self.wake_if_worth_it(&inbox);
@@ -138,6 +139,9 @@ impl Producer {
     /// [`TrySubmitError`], which gives the entry back.
     pub fn try_submit(&self, entry: PutEntry) -> Result<Ticket, TrySubmitError<PutEntry>> {
         let Some(reserved) = self.shared().budget.try_reserve(cost(&entry)) else {
+            if self.shared().inbox().is_closed {
+                return Err(TrySubmitError::Closed(entry));
+            }
             self.shared().hurry();
             return Err(TrySubmitError::Full(entry));
         };
@@ -205,8 +209,8 @@ impl Producer {
             let count = part.len();
             let reserved = self.reserve(bytes).await;
             let mut slots = SlotAllocator::with_capacity(count);
-            accepted.push(match self.open_inbox() {
-                Ok(mut inbox) => {
+            accepted.push(match reserved.and_then(|reserved| Ok((self.open_inbox()?, reserved))) {
+                Ok((mut inbox, reserved)) => {
                     inbox.push_all(part, &mut slots, reserved);
                     self.shared().wake.notify_one();
                     Ok(slots.into_slots())
@@ -298,14 +302,16 @@ impl Producer {
         &self.0.0
     }
 
-    async fn reserve(&self, bytes: usize) -> Reservation {
+    async fn reserve(&self, bytes: usize) -> Result<Reservation> {
         let budget = self.budget();
         match budget.try_reserve(bytes) {
-            Some(reserved) => reserved,
+            Some(reserved) => Ok(reserved),
+            // Others may share the budget, and leave no room for as long as they like.
+            None if self.shared().inbox().is_closed => Err(Error::Closed { may_have_written: false }),
             None => {
                 // Nothing lingers while a caller waits for room.
                 self.shared().hurry();
-                budget.reserve(bytes).await
+                Ok(budget.reserve(bytes).await)
             }
         }
     }
@@ -319,8 +325,9 @@ impl Producer {
         if !inbox.has_task() {
             let runtime = runtime::Handle::try_current()
                 .map_err(|_| Error::Invalid { problem: "a producer needs a tokio runtime to work in".into() })?;
-            let task = runtime.spawn(task::run(Arc::clone(self.shared())));
-            if task.is_finished() {
+            let is_taken = Arc::new(AtomicBool::new(false));
+            let task = runtime.spawn(task::run(task::End::new(self.shared(), &is_taken)));
+            if is_taken.swap(true, Ordering::SeqCst) {
                 // The runtime is shutting down.
                 return Err(Error::Closed { may_have_written: false });
             }

@@ -40,8 +40,11 @@ impl Kinesis {
     /// Waits until the stream is active, and describes it.
     async fn wait_until_active(&self, stream: &KinesisStream) -> Result<StreamDescription> {
         let active = poll_until(change_backoff(), || async {
-            let description = stream.describe().await?;
-            Ok(Some(description).filter(StreamDescription::is_active))
+            match stream.describe().await {
+                // The change goes on: a refused look does not end it.
+                Err(Error::Throttled { .. }) => Ok(None),
+                described => Ok(Some(described?).filter(StreamDescription::is_active)),
+            }
         });
         active.await?.ok_or_else(|| still_changing(stream))
     }
@@ -50,6 +53,7 @@ impl Kinesis {
         let deleted = poll_until(change_backoff(), || async {
             match stream.describe().await {
                 Err(Error::StreamNotFound { .. }) => Ok(Some(())),
+                Err(Error::Throttled { .. }) => Ok(None),
                 described => described.map(|_| None),
             }
         });

@@ -96,7 +96,9 @@ impl Backend for KinesisBackend {
     }
 
     fn check(&self, stream: &StreamConfig) -> Result<()> {
-        ConnectOptions::of_stream(stream).map_err(as_setting)?;
+        let of_stream = ConnectOptions::of_stream(stream).map_err(as_setting)?;
+        // Whether plain HTTP is allowed is for the program to say, when it opens the stream.
+        of_stream.with_allow_insecure_endpoint(true).check().map_err(|error| as_setting(error.into()))?;
         self.create_options(stream).map(drop)
     }
 
@@ -238,5 +240,16 @@ mod tests {
         let backend = KinesisBackend::new(ConnectOptions::default().with_region("eu west"));
         let error = backend.connection(&StreamConfig::new("a")).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, "'eu west' is not an AWS region".into()));
+    }
+
+    #[test]
+    fn a_config_with_an_invalid_region_or_endpoint_is_refused() {
+        for key in ["region: eu west", "region: ''", "endpoint_url: 'ftp://localhost'", "endpoint_url: ''"] {
+            let text = format!("a:\n  name: a\n  partition_key: b\n  {key}\n");
+            let mut registry = triton_core::Registry::new();
+            registry.register(Arc::new(KinesisBackend::default()));
+            let config = triton_core::Config::parse(&text, "triton.yaml").unwrap();
+            assert!(registry.check(&config).is_err(), "{key}");
+        }
     }
 }

@@ -67,7 +67,12 @@ impl KinesisStream {
         let stream_arn = self.arn().await?;
         let is_new = AtomicBool::new(false);
         let active = poll_until(registration_backoff(), || async {
-            match self.find_consumer(&stream_arn, consumer).await? {
+            let found = match self.find_consumer(&stream_arn, consumer).await {
+                // The registration goes on: a refused look does not end it.
+                Err(Error::Throttled { .. }) => return Ok(None),
+                found => found?,
+            };
+            match found {
                 Some(found) if found.status == ConsumerStatus::Active.as_str() => return Ok(Some(found.arn)),
                 Some(_) => {}
                 // In every round: an earlier consumer of this name may have been removed since the last one.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::yaml::duplicate;
 
@@ -12,6 +12,7 @@ use super::yaml::duplicate;
 #[derive(Deserialize)]
 #[serde(expecting = "a stream: its name, partition_key and so on")]
 pub(super) struct Section {
+    #[serde(deserialize_with = "text")]
     pub(super) name: String,
     // Otherwise serde reads a missing key as null. A missing key is an error; null means random keys.
     #[serde(deserialize_with = "Option::deserialize")]
@@ -35,6 +36,11 @@ impl Section {
         }
         None
     }
+}
+
+/// Text; serde_yaml reads a null as the text `null`.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    Option::deserialize(deserializer)?.ok_or_else(|| D::Error::custom("null is not a name"))
 }
 
 /// The file's map; unlike serde's own, it refuses duplicate names.

@@ -12,14 +12,14 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream as FuturesStream;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(doc)]
 use crate::RetryPolicy;
 use crate::backend::StreamClient;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::{Budget, WarnOnce, random_seed, retry};
 use crate::record::Record;
 
@@ -70,6 +70,8 @@ pub struct Reader {
     permit: Option<PrefetchPermit>,
     stop: StopHandle,
     supervisor: OwnedTask,
+    /// The stream's name, for messages.
+    stream: String,
 }
 
 /// Stops a [`Reader`], from any task and at any time.
@@ -113,6 +115,7 @@ impl Reader {
         let lineage = Lineage::new(client.name(), &shards, start, options.shards.as_deref())?;
         let (deliveries, sender) = fair_channel();
         let stop = StopHandle(CancellationToken::new());
+        let stream = client.name().to_owned();
         let shared = Shared {
             prefetch: Prefetch::new(budget, budget_used(client.name())),
             client,
@@ -124,12 +127,12 @@ impl Reader {
         };
         let supervisor = ShardSupervisor::new(shared, lineage, seed, sender);
         let (opening, mut opened) = mpsc::channel(1);
-        let supervisor = OwnedTask(tokio::spawn(supervisor.run(shards, opening)));
+        let supervisor = OwnedTask { handle: tokio::spawn(supervisor.run(shards, opening)), has_ended: false };
         // "Latest" means now, so the shards are opened before this returns.
         if let Some(error) = opened.recv().await {
             return Err(error);
         }
-        Ok(Self { deliveries, current: Vec::new().into_iter(), permit: None, stop, supervisor })
+        Ok(Self { deliveries, current: Vec::new().into_iter(), permit: None, stop, supervisor, stream })
     }
 
     /// The handle that stops this reader.
@@ -184,7 +187,11 @@ impl Reader {
         match ready!(self.deliveries.poll_next(context)) {
             Some(delivery) => Poll::Ready(Some(delivery)),
             // The senders are dropped when their tasks are done; the end waits until the tasks are gone as well.
-            None => self.supervisor.poll_end(context).map(|()| None),
+            // If the supervisor panicked, shards were given up with it: that is no plain end.
+            None => self.supervisor.poll_end(context).map(|panic| {
+                let backend = self.stream.clone();
+                panic.map(|problem| Error::Contract { backend, problem }.into())
+            }),
         }
     }
 }
@@ -197,27 +204,33 @@ impl FuturesStream for Reader {
     }
 }
 
-/// A task that is aborted when dropped.
-struct OwnedTask(JoinHandle<()>);
+/// A task that is aborted when dropped, and whether its end was seen.
+struct OwnedTask {
+    handle: JoinHandle<()>,
+    has_ended: bool,
+}
 
 impl OwnedTask {
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.0.is_finished() {
-            return Poll::Ready(());
+    /// Why the task has panicked, if it has; only the first time.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<String>> {
+        if self.has_ended {
+            return Poll::Ready(None);
         }
-        Pin::new(&mut self.0).poll(context).map(|_| ())
+        let ended = ready!(Pin::new(&mut self.handle).poll(context));
+        self.has_ended = true;
+        Poll::Ready(ended.err().filter(JoinError::is_panic).map(|panic| format!("the reader panicked ({panic})")))
     }
 }
 
 impl fmt::Debug for OwnedTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_finished() { "ended" } else { "running" })
+        f.write_str(if self.handle.is_finished() { "ended" } else { "running" })
     }
 }
 
 impl Drop for OwnedTask {
     fn drop(&mut self) {
-        self.0.abort();
+        self.handle.abort();
     }
 }
 

@@ -68,7 +68,11 @@ impl Backend for MemoryBackend {
     async fn open(&self, stream: &StreamConfig) -> Result<Arc<dyn StreamClient>> {
         match self.streams.get(&stream.name) {
             Err(Error::StreamNotFound { .. }) => {
-                Ok(Arc::new(self.streams.create_stream(&stream.name, self.create_options(stream)?)?))
+                match self.streams.create_stream(&stream.name, self.create_options(stream)?) {
+                    // Another task was faster.
+                    Err(Error::StreamExists { .. }) => Ok(Arc::new(self.streams.get(&stream.name)?)),
+                    created => Ok(Arc::new(created?)),
+                }
             }
             opened => Ok(Arc::new(opened?)),
         }

@@ -264,7 +264,7 @@ impl Schedule {
         let (mut first_due, mut first_later) = (None, None);
         let earliest = |known: Option<Instant>, at: Instant| Some(known.map_or(at, |known| known.min(at)));
         queues.for_each_waiting(|queue| {
-            let Some(submitted_at) = queue.front().map(|first| first.state.submitted_at) else { return };
+            let Some(submitted_at) = queue.oldest() else { return };
             match queue.sends_at(now) {
                 Some(at) if at <= now => {
                     sendable += queue.len();

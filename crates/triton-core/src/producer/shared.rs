@@ -21,6 +21,7 @@ use super::options::ProducerOptions;
 use super::outcome::{Failure, Outcome, Report};
 use super::record::SubmittedRecord;
 use super::stats::{CloseSummary, ProducerStats};
+use super::task::catch_panic;
 
 /// What a producer's clones and its task share.
 pub(super) struct Shared {
@@ -79,7 +80,8 @@ impl Shared {
 
     /// The stream's limits, asked for once.
     pub(super) async fn limits(&self) -> Result<Limits> {
-        self.limits.get_or_try_init(|| retry(self.backoff(), || self.client.limits())).await.copied()
+        let ask = || catch_panic(&*self.client, async { self.client.limits().await });
+        self.limits.get_or_try_init(|| retry(self.backoff(), ask)).await.copied()
     }
 
     pub(super) fn backoff(&self) -> Backoff {

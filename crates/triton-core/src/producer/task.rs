@@ -5,11 +5,13 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::backend::StreamClient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flow::Reservation;
 use crate::flow::retry;
@@ -27,8 +29,8 @@ const KEPT: usize = 8_192;
 
 /// Puts until the producer is closed and every record has its outcome. If the stream cannot be described, the submitted
 /// records fail, and the next record starts a new task.
-pub(super) async fn run(shared: Arc<Shared>) {
-    let end = End(&shared);
+pub(super) async fn run(end: End) {
+    let shared = Arc::clone(&end.shared);
     let schedule = tokio::select! {
         biased;
         () = close_deadline(&shared) => return end.finish(&EndReason::Closed),
@@ -61,7 +63,8 @@ async fn start(shared: &Shared) -> Result<Schedule> {
     let aggregates = shared.options.aggregation == Some(true);
     let mut shards = None;
     if (aggregates && limits.key_routed) || limits.write_quota.is_some() {
-        shards = match retry(shared.backoff(), || shared.client.shards()).await {
+        let list = || catch_panic(&*shared.client, async { shared.client.shards().await });
+        shards = match retry(shared.backoff(), list).await {
             Ok(shards) => Some(shards),
             Err(error) if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::Throttled) => {
                 let without = if aggregates { ", and without aggregates" } else { "" };
@@ -182,7 +185,8 @@ impl<'a> Task<'a> {
             let client = Arc::clone(&self.shared.client);
             self.shared.metrics.calls.increment(1);
             self.calls.spawn(async move {
-                let answer = catch_panic(client.name(), client.put_batch(entries)).await;
+                // Called inside the future: a client may panic before it returns one.
+                let answer = catch_panic(&*client, async { client.put_batch(entries).await }).await;
                 Answer::Batch(batch, answer)
             });
         }
@@ -190,7 +194,7 @@ impl<'a> Task<'a> {
             let client = Arc::clone(&self.shared.client);
             self.calls.spawn(async move {
                 sleep_until(not_before).await;
-                Answer::Shards(catch_panic(client.name(), client.shards()).await)
+                Answer::Shards(catch_panic(&*client, async { client.shards().await }).await)
             });
         }
         let mut inbox = self.shared.inbox();
@@ -248,31 +252,43 @@ impl Drop for Task<'_> {
     }
 }
 
-/// Ends the records in the inbox when the task is dropped before it has done so: no caller waits for a task that is gone.
-struct End<'a>(&'a Shared);
+/// Ends the records in the inbox when the task is dropped before it has done so, even before it first ran: no caller waits
+/// for a task that is gone.
+pub(super) struct End {
+    shared: Arc<Shared>,
+    /// Whether the runtime has taken the task, or dropped it without: whoever sets it second acts.
+    is_taken: Arc<AtomicBool>,
+}
 
-impl End<'_> {
+impl End {
+    pub(super) fn new(shared: &Arc<Shared>, is_taken: &Arc<AtomicBool>) -> Self {
+        Self { shared: Arc::clone(shared), is_taken: Arc::clone(is_taken) }
+    }
+
     /// Ends the records in the inbox, and the task with them: the next record starts a new one.
     fn finish(self, reason: &EndReason) {
-        self.0.end_submitted(reason);
-        std::mem::forget(self);
+        self.shared.end_submitted(reason);
+        self.is_taken.store(false, Ordering::SeqCst);
     }
 }
 
-impl Drop for End<'_> {
+impl Drop for End {
     fn drop(&mut self) {
-        self.0.end_submitted(&EndReason::CutOff);
+        // A runtime that is shut down drops the task inside the spawn, with the inbox locked: then there is nothing to end.
+        if self.is_taken.swap(true, Ordering::SeqCst) {
+            self.shared.end_submitted(&EndReason::CutOff);
+        }
     }
 }
 
 /// Turns a panic of the client into an error, so that it fails its call and nothing else.
-async fn catch_panic<T>(client: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn catch_panic<T>(client: &dyn StreamClient, call: impl Future<Output = Result<T>>) -> Result<T> {
     let mut call = pin!(call);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
         Ok(poll) => poll,
         Err(panic) => {
             let problem = format!("a call panicked: {}", panic_message(&*panic));
-            Poll::Ready(Err(Error::Contract { backend: client.into(), problem }))
+            Poll::Ready(Err(Error::Contract { backend: client.name().into(), problem }))
         }
     })
     .await

@@ -1,6 +1,7 @@
 //! Faults that no server shows on demand, by a client that answers from a script.
 
 mod closing;
+mod edges;
 mod intake;
 mod shards;
 

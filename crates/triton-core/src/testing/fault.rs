@@ -146,10 +146,8 @@ impl Fault {
     }
 
     /// Whether the fault is injected into this call; counts the call if it matches.
-    pub(super) fn strikes(&mut self, call: Call, shard: Option<&ShardId>) -> bool {
-        // Which shards a put is for shows only in its entries.
-        let matches =
-            self.call == call && (call == Call::PutBatch || self.shard.is_none() || self.shard.as_ref() == shard);
+    pub(super) fn strikes(&mut self, call: Call, shards: &[&ShardId]) -> bool {
+        let matches = self.call == call && self.shard.as_ref().is_none_or(|shard| shards.contains(&shard));
         if !matches || self.times == 0 {
             return false;
         }

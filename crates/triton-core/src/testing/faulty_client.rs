@@ -81,7 +81,7 @@ impl<C: StreamClient + 'static> FaultyClient<C> {
         shard: Option<&ShardId>,
         apply: impl AsyncFnOnce(&C) -> Result<T>,
     ) -> Result<T> {
-        let exact = self.injector.before(call, shard).await?;
+        let exact = self.injector.before(call, shard.as_slice()).await?;
         let reply = apply(&self.inner).await?;
         match exact {
             Some(fault) => Err(fault.error()),
@@ -96,8 +96,8 @@ impl Injector {
     }
 
     /// The exact fault of this call, if there is one.
-    fn exact_fault(&self, call: Call, shard: Option<&ShardId>) -> Option<Fault> {
-        let fault = self.exact().iter_mut().find_map(|fault| fault.strikes(call, shard).then(|| fault.clone()))?;
+    fn exact_fault(&self, call: Call, shards: &[&ShardId]) -> Option<Fault> {
+        let fault = self.exact().iter_mut().find_map(|fault| fault.strikes(call, shards).then(|| fault.clone()))?;
         self.injected.exact.fetch_add(1, Ordering::Relaxed);
         Some(fault)
     }
@@ -121,14 +121,15 @@ impl Injector {
     }
 
     /// Delays a call and fails it before it is applied, or returns the exact fault that fails it afterwards.
-    async fn before(&self, call: Call, shard: Option<&ShardId>) -> Result<Option<Fault>> {
+    async fn before(&self, call: Call, shards: &[&ShardId]) -> Result<Option<Fault>> {
         self.delay().await;
-        let exact = self.exact_fault(call, shard);
-        if let Some(fault) = exact.as_ref().filter(|fault| !fault.is_applied() && !is_per_entry(call, fault)) {
-            return Err(fault.error());
-        }
+        // First, so that it does not use up an exact one.
         if self.strikes(self.faults.fail_before, &self.injected.failed_before) {
             return Err(failure("the connection was refused", false));
+        }
+        let exact = self.exact_fault(call, shards);
+        if let Some(fault) = exact.as_ref().filter(|fault| !fault.is_applied() && !is_per_entry(call, fault)) {
+            return Err(fault.error());
         }
         Ok(exact)
     }
@@ -163,19 +164,27 @@ impl<C: StreamClient + 'static> StreamClient for FaultyClient<C> {
 
     async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         self.inner.limits().await?.check(&entries)?;
-        let exact = self.injector.before(Call::PutBatch, None).await?;
+        let listed = if self.injector.exact().iter().any(|fault| fault.shard().is_some()) {
+            self.inner.shards().await?
+        } else {
+            Vec::new()
+        };
+        let is_put_to = |shard: &&Shard| entries.iter().any(|entry| shard.hash_key_range.contains(entry.hash_key()));
+        let shards: Vec<&ShardId> =
+            listed.iter().filter(|shard| shard.is_open()).filter(is_put_to).map(|shard| &shard.id).collect();
+        let exact = self.injector.before(Call::PutBatch, &shards).await?;
         let mut results: Vec<Option<Result<PutReceipt>>> = vec![None; entries.len()];
         if let Some(fault) = &exact
             && let Some(shard) = fault.shard()
         {
-            let shards = self.inner.shards().await?;
-            let range = shards.iter().find(|listed| listed.id == *shard).map(|listed| listed.hash_key_range);
+            let range = listed.iter().find(|listed| listed.id == *shard).map(|listed| listed.hash_key_range);
             for (entry, result) in entries.iter().zip(&mut results) {
                 if range.is_some_and(|range| range.contains(entry.hash_key())) {
                     *result = Some(Err(fault.error()));
                 }
             }
         }
+        let is_planned: Vec<bool> = results.iter().map(Option::is_some).collect();
         let (faults, injected) = (&self.injector.faults, &self.injector.injected);
         for result in results.iter_mut().filter(|result| result.is_none()) {
             if self.injector.strikes(faults.throttle_entry, &injected.throttled_entries) {
@@ -185,7 +194,7 @@ impl<C: StreamClient + 'static> StreamClient for FaultyClient<C> {
         let is_applied = |index: &usize| match &results[*index] {
             None => true,
             // Written, and reported as failed.
-            Some(_) => exact.as_ref().is_some_and(|fault| fault.is_applied() && fault.shard().is_some()),
+            Some(_) => is_planned[*index] && exact.as_ref().is_some_and(Fault::is_applied),
         };
         let mut applied: Vec<usize> = (0..entries.len()).filter(is_applied).collect();
         if applied.len() > 1 && self.injector.strikes(faults.reorder, &injected.reordered) {
@@ -245,7 +254,7 @@ impl<C: StreamClient + 'static> ShardReader for FaultyShardReader<C> {
         if self.is_expired {
             return Err(Error::IteratorExpired { shard: self.shard.clone() });
         }
-        let lost = match self.injector.before(Call::NextBatch, Some(&self.shard)).await? {
+        let lost = match self.injector.before(Call::NextBatch, &[&self.shard]).await? {
             Some(fault) => Some(fault.error()),
             None => self.injector.loses_reply().then(|| failure("the reply was lost", false)),
         };
@@ -380,5 +389,49 @@ mod tests {
         assert!(client.put_batch([entry].into()).await.unwrap_err().may_have_written());
         let mut reader = stream.open_shard(&ShardId::numbered(0), Position::TrimHorizon).await.unwrap();
         assert_eq!(reader.next_batch(9).await.unwrap().unwrap().records.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_a_shard_waits_for_a_put_to_that_shard() {
+        let stream = Memory::new().stream("clicks", 2).unwrap();
+        let client = FaultyClient::new(stream.clone(), Faults::default(), 1);
+        let shards = stream.shards().await.unwrap();
+        client.inject(Fault::new(Call::PutBatch, refused()).of_shard(shards[1].id.clone()));
+        let to = |shard: &Shard| {
+            PutEntry::new(PartitionKey::new("k").unwrap(), "x").with_explicit_hash_key(shard.hash_key_range.first)
+        };
+        assert!(client.put_batch([to(&shards[0])].into()).await.unwrap()[0].is_ok());
+        assert_eq!(client.injected().exact(), 0, "no call failed");
+        assert!(client.put_batch([to(&shards[1])].into()).await.unwrap()[0].is_err());
+        assert!(client.put_batch([to(&shards[1])].into()).await.unwrap()[0].is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_entry_throttled_at_random_is_not_written() {
+        let stream = Memory::new().stream("clicks", 2).unwrap();
+        let client = FaultyClient::new(stream.clone(), Faults::default().with_throttle_entry(1.0), 1);
+        let shards = stream.shards().await.unwrap();
+        client
+            .inject(Fault::new(Call::PutBatch, failure("lost", true)).of_shard(shards[1].id.clone()).after_applying());
+        let to = |shard: &Shard| {
+            PutEntry::new(PartitionKey::new("k").unwrap(), "x").with_explicit_hash_key(shard.hash_key_range.first)
+        };
+        let results = client.put_batch([to(&shards[0]), to(&shards[1])].into()).await.unwrap();
+        assert!(!results[0].as_ref().unwrap_err().may_have_written());
+        let mut reader = stream.open_shard(&shards[0].id, Position::TrimHorizon).await.unwrap();
+        assert_eq!(reader.next_batch(9).await.unwrap().unwrap().records.len(), 0, "it was refused");
+    }
+
+    #[tokio::test]
+    async fn a_random_failure_does_not_use_an_exact_fault_up() {
+        let client =
+            FaultyClient::new(Memory::new().stream("clicks", 1).unwrap(), Faults::default().with_fail_before(0.5), 1);
+        client.inject(Fault::new(Call::Shards, refused()).after_applying().times(20));
+        let mut exact = 0;
+        for _ in 0..200 {
+            exact += u64::from(matches!(client.shards().await, Err(Error::Throttled { .. })));
+        }
+        assert_eq!(exact, 20);
+        assert_eq!(client.injected().exact(), exact);
     }
 }

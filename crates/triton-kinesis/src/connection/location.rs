@@ -60,12 +60,12 @@ fn configured_endpoint(config: &SdkConfig) -> Option<String> {
     for_kinesis.filter(|url| !url.is_empty()).or_else(for_all).filter(|url| !url.is_empty())
 }
 
-fn check_region(region: &str) -> Result<(), ConnectError> {
+pub(super) fn check_region(region: &str) -> Result<(), ConnectError> {
     let is_name = !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if is_name { Ok(()) } else { Err(ConnectError::InvalidRegion { region: region.to_owned() }) }
 }
 
-fn check_endpoint(url: &str, allow_insecure: bool) -> Result<(), ConnectError> {
+pub(super) fn check_endpoint(url: &str, allow_insecure: bool) -> Result<(), ConnectError> {
     let invalid = || ConnectError::InvalidEndpoint { endpoint: url.to_owned() };
     let parsed: http::Uri = url.parse().map_err(|_| invalid())?;
     let host = parsed.host().ok_or_else(invalid)?;

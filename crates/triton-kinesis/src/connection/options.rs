@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use triton_core::{Result, StreamConfig};
 
-#[cfg(doc)]
+use super::location::{check_endpoint, check_region};
 use crate::error::ConnectError;
 use crate::stream_ref::StreamRef;
 
@@ -66,6 +66,12 @@ impl ConnectOptions {
         let Keys { region, endpoint_url } = config.settings.read()?;
         let region = stream_ref.region().map(str::to_owned).or(region);
         Ok(Self { region, endpoint_url, ..Self::default() })
+    }
+
+    /// Checks the form of region and endpoint, without any I/O.
+    pub(crate) fn check(&self) -> Result<(), ConnectError> {
+        self.region.as_deref().map_or(Ok(()), check_region)?;
+        self.endpoint_url.as_deref().map_or(Ok(()), |url| check_endpoint(url, self.allow_insecure_endpoint))
     }
 
     /// These options with another AWS profile.

@@ -356,3 +356,38 @@ async fn a_fetch_requests_at_least_one_record() {
     let reader = Reader::start(Arc::new(client), Start::All, options).await.unwrap();
     assert_eq!(read_all(reader).await.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_panics_is_an_error_and_no_plain_end() {
+    let mut map = ShardMap::uniform("mock", 2, 1).unwrap();
+    let parent = ShardId::numbered(0);
+    let middle = map.get(&parent).unwrap().hash_key_range.middle().unwrap();
+    let before = map.shards().to_vec();
+    map.split(&parent, middle, &mut 10).unwrap();
+    let mut client = crate::backend::MockStreamClient::new();
+    client.expect_name().return_const("mock".to_owned());
+    client.expect_limits().returning(|| Ok(Limits::KINESIS));
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    client.expect_shards().returning(move || {
+        assert!(calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0, "planted");
+        Ok(before.clone())
+    });
+    client.expect_open_shard().returning(|shard, _| {
+        // Shard 1 has records for ever.
+        let script = if *shard == ShardId::numbered(0) { vec![Fetch::End] } else { vec![Fetch::Hangs] };
+        let (shard, script) = (shard.clone(), script.into_iter());
+        Ok(Box::new(ScriptedShard { shard, script, after: 0, fetches: Arc::default() }))
+    });
+    let reader = Reader::start(Arc::new(client), Start::All, ReaderOptions::default().with_seed(1)).await.unwrap();
+    let items = tokio::time::timeout(Duration::from_secs(600), read_all(reader)).await.expect("it ends");
+    assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{items:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_poll_interval_does_not_panic() {
+    let client = crate::memory::Memory::new().stream("clicks", 1).unwrap();
+    let options = ReaderOptions::default().with_seed(1).with_poll_interval(Duration::MAX);
+    let mut reader = Reader::start(Arc::new(client), Start::All, options).await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(60), reader.next()).await;
+    assert!(next.is_err(), "{next:?}");
+}

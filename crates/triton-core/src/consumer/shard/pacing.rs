@@ -14,6 +14,9 @@ use crate::model::position::Position;
 /// Shortest wait after an empty page, so that a backend that neither pushes nor has a quota is not polled in a busy loop.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
+/// Longest poll interval, so that adding it to a time does not overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Random part of a poll interval: shards that once were in step fall out of it.
 const JITTER: f64 = 0.1;
 
@@ -150,5 +153,5 @@ fn poll_interval(limits: &Limits, options: &ReaderOptions) -> Duration {
         _ => limits.idle_poll,
     };
     let shortest = limits.read_quota.map_or(SHORTEST_WAIT, |quota| Duration::from_secs(1) / quota.count.max(1));
-    wished.max(shortest)
+    wished.clamp(shortest, LONGEST_WAIT.max(shortest))
 }

@@ -18,6 +18,9 @@ pub(super) struct ShardQueue {
     records: VecDeque<QueuedRecord>,
     /// Bytes of their payloads and keys.
     bytes: usize,
+    /// When the oldest was submitted, or one that was sent since the queue was last empty: a record that had to wait for its
+    /// predecessor stands behind younger ones.
+    oldest: Option<Instant>,
     limiter: Option<RateLimiter>,
     /// Batch items that have no answer yet, and how many there may be.
     in_flight: usize,
@@ -70,6 +73,7 @@ impl ShardQueue {
         Self {
             records: VecDeque::new(),
             bytes: 0,
+            oldest: None,
             limiter,
             in_flight: 0,
             max_in_flight,
@@ -93,25 +97,39 @@ impl ShardQueue {
         self.records.front()
     }
 
-    pub(super) fn push_back(&mut self, record: QueuedRecord) {
+    /// When the first record to be sent was submitted; `None` if the queue is empty.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.oldest
+    }
+
+    fn entered(&mut self, record: &QueuedRecord) {
         self.bytes += record.entry.size();
+        let submitted_at = record.state.submitted_at;
+        self.oldest = Some(self.oldest.map_or(submitted_at, |oldest| oldest.min(submitted_at)));
+    }
+
+    pub(super) fn push_back(&mut self, record: QueuedRecord) {
+        self.entered(&record);
         self.records.push_back(record);
     }
 
     pub(super) fn push_front(&mut self, record: QueuedRecord) {
-        self.bytes += record.entry.size();
+        self.entered(&record);
         self.records.push_front(record);
     }
 
     pub(super) fn pop_front(&mut self) -> Option<QueuedRecord> {
         let record = self.records.pop_front()?;
         self.bytes -= record.entry.size();
+        if self.records.is_empty() {
+            self.oldest = None;
+        }
         Some(record)
     }
 
     /// Removes every record.
     pub(super) fn take_all(&mut self) -> VecDeque<QueuedRecord> {
-        self.bytes = 0;
+        (self.bytes, self.oldest) = (0, None);
         std::mem::take(&mut self.records)
     }
 
@@ -123,6 +141,7 @@ impl ShardQueue {
         }
         let (taken, kept): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.records).into_iter().partition(|record| take(record));
+        self.oldest = kept.iter().map(|record| record.state.submitted_at).min();
         self.records = kept;
         self.bytes -= taken.iter().map(|record| record.entry.size()).sum::<usize>();
         taken
