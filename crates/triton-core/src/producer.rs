@@ -86,7 +86,7 @@ use self::ticket::{AckSlots, SLOTS, SlotAllocator};
 #[derive(Clone)]
 pub struct Producer(Arc<Handle>);
 
-/// What the clones of a producer share. The task holds only what is inside, so that it ends with the last clone.
+/// Shared by the clones of a producer. The task holds only the inner `Shared`, so that it ends when the last clone is dropped.
 struct Handle(Arc<Shared>);
 
 /// Entries whose caller waits for all of them, in parts. Each part has its slots, or the error and the number of

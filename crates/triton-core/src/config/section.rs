@@ -26,7 +26,7 @@ impl Section {
     /// The names of the fields above, as the file spells them.
     pub(super) const KEYS: [&str; 4] = ["name", "partition_key", "backend", "aggregate"];
 
-    /// Returns what is wrong with the values, if anything is.
+    /// The first problem of the values; `None` if they are valid.
     pub(super) fn problem(&self) -> Option<&'static str> {
         if self.name.is_empty() {
             return Some("name is empty");

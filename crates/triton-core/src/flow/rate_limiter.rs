@@ -44,8 +44,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Below this many acceptances in a second, the rate is measured over more than one second.
 const FEW: f64 = 40.0;
 
-/// Refused part of what is accepted that the limiter risks in order to find a higher rate. More while other clients come
-/// and go, since only a probe finds what they leave.
+/// Refusals that the limiter risks to find a higher rate, as a part of the accepted records. The part is larger while other
+/// clients come and go, since only a probe finds the capacity that they leave.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProbeBudget {
     settled: f64,

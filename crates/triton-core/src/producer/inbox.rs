@@ -25,7 +25,7 @@ pub(super) struct Inbox {
     pub(super) submitted: u64,
     /// Whether the producer was closed: nothing is submitted any more.
     pub(super) is_closed: bool,
-    /// When what is left fails, if the producer was closed with a deadline.
+    /// Deadline of a close, at which the remaining records fail.
     pub(super) close_by: Option<Instant>,
     /// Dropped when the task of a closed producer has ended.
     pub(super) closers: Vec<oneshot::Sender<()>>,
@@ -68,7 +68,7 @@ impl Inbox {
         }
     }
 
-    /// Whether a task takes what is submitted.
+    /// Whether a task is running that accepts submitted records.
     pub(super) fn has_task(&self) -> bool {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
     }

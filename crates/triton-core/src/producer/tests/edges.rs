@@ -95,37 +95,12 @@ async fn an_answer_in_hand_counts_at_the_deadline() {
     ticket.await.unwrap();
 }
 
-/// Takes a second per call.
-#[derive(Debug)]
-struct Slow;
-
-#[async_trait::async_trait]
-impl StreamClient for Slow {
-    fn name(&self) -> &str {
-        "slow"
-    }
-    async fn created_at(&self) -> Result<Timestamp> {
-        Ok(Timestamp::default())
-    }
-    async fn shards(&self) -> Result<Vec<Shard>> {
-        Ok(Vec::new())
-    }
-    async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        Ok(entries.iter().map(|_| stored()).collect())
-    }
-    async fn open_shard(&self, shard: &ShardId, _: Position) -> Result<Box<dyn ShardReader>> {
-        Err(Error::ShardNotFound { shard: shard.clone(), stream: "slow".into() })
-    }
-    async fn limits(&self) -> Result<Limits> {
-        Ok(Limits::KINESIS)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_put_and_a_flush_do_not_linger_behind_a_later_record_of_another_key() {
     let options = ProducerOptions::default().with_seed(1).with_linger(Duration::from_secs(3600));
-    let producer = Producer::new(Arc::new(Slow), options);
+    let answer: Answer = Box::new(|_, entries| Ok(entries.iter().map(|_| stored()).collect()));
+    let (limits, latency, calls) = (Limits::KINESIS, Duration::from_secs(1), Mutex::default());
+    let producer = Producer::new(Arc::new(Scripted { limits, answer, latency, calls }), options);
     let started = Instant::now();
     let put = |text: &'static str| {
         let producer = producer.clone();
