@@ -96,7 +96,7 @@ impl StreamClient for Sink {
     async fn put_batch(&self, entries: Entries) -> triton_core::Result<Vec<triton_core::Result<PutReceipt>>> {
         let first = self.stored.fetch_add(entries.len() as u64, Ordering::Relaxed);
         let shard_id = ShardId::numbered(0);
-        let receipt = |number: u64| Ok(PutReceipt { shard_id: shard_id.clone(), sequence_number: number.into() });
+        let receipt = |number: u64| Ok(PutReceipt::new(shard_id.clone(), number));
         Ok((first..first + entries.len() as u64).map(receipt).collect())
     }
 

@@ -70,7 +70,7 @@ impl ShardReader for EndlessShard {
     }
 
     fn position(&self) -> Position {
-        Position::After((self.next - 1).into())
+        Position::after(self.next - 1)
     }
 }
 

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::position::Position;
-use crate::model::shard::{Shard, ShardId};
+use crate::model::shard::{ChildShard, Shard, ShardId};
 use crate::model::timestamp::Timestamp;
 use crate::record::{Entries, PutReceipt, Record};
 
@@ -66,7 +66,8 @@ pub trait StreamClient: Send + Sync + fmt::Debug {
     /// Opens a shard for reading from a position.
     ///
     /// # Errors
-    /// [`Error::ShardNotFound`]; [`Error::PastRetention`] if records after the position have been removed by retention.
+    /// [`Error::ShardNotFound`]; [`Error::PastRetention`] if records after the position have been removed by retention;
+    /// [`Error::InvalidPosition`] if the shard has and had no record of that sequence number.
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>>;
 
     /// The stream's limits and quotas. Cached after the first call.
@@ -104,14 +105,13 @@ impl<C: StreamClient + ?Sized> StreamClient for std::sync::Arc<C> {
 }
 
 /// Reads one shard's records in the order of their sequence numbers.
-#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait ShardReader: Send + fmt::Debug {
     /// Fetches the next records: at most `max_records`, which is at least 1.
     ///
     /// An empty batch means that there are no records now; [`Batch::is_caught_up`] tells whether the next call may return
     /// some at once. `None` means that the shard is closed and every record of it was returned: every later call returns
-    /// `None` too, and [`StreamClient::shards`] lists the shard's children. The call may wait up to a second for records
+    /// `None` too, and [`children`](Self::children) may name the shard's children. The call may wait up to a second for records
     /// that the backend pushes. It does not wait for a quota: pacing is the caller's job.
     ///
     /// Cancel safe: a dropped future loses no record.
@@ -124,6 +124,22 @@ pub trait ShardReader: Send + fmt::Debug {
     /// The position at which another reader continues after the records that this one has returned, if any, without loss
     /// or repeats.
     fn position(&self) -> Position;
+
+    /// After the end: the shards that this one was split or merged into, where the backend names them. Empty if it does not;
+    /// then [`StreamClient::shards`] lists them, perhaps some time later.
+    fn children(&self) -> Vec<ChildShard> {
+        Vec::new()
+    }
+
+    /// Whether a closed shard holds no record after those that this reader has returned. Called where the stream lists the
+    /// shard as closed, and the reader has been silent for long: some servers never tell the end. `false` if that cannot be
+    /// told, or if reading just has to go on.
+    ///
+    /// # Errors
+    /// The error of the request.
+    async fn is_drained(&mut self) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// The result of one fetch.
@@ -132,14 +148,17 @@ pub trait ShardReader: Send + fmt::Debug {
 pub struct Batch {
     /// The records, in the order of their sequence numbers.
     pub records: Vec<Record>,
-    /// How far these records are behind the newest record of the shard; `None` if the backend does not say.
+    /// How far the reader is behind the newest record of the shard, after these records; `None` if the backend does not say.
+    /// Zero means that nothing is newer. Every record that arrived earlier than this ago was returned.
     pub behind: Option<Duration>,
+    /// Every record that arrived before this time, by the stream's clock, was returned by now; `None` if that is not known.
+    pub caught_up_at: Option<Timestamp>,
 }
 
 impl Batch {
     /// A batch of these records, this far behind the newest one.
     pub fn new(records: Vec<Record>, behind: Option<Duration>) -> Self {
-        Self { records, behind }
+        Self { records, behind, caught_up_at: None }
     }
 
     /// An empty batch of a reader that has returned every record.
@@ -147,8 +166,13 @@ impl Batch {
         Self::new(Vec::new(), Some(Duration::ZERO))
     }
 
-    /// Whether the reader has returned every record: the batch is empty, and the backend says that nothing is left.
+    /// Notes that every record that arrived before this time was returned.
+    pub fn with_caught_up_at(self, time: Timestamp) -> Self {
+        Self { caught_up_at: Some(time), ..self }
+    }
+
+    /// Whether the reader has returned every record: with those of this batch, the backend says that nothing is left.
     pub fn is_caught_up(&self) -> bool {
-        self.records.is_empty() && self.behind == Some(Duration::ZERO)
+        self.behind == Some(Duration::ZERO)
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::ShardId;
+use crate::model::timestamp::Timestamp;
 
 pub use self::config::ConfigError;
 pub use self::decode::{DecodeError, DecodeErrorKind};
@@ -190,6 +191,36 @@ pub enum Error {
         position: SequenceNumber,
     },
 
+    /// The position names a record that the shard does not have, and never had: another shard's, another stream's, or one that
+    /// is still to come.
+    #[error("{shard}: no record {position}: {problem}")]
+    InvalidPosition {
+        /// The shard.
+        shard: ShardId,
+        /// The position, as `SEQ` or `SEQ.SUB`.
+        position: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// Retention has removed the shard before it was read to its end, so records of it may be lost.
+    #[error("{shard} was removed by retention before it was read to its end, so records of it may be lost")]
+    ShardRemoved {
+        /// The shard.
+        shard: ShardId,
+    },
+
+    /// Checkpoints are of another stream that had this name.
+    #[error("the checkpoints are of another stream '{stream}', created at {stored}; this one was created at {actual}")]
+    AnotherStream {
+        /// The stream's name.
+        stream: String,
+        /// Creation time of the stream that the checkpoints are of.
+        stored: Timestamp,
+        /// Creation time of this stream.
+        actual: Timestamp,
+    },
+
     /// A shard iterator has expired. Open the shard again at the reader's position.
     #[error("the iterator of {shard} has expired")]
     IteratorExpired {
@@ -286,6 +317,15 @@ pub enum Error {
         source: Box<Error>,
     },
 
+    /// The reader has ended without these shards, and those split or merged from them: reading them failed for good.
+    #[error("not read to the end: {}", listed(shards))]
+    Incomplete {
+        /// The shards.
+        shards: Vec<ShardId>,
+        /// The first of the failures.
+        source: Box<Error>,
+    },
+
     /// The record was not sent, because an earlier record of its key failed and may still be written after it.
     #[error("not sent: an earlier record of the same partition key failed, and may still be written")]
     PredecessorFailed {
@@ -302,7 +342,7 @@ pub enum ErrorKind {
     Config,
     /// A record, payload or key is invalid.
     BadData,
-    /// A stream or shard does not exist.
+    /// A stream, shard or position does not exist.
     NotFound,
     /// Retention has removed records before they were read.
     PastRetention,
@@ -344,10 +384,11 @@ impl Error {
             | Error::Decode(_)
             | Error::Json(_)
             | Error::RecordTooLarge { .. } => ErrorKind::BadData,
-            Error::StreamNotFound { .. } | Error::ShardNotFound { .. } | Error::ShardOutOfRange { .. } => {
-                ErrorKind::NotFound
-            }
-            Error::PastRetention { .. } => ErrorKind::PastRetention,
+            Error::StreamNotFound { .. }
+            | Error::ShardNotFound { .. }
+            | Error::ShardOutOfRange { .. }
+            | Error::InvalidPosition { .. } => ErrorKind::NotFound,
+            Error::PastRetention { .. } | Error::ShardRemoved { .. } => ErrorKind::PastRetention,
             Error::IteratorExpired { .. } => ErrorKind::IteratorExpired,
             Error::Throttled { .. } => ErrorKind::Throttled,
             Error::Credentials { .. } => ErrorKind::Credentials,
@@ -357,9 +398,13 @@ impl Error {
             Error::Storage { .. } => ErrorKind::Storage,
             Error::StreamExists { .. } => ErrorKind::Exists,
             Error::Closed { .. } => ErrorKind::Closed,
-            Error::Invalid { .. } | Error::Parse(_) | Error::CallTooLarge { .. } => ErrorKind::Invalid,
+            Error::Invalid { .. } | Error::Parse(_) | Error::CallTooLarge { .. } | Error::AnotherStream { .. } => {
+                ErrorKind::Invalid
+            }
             Error::Contract { .. } => ErrorKind::Contract,
-            Error::Shard { source, .. } | Error::PredecessorFailed { source } => source.kind(),
+            Error::Shard { source, .. } | Error::Incomplete { source, .. } | Error::PredecessorFailed { source } => {
+                source.kind()
+            }
         }
     }
 
@@ -382,6 +427,16 @@ impl Error {
             Error::Contract { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// The first shards by name, and the number of the others.
+fn listed(shards: &[ShardId]) -> String {
+    const NAMED: usize = 8;
+    let names: Vec<&str> = shards.iter().take(NAMED).map(ShardId::as_str).collect();
+    match shards.len() {
+        0..=NAMED => names.join(", "),
+        count => format!("{} and {} more shards", names.join(", "), count - NAMED),
     }
 }
 

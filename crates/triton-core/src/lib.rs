@@ -70,11 +70,14 @@ pub use self::error::{
     TrySubmitError,
 };
 pub use self::flow::{Budget, RetryPolicy};
+pub use self::model::checkpoint::{Checkpoint, Checkpoints, Progress};
 pub use self::model::hash_key::{HashKey, HashKeyRange};
 pub use self::model::position::Position;
+pub use self::model::record_id::RecordId;
 pub use self::model::sequence_number::SequenceNumber;
-pub use self::model::shard::{Shard, ShardId};
+pub use self::model::shard::{ChildShard, Shard, ShardId};
 pub use self::model::shard_map::{MAX_SHARDS, ShardMap};
+pub use self::model::shard_ref::ShardRef;
 pub use self::model::shard_router::ShardRouter;
 pub use self::model::timestamp::Timestamp;
 pub use self::producer::{

@@ -190,7 +190,7 @@ impl Content {
         let record =
             Record::new(shard_id.clone(), sequence_number, entry.partition_key.clone(), now, entry.data.clone());
         self.records.entry(shard_id.clone()).or_default().records.push(record);
-        PutReceipt { shard_id, sequence_number }
+        PutReceipt::new(shard_id, sequence_number)
     }
 
     /// The shard's records, after removing those past retention.
@@ -250,8 +250,10 @@ impl StreamClient for MemoryStream {
                 }
                 before
             }
-            Position::After(number) if number < retained.removed_through => return past_retention(number),
-            Position::After(number) => number,
+            Position::After { sequence_number: number, .. } if number < retained.removed_through => {
+                return past_retention(number);
+            }
+            Position::After { sequence_number: number, .. } => number,
             Position::AtTime(time) => {
                 let index = retained.records.partition_point(|record| record.arrival < time);
                 index.checked_sub(1).map_or(retained.removed_through, |last| retained.records[last].sequence_number)
@@ -299,7 +301,7 @@ impl ShardReader for MemoryShardReader {
     }
 
     fn position(&self) -> Position {
-        Position::After(self.after)
+        Position::after(self.after)
     }
 }
 
@@ -326,10 +328,10 @@ mod tests {
 
         assert!(matches!(reader.next_batch(1).await, Err(Error::PastRetention { .. })));
         let at = |position| stream.open_shard(&shard, position);
-        assert!(matches!(at(Position::After(first.sequence_number)).await, Err(Error::PastRetention { .. })));
+        assert!(matches!(at(Position::after(first.sequence_number)).await, Err(Error::PastRetention { .. })));
         assert!(matches!(at(Position::At(2.into())).await, Err(Error::PastRetention { .. })));
         // No record is missing after the last removed one.
-        let mut reader = at(Position::After(2.into())).await.unwrap();
+        let mut reader = at(Position::after(2)).await.unwrap();
         assert_eq!(reader.next_batch(9).await.unwrap().unwrap().records[0].data, "c");
         let mut oldest = at(Position::TrimHorizon).await.unwrap();
         assert_eq!(oldest.next_batch(9).await.unwrap().unwrap().records.len(), 1);

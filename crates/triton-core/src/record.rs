@@ -21,6 +21,7 @@ pub use self::receipt::PutReceipt;
 
 use crate::error::Result;
 use crate::model::hash_key::HashKey;
+use crate::model::record_id::RecordId;
 use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::ShardId;
 use crate::model::timestamp::Timestamp;
@@ -87,6 +88,16 @@ impl Record {
         data: impl Into<Bytes>,
     ) -> Self {
         Self { shard_id, sequence_number, sub_sequence_number: None, partition_key, arrival, data: data.into() }
+    }
+
+    /// Its address.
+    pub fn id(&self) -> RecordId {
+        let Self { shard_id, sequence_number, sub_sequence_number, .. } = self;
+        RecordId {
+            shard: shard_id.clone(),
+            sequence_number: *sequence_number,
+            sub_sequence_number: *sub_sequence_number,
+        }
     }
 
     /// Bytes that count towards a shard's read quota: the payload and the partition key.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_kinesis::types::PutRecordsResultEntry;
 use triton_core::{
-    Entries, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
+    Entries, Limits, Position, PutReceipt, Result, SequenceNumber, Shard, ShardId, ShardReader, StreamClient, Timestamp,
 };
 
 use crate::error::contract_violation;
@@ -88,8 +88,9 @@ impl KinesisStream {
             shards.insert(id.clone());
             id
         });
-        let sequence_number =
-            number.parse().map_err(|_| contract_violation("a result of PutRecords has no sequence number"))?;
-        Ok(PutReceipt { shard_id, sequence_number })
+        let sequence_number = number
+            .parse::<SequenceNumber>()
+            .map_err(|_| contract_violation("a result of PutRecords has no sequence number"))?;
+        Ok(PutReceipt::new(shard_id, sequence_number))
     }
 }

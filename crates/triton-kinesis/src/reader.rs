@@ -93,7 +93,7 @@ impl<S: PageSource> KinesisReader<S> {
             millis_behind: 1,
             has_ended: false,
         };
-        if let Position::After(number) = position {
+        if let Position::After { sequence_number: number, .. } = position {
             reader.last_returned = Some(number);
         }
         reader.open_at(position);
@@ -138,8 +138,8 @@ impl<S: PageSource> KinesisReader<S> {
         match self.opened_at {
             None => self.open_at(self.position()),
             // Another shard's number is a mistake, not a loss.
-            Some(Position::At(_) | Position::After(_)) if is_of_another_shard(&refused) => return Err(refused),
-            Some(Position::At(number) | Position::After(number)) => {
+            Some(Position::At(_) | Position::After { .. }) if is_of_another_shard(&refused) => return Err(refused),
+            Some(Position::At(number) | Position::After { sequence_number: number, .. }) => {
                 if !self.shard.is_past_retention(number).await? {
                     return Err(refused);
                 }
@@ -306,7 +306,7 @@ impl<S: PageSource> ShardReader for KinesisReader<S> {
 
     fn position(&self) -> Position {
         match (self.last_returned, self.caught_up_at, self.start) {
-            (Some(last_returned), _, _) => Position::After(last_returned),
+            (Some(last_returned), _, _) => Position::after(last_returned),
             // No record was returned, so none is returned twice.
             (None, Some(caught_up_at), Position::AtTime(start)) => Position::AtTime(start.max(caught_up_at - MARGIN)),
             (None, Some(caught_up_at), Position::TrimHorizon) => Position::AtTime(caught_up_at - MARGIN),
@@ -325,7 +325,7 @@ enum PageOutcome {
 /// The sequence number that a position names.
 fn named_record(position: Position) -> Option<SequenceNumber> {
     match position {
-        Position::At(number) | Position::After(number) => Some(number),
+        Position::At(number) | Position::After { sequence_number: number, .. } => Some(number),
         Position::Latest | Position::TrimHorizon | Position::AtTime(_) => None,
     }
 }

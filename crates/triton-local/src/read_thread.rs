@@ -57,7 +57,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     pub(crate) fn position(&self) -> Position {
-        Position::After(SequenceNumber::from(self.after as u64))
+        Position::after(self.after as u64)
     }
 }
 
@@ -217,7 +217,7 @@ impl State {
             Position::Latest => last,
             Position::TrimHorizon => at_time(row.oldest(layout::now()))?.max(removed_through),
             Position::AtTime(time) => at_time(time.as_millis())?.max(removed_through),
-            Position::At(sequence_number) | Position::After(sequence_number) => {
+            Position::At(sequence_number) | Position::After { sequence_number, .. } => {
                 let sequence = match u64::try_from(sequence_number) {
                     Ok(sequence) => i64::try_from(sequence).unwrap_or(i64::MAX),
                     // Larger than any sequence number of this stream.

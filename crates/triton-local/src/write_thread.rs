@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
-use triton_core::{Entries, Error, PutEntry, PutReceipt, Result, SequenceNumber, Shard, ShardMap, ShardRouter};
+use triton_core::{Entries, Error, PutEntry, PutReceipt, Result, Shard, ShardMap, ShardRouter};
 
 use crate::error::{from_sqlite, storage, thread_gone};
 use crate::layout::{self, StreamRow};
@@ -342,7 +342,7 @@ fn insert(
             entry.partition_key.as_str(),
             &entry.data[..]
         ])?;
-        receipts.push(Ok(PutReceipt { shard_id, sequence_number: SequenceNumber::from(sequence as u64) }));
+        receipts.push(Ok(PutReceipt::new(shard_id, sequence as u64)));
     }
     Ok(receipts)
 }

@@ -390,7 +390,7 @@ impl State {
             self.records[shard].push(Record::new(shard_id.clone(), sequence.into(), key, timestamp(now), data));
         }
         self.with_checks(|puts, log| puts.stored(entry, shard as u64, sequence, call, log));
-        PutReceipt { shard_id, sequence_number: sequence.into() }
+        PutReceipt::new(shard_id, sequence)
     }
 }
 

@@ -34,7 +34,7 @@ mod tests {
         // Without a write quota, the producer does not list the shards.
         client.expect_limits().returning(|| Ok(Limits::KINESIS.with_write_quota(None)));
         client.expect_put_batch().times(1).returning(|entries| {
-            let stored = || PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() };
+            let stored = || PutReceipt::new(ShardId::numbered(0), 1);
             let refused = || Error::Invalid { problem: "refused".into() };
             Ok((0..entries.len()).map(|n| if n == 0 { Ok(stored()) } else { Err(refused()) }).collect())
         });

@@ -105,7 +105,7 @@ impl Lineage {
                 State::Waiting { position: Position::At(sequence_number) }
             }
             Start::After { sequence_number, .. } if is_chosen => {
-                State::Waiting { position: Position::After(sequence_number) }
+                State::Waiting { position: Position::after(sequence_number) }
             }
             Start::All | Start::At { .. } | Start::After { .. } => State::Waiting { position: Position::TrimHorizon },
         }
@@ -241,7 +241,7 @@ mod tests {
         split(&mut map, 0);
         let start = Start::After { shard: 0, sequence_number: 7.into() };
         let mut reader = lineage(&map, start, None);
-        assert_eq!(reader.apply(map.shards()), [(id(0), Position::After(7.into()))]);
+        assert_eq!(reader.apply(map.shards()), [(id(0), Position::after(7))]);
         reader.drained(&id(0));
         let whole = Position::TrimHorizon;
         assert_eq!(reader.apply(map.shards()), [(id(2), whole), (id(3), whole)]);

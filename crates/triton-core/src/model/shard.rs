@@ -117,6 +117,23 @@ impl Shard {
     }
 }
 
+/// A shard that another one was split or merged into, as the backend names it at the end of that one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildShard {
+    /// Its id.
+    pub id: ShardId,
+    /// The one or two shards that it was split or merged from.
+    pub parents: Vec<ShardId>,
+    /// The hash keys that it holds.
+    pub hash_key_range: HashKeyRange,
+}
+
+impl From<&Shard> for ChildShard {
+    fn from(shard: &Shard) -> Self {
+        Self { id: shard.id.clone(), parents: shard.parents().cloned().collect(), hash_key_range: shard.hash_key_range }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

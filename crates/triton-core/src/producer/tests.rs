@@ -111,7 +111,7 @@ fn entry(text: &str) -> PutEntry {
 }
 
 fn stored() -> Result<PutReceipt> {
-    Ok(PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() })
+    Ok(PutReceipt::new(ShardId::numbered(0), 1))
 }
 
 fn throttled() -> Error {

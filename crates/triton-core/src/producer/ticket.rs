@@ -202,7 +202,7 @@ mod tests {
     use crate::model::shard::ShardId;
 
     fn receipt(number: u64) -> PutReceipt {
-        PutReceipt { shard_id: ShardId::numbered(0), sequence_number: number.into() }
+        PutReceipt::new(ShardId::numbered(0), number)
     }
 
     #[tokio::test(start_paused = true)]

@@ -135,7 +135,7 @@ impl Suite {
             match within_timeout(reader.next_batch(max_records)).await {
                 Ok(Some(batch)) => {
                     assert!(batch.records.len() <= max_records, "a batch has more than {max_records} records");
-                    if batch.is_caught_up() {
+                    if batch.records.is_empty() && batch.is_caught_up() {
                         break false;
                     }
                     records.extend(batch.records);

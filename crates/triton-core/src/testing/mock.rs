@@ -19,7 +19,7 @@
 //! client.expect_limits().returning(|| Ok(Limits::KINESIS.with_write_quota(None)));
 //! client.expect_put_batch().times(1).returning(|entries| {
 //!     // The first is stored, the rest is refused for good.
-//!     let stored = |_| PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() };
+//!     let stored = |_| PutReceipt::new(ShardId::numbered(0), 1);
 //!     let refused = || Error::Invalid { problem: "refused".into() };
 //!     Ok((0..entries.len()).map(|n| if n == 0 { Ok(stored(n)) } else { Err(refused()) }).collect())
 //! });
@@ -28,4 +28,22 @@
 //! # }
 //! ```
 
-pub use crate::backend::{MockShardReader, MockStreamClient};
+pub use crate::backend::MockStreamClient;
+
+use async_trait::async_trait;
+
+use crate::backend::{Batch, ShardReader};
+use crate::error::Result;
+use crate::model::position::Position;
+
+mockall::mock! {
+    /// A mock of [`ShardReader`]. The methods that a backend may leave out behave as if it had.
+    #[derive(Debug)]
+    pub ShardReader {}
+
+    #[async_trait]
+    impl ShardReader for ShardReader {
+        async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>>;
+        fn position(&self) -> Position;
+    }
+}

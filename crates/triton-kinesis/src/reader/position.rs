@@ -20,7 +20,7 @@ impl StartAt {
             Self::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number.clone()), None),
             Self::Position(Position::Latest) => (ShardIteratorType::Latest, None, None),
             Self::Position(Position::TrimHorizon) => (ShardIteratorType::TrimHorizon, None, None),
-            Self::Position(Position::At(number) | Position::After(number)) => {
+            Self::Position(Position::At(number) | Position::After { sequence_number: number, .. }) => {
                 (ShardIteratorType::AtSequenceNumber, Some(number.to_string()), None)
             }
             Self::Position(Position::AtTime(time)) => {

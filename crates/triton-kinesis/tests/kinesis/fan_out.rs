@@ -160,7 +160,7 @@ async fn an_event_is_split_into_batches_of_the_requested_size() {
         assert!(read.len() + batch.records.len() == 10 || batch.behind > Some(Duration::ZERO), "more is there already");
         read.extend(texts(&batch.records));
         if let Some(last) = batch.records.last() {
-            assert_eq!(reader.position(), Position::After(last.sequence_number));
+            assert_eq!(reader.position(), Position::after(last.sequence_number));
         }
     }
     read.sort();
@@ -208,7 +208,7 @@ async fn a_position_past_retention_is_an_error_with_fan_out_too() {
         let (client, shard) = pushed(&fixture).await;
         let receipts = put(&client, &["0", "1", "2", "3"]).await;
         fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
-        for position in [Position::After(receipts[0].sequence_number), Position::At(receipts[1].sequence_number)] {
+        for position in [Position::after(receipts[0].sequence_number), Position::At(receipts[1].sequence_number)] {
             let error = read_from(&client, &shard, position).await.expect_err("records are gone");
             assert!(matches!(error, Error::PastRetention { .. }), "{form:?}: {error:?}");
         }

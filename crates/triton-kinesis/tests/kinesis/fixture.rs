@@ -179,7 +179,7 @@ pub(crate) async fn only_shard(client: &dyn StreamClient) -> ShardId {
 pub(crate) async fn read(reader: &mut dyn ShardReader) -> triton_core::Result<Vec<String>> {
     let mut records = Vec::new();
     while let Some(batch) = reader.next_batch(100).await? {
-        if batch.is_caught_up() {
+        if batch.records.is_empty() && batch.is_caught_up() {
             break;
         }
         records.extend(batch.records);

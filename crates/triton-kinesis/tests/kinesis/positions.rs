@@ -85,7 +85,7 @@ async fn a_position_past_retention_is_an_error_in_every_form() {
         let shard = only_shard(&*client).await;
         fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
         for position in [
-            Position::After(receipts[0].sequence_number),
+            Position::after(receipts[0].sequence_number),
             Position::At(receipts[0].sequence_number),
             Position::At(receipts[1].sequence_number),
         ] {
@@ -109,7 +109,7 @@ async fn a_position_past_retention_of_an_empty_shard_is_an_error() {
         let receipts = put(&*client, &["0", "1"]).await;
         let shard = only_shard(&*client).await;
         fixture.server.faults().trim("clicks", shard.as_str(), &receipts[1].sequence_number.to_string(), form);
-        let error = read_from(&*client, &shard, Position::After(receipts[0].sequence_number)).await.expect_err("gone");
+        let error = read_from(&*client, &shard, Position::after(receipts[0].sequence_number)).await.expect_err("gone");
         assert!(matches!(error, Error::PastRetention { .. }), "{form:?}: {error:?}");
     }
 }
@@ -146,7 +146,7 @@ async fn a_sequence_number_of_another_shard_is_invalid() {
     }
     let (here, there) =
         (&of_shards[0], of_shards.iter().find(|r| r.shard_id != of_shards[0].shard_id).expect("two shards"));
-    let opened = read_from(&*client, &here.shard_id, Position::After(there.sequence_number)).await;
+    let opened = read_from(&*client, &here.shard_id, Position::after(there.sequence_number)).await;
     assert!(matches!(opened, Err(Error::Invalid { .. })), "{opened:?}");
 }
 
@@ -217,6 +217,6 @@ async fn a_sequence_number_of_another_shard_is_invalid_in_an_empty_shard() {
     let receipt = put(&*client, &["x"]).await.remove(0);
     let shards = client.shards().await.expect("shards");
     let empty = shards.iter().find(|shard| shard.id != receipt.shard_id).expect("two shards");
-    let opened = read_from(&*client, &empty.id, Position::After(receipt.sequence_number)).await;
+    let opened = read_from(&*client, &empty.id, Position::after(receipt.sequence_number)).await;
     assert!(matches!(opened, Err(Error::Invalid { .. })), "{opened:?}");
 }

@@ -269,7 +269,7 @@ mod tests {
             self.records[0].push(Record::new(shard_id.clone(), sequence.into(), key, arrival, entry.data.clone()));
             self.puts.stored(&entry, 0, sequence, 1, &mut self.log);
             self.puts.attempt_ended(id, AttemptResult::Stored, &self.log);
-            Ok(PutReceipt { shard_id, sequence_number: sequence.into() })
+            Ok(PutReceipt::new(shard_id, sequence))
         }
 
         fn end(&mut self, id: PutId, result: &Result<PutReceipt>) {
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_receipt_of_another_record_and_a_failed_put_that_is_stored() {
         let mut case = good();
-        let elsewhere = Ok(PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 6.into() });
+        let elsewhere = Ok(PutReceipt::new(ShardId::numbered(0), 6));
         case.puts.states[0].end = None;
         case.end(0, &elsewhere);
         assert_eq!(case.broken(), [2]);

@@ -218,7 +218,9 @@ impl StreamClient for Handle {
             Position::Latest => records.len(),
             Position::TrimHorizon => 0,
             Position::At(number) => records.partition_point(|record| record.sequence_number < number),
-            Position::After(number) => records.partition_point(|record| record.sequence_number <= number),
+            Position::After { sequence_number: number, .. } => {
+                records.partition_point(|record| record.sequence_number <= number)
+            }
             Position::AtTime(time) => records.partition_point(|record| record.arrival < time),
         };
         if let (Some(reader), Some(checker)) = (self.reader, &mut state.checker) {
@@ -358,7 +360,7 @@ impl ShardReader for ShardIterator {
 
     fn position(&self) -> Position {
         match self.next.checked_sub(1) {
-            Some(last) => Position::After(self.sequence_number(last)),
+            Some(last) => Position::after(self.sequence_number(last)),
             None => Position::TrimHorizon,
         }
     }

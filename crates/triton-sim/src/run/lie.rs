@@ -78,7 +78,7 @@ impl StreamClient for Liar {
         match self.lie {
             Lie::NeverAnswers => std::future::pending().await,
             Lie::StoresNothing => {
-                let receipt = PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() };
+                let receipt = PutReceipt::new(ShardId::numbered(0), 1);
                 Ok(vec![Ok(receipt); entries.len()])
             }
             Lie::StoresTwice => {

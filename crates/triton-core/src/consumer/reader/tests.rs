@@ -105,7 +105,8 @@ impl StreamClient for Scripted {
             if expired { after_expiry.push(fetch) } else { until_expiry.push(fetch) }
         }
         self.script.lock().unwrap().insert(shard.clone(), after_expiry);
-        let after = if let Position::After(number) = position { u64::try_from(number)? } else { 0 };
+        let after =
+            if let Position::After { sequence_number: number, .. } = position { u64::try_from(number)? } else { 0 };
         let fetches = Arc::clone(&self.fetches);
         Ok(Box::new(ScriptedShard { shard: shard.clone(), script: until_expiry.into_iter(), after, fetches }))
     }
@@ -144,7 +145,7 @@ impl ShardReader for ScriptedShard {
     }
 
     fn position(&self) -> Position {
-        Position::After(self.after.into())
+        Position::after(self.after)
     }
 }
 
@@ -183,7 +184,7 @@ async fn an_expired_iterator_is_renewed_at_the_readers_position() {
     assert_eq!(numbers(&items), [1, 2, 3, 4, 5]);
     let opened = client.opened.lock().unwrap().clone();
     let shard = ShardId::numbered(0);
-    assert_eq!(opened, [(shard.clone(), Position::TrimHorizon), (shard, Position::After(3.into()))]);
+    assert_eq!(opened, [(shard.clone(), Position::TrimHorizon), (shard, Position::after(3))]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -168,7 +168,7 @@ impl ShardTask {
     /// Hands a page over. Nothing is awaited before that, so that a stop does not lose a fetched page.
     async fn hand_over(&mut self, batch: Batch, mut permit: PrefetchPermit) -> Option<Ended> {
         self.backoff.reset();
-        let is_caught_up = batch.is_caught_up();
+        let is_caught_up = batch.records.is_empty() && batch.is_caught_up();
         let bytes = batch.records.iter().map(Record::size).sum();
         self.pacing.fetched(bytes, batch.records.len(), batch.behind);
         if let Some(behind) = batch.behind {

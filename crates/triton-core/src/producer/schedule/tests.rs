@@ -100,7 +100,7 @@ fn ordered() -> Limits {
 }
 
 fn stored() -> Result<PutReceipt> {
-    Ok(PutReceipt { shard_id: ShardId::numbered(0), sequence_number: 1.into() })
+    Ok(PutReceipt::new(ShardId::numbered(0), 1))
 }
 
 fn throttled() -> Error {
@@ -172,7 +172,7 @@ fn aggregates_of_one_shard_follow_each_other_and_of_two_shards_do_not() {
     assert_eq!(entries.len(), 2, "one aggregate per shard");
     driven.submit(&keys);
     assert!(driven.sent().is_empty());
-    let receipt = |shard| Ok(PutReceipt { shard_id: ShardId::numbered(shard), sequence_number: 1.into() });
+    let receipt = |shard| Ok(PutReceipt::new(ShardId::numbered(shard), 1));
     // The first of the two is of the shard of "a".
     let shard_of_a = u64::from(PartitionKey::new("a").unwrap().hash_key() >= HashKey(1 << 127));
     driven.answer(first, Ok(vec![receipt(shard_of_a), Err(throttled())]));

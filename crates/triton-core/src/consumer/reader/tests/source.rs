@@ -214,7 +214,7 @@ impl ShardReader for SourceShard {
     }
 
     fn position(&self) -> Position {
-        Position::After(self.after.into())
+        Position::after(self.after)
     }
 }
 

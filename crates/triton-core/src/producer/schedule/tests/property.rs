@@ -206,7 +206,7 @@ impl World {
         let record = Record::new(shard_id.clone(), sequence_number, key, Timestamp::default(), data);
         let records = unpack_all(vec![record]);
         self.written.extend(records.iter().map(|record| String::from_utf8_lossy(&record.data).into_owned()));
-        PutReceipt { shard_id, sequence_number }
+        PutReceipt::new(shard_id, sequence_number)
     }
 
     fn split(&mut self, shard: usize) {
