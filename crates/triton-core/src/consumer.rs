@@ -6,5 +6,6 @@ mod lineage;
 mod options;
 pub(crate) mod reader;
 mod shard;
+mod shard_list;
 
 pub use self::options::{ReaderOptions, Start};

@@ -63,7 +63,7 @@ pub use self::backend::{
     Backend, Batch, Check, CheckOutcome, CreateOptions, Limits, Quota, Registry, ShardReader, StreamAdmin, StreamClient,
 };
 pub use self::config::{Config, StreamConfig};
-pub use self::consumer::reader::{Reader, ReaderBuilder, StopHandle, Typed, TypedReader};
+pub use self::consumer::reader::{Reader, ReaderBuilder, ReaderEvent, ShardBatch, StopHandle, Typed, TypedReader};
 pub use self::consumer::{ReaderOptions, Start};
 pub use self::error::{
     Cause, ConfigError, DecodeError, DecodeErrorKind, Error, ErrorKind, JsonError, ParseError, Result, Size,

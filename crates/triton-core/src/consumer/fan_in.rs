@@ -167,6 +167,11 @@ impl<T> FairSender<T> {
         true
     }
 
+    /// Whether none of this sender's items is queued.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shared.lock().queues.get(&self.number).is_none_or(|queue| queue.items.is_empty())
+    }
+
     /// Waits until this sender's items are received, or the receiver is dropped. Cancel safe.
     pub(super) async fn emptied(&self) {
         self.fewer_than(1).await;

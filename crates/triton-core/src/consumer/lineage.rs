@@ -1,309 +1,470 @@
 //! Lineage: which shards a reader owns, when each may be read, and where it starts. A state machine without I/O.
 //!
-//! A child shard may be read once all its parents are drained; a parent that retention has removed counts as drained.
+//! A child shard may be read once all its parents are drained. A parent that retention has removed counts as drained.
+//!
+//! A shard list may be older than what the reader knows, and may lack shards. So nothing is decided by absence from a list:
+//! everything that was ever listed is remembered; a parent that no list has shown is confirmed to be gone before its child is
+//! read; and a drained shard awaits lists until its children are known.
+
+mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::hash_key::HashKeyRange;
 use crate::model::position::Position;
-use crate::model::shard::{Shard, ShardId};
+use crate::model::shard::{ChildShard, Shard, ShardId};
 
 use super::options::Start;
+use super::shard::start::ShardStart;
 
-/// The state of every shard that a reader has seen listed.
+pub(super) use self::share::Share;
+
+/// Every shard that a reader knows of, and how far it is.
 #[derive(Debug)]
 pub(super) struct Lineage {
+    stream: String,
     start: Start,
-    /// The shards that the caller chose; `None` for all.
-    chosen: Option<BTreeSet<ShardId>>,
-    states: BTreeMap<ShardId, State>,
-    /// Whether the first listing was applied: shards of later listings were created after the start.
+    share: Share,
+    checkpoints: BTreeMap<ShardId, Checkpoint>,
+    /// The ancestors of shards with a checkpoint.
+    ancestors: BTreeSet<ShardId>,
+    nodes: BTreeMap<ShardId, Node>,
+    /// The known children of each shard.
+    children: BTreeMap<ShardId, Vec<ShardId>>,
+    /// Drained shards whose children are not all known yet.
+    unsettled: BTreeSet<ShardId>,
+    /// Whether the first list was applied: later shards were created after the start.
     has_started: bool,
+    outcomes: Vec<Outcome>,
+}
+
+/// What the caller is told, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The shard can be read now.
+    Ready(ShardId, ShardStart),
+    /// A shard names this one as its parent, and no list has shown it: the caller has to find out whether it exists.
+    Confirm(ShardId),
+    /// The shard was read to its end; these are its children.
+    Ended(ShardId, Vec<ShardId>),
+    /// The shard is not read, or not to its end.
+    Failed(ShardId, Lost),
+}
+
+/// Why a shard is not read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Retention has removed it.
+    Removed,
+    /// Its parents are gone, and so is this chosen shard, so that it cannot be told whether the one descends from the other.
+    Orphaned { chosen: ShardId },
+}
+
+#[derive(Debug)]
+struct Node {
+    /// `None` while no list has shown the shard.
+    info: Option<Info>,
+    state: State,
+    /// Whether it has a checkpoint, or descends from a shard that has one.
+    is_resumed: bool,
+}
+
+#[derive(Debug)]
+struct Info {
+    parents: Vec<ShardId>,
+    range: HashKeyRange,
+    is_open: bool,
+    /// Whether it was there at the start of the reader.
+    was_there: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// No list has shown it.
+    Unlisted(Unlisted),
+    /// It descends from a shard that no list has shown, so that its owner is not known yet.
+    Undecided,
     /// Left to another reader.
     NotOwned,
     /// Waits until its parents are drained.
-    Waiting { position: Position },
-    /// Being read, or failed: its children wait.
+    Waiting(ShardStart),
     Reading,
+    /// Read up to its newest record, where the reader ends.
+    CaughtUp,
     /// Read to its end, or closed before the start.
     Drained,
+    /// Removed by retention: counts as drained.
+    Gone {
+        is_owned: bool,
+        /// Whether records of it may be lost.
+        is_lost: bool,
+    },
+    /// Its children wait for ever.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unlisted {
+    /// The caller is finding out whether it exists.
+    Unconfirmed,
+    /// It exists: the next lists will show it.
+    Exists,
 }
 
 impl Lineage {
-    /// The lineage of a reader that starts now; `shards` is the current listing, sorted by id.
-    pub(super) fn new(stream: &str, shards: &[Shard], start: Start, numbers: Option<&[usize]>) -> Result<Self> {
-        let id_of = |number: usize| match shards.get(number) {
-            Some(shard) => Ok(shard.id.clone()),
-            None => Err(Error::ShardOutOfRange { number, stream: stream.into(), count: shards.len() }),
+    /// The lineage of a reader that starts now. `shards` is the first list, sorted by id. `gone` are the shards of the
+    /// checkpoints and of the share that do not exist any more.
+    ///
+    /// # Errors
+    /// [`Error::ShardNotFound`] for a chosen shard that neither exists nor has children.
+    pub(super) fn new(
+        stream: &str,
+        shards: &[Shard],
+        gone: &BTreeSet<ShardId>,
+        start: Start,
+        share: Share,
+        checkpoints: BTreeMap<ShardId, Checkpoint>,
+    ) -> Result<Self> {
+        let mut lineage = Self {
+            stream: stream.into(),
+            start,
+            share,
+            checkpoints,
+            ancestors: BTreeSet::new(),
+            nodes: BTreeMap::new(),
+            children: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            has_started: false,
+            outcomes: Vec::new(),
         };
-        let mut chosen =
-            numbers.map(|numbers| numbers.iter().copied().map(id_of).collect::<Result<BTreeSet<_>>>()).transpose()?;
-        if let Start::At { shard, .. } | Start::After { shard, .. } = start {
-            let id = id_of(shard)?;
-            if chosen.as_ref().is_some_and(|chosen| !chosen.contains(&id)) {
-                let problem = format!("the start is in shard {shard}, which is not among the chosen shards");
-                return Err(Error::Invalid { problem });
+        let names = |shard: &ShardId| match &lineage.share {
+            Share::Shards(chosen) => chosen.contains(shard),
+            Share::All | Share::HashKeys(_) => true,
+        };
+        let mut nodes = BTreeMap::new();
+        for (shard, checkpoint) in &lineage.checkpoints {
+            if checkpoint.is_ended() && names(shard) {
+                nodes.insert(shard.clone(), Node { info: None, state: State::Drained, is_resumed: true });
             }
-            chosen = Some(BTreeSet::from([id]));
         }
-        Ok(Self { start, chosen, states: BTreeMap::new(), has_started: false })
+        for shard in gone.iter().filter(|shard| names(shard)) {
+            let is_resumed = lineage.checkpoints.contains_key(shard);
+            if is_resumed {
+                lineage.outcomes.push(Outcome::Failed(shard.clone(), Lost::Removed));
+            }
+            let state = State::Gone { is_owned: true, is_lost: is_resumed };
+            nodes.insert(shard.clone(), Node { info: None, state, is_resumed });
+        }
+        lineage.nodes = nodes;
+        lineage.apply(shards);
+        if let Some(chosen) =
+            lineage.share.chosen().find(|id| gone.contains(*id) && !lineage.children.contains_key(*id))
+        {
+            return Err(Error::ShardNotFound { shard: chosen.clone(), stream: lineage.stream });
+        }
+        Ok(lineage)
     }
 
-    /// Applies a listing. Returns the shards that can be read now, and where each starts.
-    pub(super) fn apply(&mut self, shards: &[Shard]) -> Vec<(ShardId, Position)> {
-        // Sorted by id, so that parents come before their children.
-        for shard in shards {
-            if !self.states.contains_key(&shard.id) {
-                let state = self.initial_state(shard);
-                self.states.insert(shard.id.clone(), state);
+    /// Applies a list, sorted by id. It may be old, and may lack shards.
+    pub(super) fn apply(&mut self, shards: &[Shard]) {
+        // Children first: an ancestor of a shard with a checkpoint was drained.
+        for shard in shards.iter().rev() {
+            if self.checkpoints.contains_key(&shard.id) || self.ancestors.contains(&shard.id) {
+                self.ancestors.extend(shard.parents().cloned());
             }
+        }
+        // Sorted by id, parents come before their children.
+        for shard in shards {
+            self.learn(ChildShard::from(shard), shard.is_open());
         }
         self.has_started = true;
-        self.drain_removed(shards);
-        let mut ready = Vec::new();
-        for shard in shards {
-            if let Some(&State::Waiting { position }) = self.states.get(&shard.id)
-                && shard.parents().all(|parent| self.is_drained(parent))
-            {
-                self.states.insert(shard.id.clone(), State::Reading);
-                ready.push((shard.id.clone(), position));
-            }
-        }
-        ready
+        self.decide();
+        self.settle();
+        let waiting = self.nodes.iter().filter(|(_, node)| matches!(node.state, State::Waiting(_)));
+        let waiting = waiting.map(|(id, _)| id.clone()).collect();
+        self.advance(waiting);
     }
 
-    /// Every record of the shard was delivered.
-    pub(super) fn drained(&mut self, shard: &ShardId) {
-        self.states.insert(shard.clone(), State::Drained);
+    /// Every record of the shard was delivered; the backend named these children, or none.
+    pub(super) fn drained(&mut self, shard: &ShardId, children: Vec<ChildShard>) {
+        self.set_state(shard, State::Drained);
+        let is_told = !children.is_empty();
+        children.into_iter().for_each(|child| self.learn(child, true));
+        if is_told || self.knows_children(shard, &[]) {
+            self.tell_end(shard);
+        } else {
+            self.unsettled.insert(shard.clone());
+        }
+        self.advance(self.children_of(shard).to_vec());
     }
 
-    /// A waiting shard that is no longer listed was removed by retention: it counts as drained.
-    fn drain_removed(&mut self, shards: &[Shard]) {
-        for (id, state) in &mut self.states {
-            if matches!(state, State::Waiting { .. }) && shards.binary_search_by(|shard| shard.id.cmp(id)).is_err() {
-                tracing::warn!(shard = %id, "removed by retention before it could be read");
-                *state = State::Drained;
+    /// The shard does not exist any more.
+    pub(super) fn gone(&mut self, shard: &ShardId) {
+        // Nothing was owed of a shard that was removed before the start.
+        let was_owed = !matches!(self.state(shard), None | Some(State::Unlisted(_)));
+        self.set_state(shard, State::Gone { is_owned: was_owed, is_lost: was_owed });
+        if was_owed {
+            self.outcomes.push(Outcome::Failed(shard.clone(), Lost::Removed));
+            if !self.knows_children(shard, &[]) {
+                self.unsettled.insert(shard.clone());
             }
         }
+        self.decide();
+        self.advance(self.children_of(shard).to_vec());
     }
 
-    fn initial_state(&self, shard: &Shard) -> State {
-        if !self.owns(shard) {
-            return State::NotOwned;
-        }
-        let is_chosen = self.chosen.as_ref().is_some_and(|chosen| chosen.contains(&shard.id));
-        match self.start {
-            Start::Latest if self.has_started => State::Waiting { position: Position::TrimHorizon },
-            Start::Latest if shard.is_open() => State::Waiting { position: Position::Latest },
-            Start::Latest => State::Drained,
-            Start::Time(time) => State::Waiting { position: Position::AtTime(time) },
-            Start::At { sequence_number, .. } if is_chosen => {
-                State::Waiting { position: Position::At(sequence_number) }
-            }
-            Start::After { sequence_number, .. } if is_chosen => {
-                State::Waiting { position: Position::after(sequence_number) }
-            }
-            Start::All | Start::At { .. } | Start::After { .. } => State::Waiting { position: Position::TrimHorizon },
+    /// A shard that was to be [confirmed](Outcome::Confirm) exists.
+    pub(super) fn exists(&mut self, shard: &ShardId) {
+        if let Some(Node { state: state @ State::Unlisted(_), .. }) = self.nodes.get_mut(shard) {
+            *state = State::Unlisted(Unlisted::Exists);
         }
     }
 
-    fn owns(&self, shard: &Shard) -> bool {
-        let Some(chosen) = &self.chosen else { return true };
-        if chosen.contains(&shard.id) {
-            return true;
+    /// The newest record of the shard was delivered, and the reader ends there.
+    pub(super) fn caught_up(&mut self, shard: &ShardId) {
+        self.set_state(shard, State::CaughtUp);
+    }
+
+    /// The shard cannot be read any further.
+    pub(super) fn failed(&mut self, shard: &ShardId) {
+        self.set_state(shard, State::Failed);
+        self.unsettled.remove(shard);
+    }
+
+    /// What has happened since the last call.
+    pub(super) fn outcomes(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// A shard for which a newer list is needed: its children are not known, or no list has shown it.
+    pub(super) fn awaits_list(&self) -> Option<&ShardId> {
+        let is_awaited = |node: &Node| node.state == State::Unlisted(Unlisted::Exists);
+        let unlisted = || self.nodes.iter().find(|(_, node)| is_awaited(node)).map(|(id, _)| id);
+        self.unsettled.first().or_else(unlisted)
+    }
+
+    /// No newer list will come: the shards for which one is needed have failed.
+    pub(super) fn give_up_lists(&mut self) -> Vec<ShardId> {
+        let unlisted = self.nodes.iter().filter(|(_, node)| matches!(node.state, State::Unlisted(_)));
+        let mut given_up: Vec<ShardId> = unlisted.map(|(id, _)| id.clone()).collect();
+        given_up.extend(std::mem::take(&mut self.unsettled));
+        given_up.iter().for_each(|shard| self.set_state(shard, State::Failed));
+        given_up
+    }
+
+    /// The shards that were not read to their end although they had to be: those that failed, and those that wait for them.
+    pub(super) fn incomplete(&self) -> Vec<ShardId> {
+        let of = |is_wanted: fn(State) -> bool| {
+            self.nodes.iter().filter(move |(_, node)| is_wanted(node.state)).map(|(id, _)| id.clone())
+        };
+        let failed = of(|state| matches!(state, State::Failed | State::Gone { is_lost: true, .. }));
+        let waiting = of(|state| matches!(state, State::Waiting(_) | State::Undecided | State::Unlisted(_)));
+        failed.chain(waiting).collect()
+    }
+
+    fn set_state(&mut self, shard: &ShardId, state: State) {
+        if let Some(node) = self.nodes.get_mut(shard) {
+            node.state = state;
         }
-        // A parent that retention has removed has no owner, so that the other parent decides.
-        let Some(first) = shard.parents().find(|parent| self.states.contains_key(*parent)) else { return false };
-        let owned = self.is_owned(first);
-        // A parent that retention has removed is nobody's.
-        let is_listed = |parent: &&ShardId| self.states.contains_key(*parent);
-        if let (Some(parent), Some(adjacent)) =
-            (shard.parent.as_ref().filter(is_listed), shard.adjacent_parent.as_ref().filter(is_listed))
+    }
+
+    fn state(&self, shard: &ShardId) -> Option<State> {
+        self.nodes.get(shard).map(|node| node.state)
+    }
+
+    fn children_of(&self, shard: &ShardId) -> &[ShardId] {
+        self.children.get(shard).map_or(&[], Vec::as_slice)
+    }
+
+    /// Learns of a shard, from a list or from the end of its parent.
+    fn learn(&mut self, shard: ChildShard, is_open: bool) {
+        let ChildShard { id, parents, hash_key_range: range } = shard;
+        if self.nodes.get(&id).is_some_and(|node| node.info.is_some()) {
+            return;
+        }
+        for parent in &parents {
+            self.children.entry(parent.clone()).or_default().push(id.clone());
+        }
+        let descends = |parent: &ShardId| {
+            self.ancestors.contains(parent) || self.nodes.get(parent).is_some_and(|node| node.is_resumed)
+        };
+        let has_checkpoint = self.checkpoints.contains_key(&id);
+        let is_resumed = has_checkpoint || parents.iter().any(descends);
+        let info = Info { parents, range, is_open, was_there: !self.has_started };
+        let state = match self.state(&id) {
+            Some(gone @ State::Gone { .. }) => gone,
+            _ => self.initial_state(&id, &info, is_resumed),
+        };
+        if state == State::Drained && has_checkpoint {
+            self.unsettled.insert(id.clone());
+        }
+        self.nodes.insert(id, Node { info: Some(info), state, is_resumed });
+    }
+
+    fn initial_state(&self, id: &ShardId, info: &Info, is_resumed: bool) -> State {
+        match self.is_owned(id, info) {
+            None => return State::Undecided,
+            Some(false) => return State::NotOwned,
+            Some(true) => {}
+        }
+        if let Some(checkpoint) = self.checkpoints.get(id) {
+            return ShardStart::resume(*checkpoint).map_or(State::Drained, State::Waiting);
+        }
+        if self.ancestors.contains(id) {
+            return State::Drained;
+        }
+        let position = match &self.start {
+            _ if is_resumed => Position::TrimHorizon,
+            Start::At(record) if record.shard == *id => return State::Waiting(ShardStart::at(record)),
+            Start::After(record) if record.shard == *id => {
+                return ShardStart::resume(Checkpoint::after(record)).map_or(State::Drained, State::Waiting);
+            }
+            Start::Latest if !info.was_there => Position::TrimHorizon,
+            Start::Latest if info.is_open => Position::Latest,
+            Start::Latest => return State::Drained,
+            Start::Time(time) => Position::AtTime(*time),
+            Start::All | Start::At(_) | Start::After(_) => Position::TrimHorizon,
+        };
+        State::Waiting(position.into())
+    }
+
+    /// Whether this reader owns the shard; `None` if that is not known yet.
+    fn is_owned(&self, id: &ShardId, info: &Info) -> Option<bool> {
+        let chosen = match &self.share {
+            Share::All => return Some(true),
+            Share::HashKeys(range) => return Some(range.contains(info.range.first)),
+            Share::Shards(chosen) => chosen,
+        };
+        if chosen.contains(id) {
+            return Some(true);
+        }
+        let Some(first) = info.parents.first() else { return Some(false) };
+        let owned = chosen.contains(first) || self.is_state_owned(self.state(first)?)?;
+        if let [parent, adjacent] = &info.parents[..]
+            && let Some(Some(is_adjacent_owned)) = self.state(adjacent).map(|state| self.is_state_owned(state))
         {
-            match (self.is_owned(parent), self.is_owned(adjacent)) {
+            match (owned, is_adjacent_owned) {
                 (true, false) => tracing::info!(
-                    shard = %shard.id,
+                    shard = %id,
                     "merged from {parent} and {adjacent}; read here after {parent} alone, since another reader owns {adjacent}"
                 ),
                 (false, true) => tracing::info!(
-                    shard = %shard.id,
+                    shard = %id,
                     "merged from {parent} and {adjacent}; left to the reader that owns {parent}"
                 ),
                 _ => {}
             }
         }
-        owned
+        Some(owned)
     }
 
-    fn is_owned(&self, shard: &ShardId) -> bool {
-        !matches!(self.states.get(shard), None | Some(State::NotOwned))
+    /// Whether this reader owns a shard in this state; `None` if that is not known.
+    fn is_state_owned(&self, state: State) -> Option<bool> {
+        match state {
+            State::Unlisted(_) | State::Undecided => None,
+            State::NotOwned => Some(false),
+            // It does not descend from a chosen shard that is still there: retention removes parents first.
+            State::Gone { is_owned: false, .. } => self.gone_chosen().is_none().then_some(false),
+            _ => Some(true),
+        }
+    }
+
+    fn gone_chosen(&self) -> Option<&ShardId> {
+        self.share.chosen().find(|id| matches!(self.state(id), Some(State::Gone { .. })))
+    }
+
+    /// Starts those of these shards whose parents are drained.
+    fn advance(&mut self, shards: Vec<ShardId>) {
+        for id in shards {
+            let Some(Node { info: Some(info), state: State::Waiting(start), .. }) = self.nodes.get(&id) else {
+                continue;
+            };
+            let start = *start;
+            // The parents of a shard with a checkpoint were drained, and those of one that is read from now on do not matter.
+            let matter = !self.checkpoints.contains_key(&id) && start.position != Position::Latest;
+            let is_unknown =
+                |parent: &&ShardId| matter && !self.ancestors.contains(*parent) && !self.nodes.contains_key(*parent);
+            let unknown: Vec<ShardId> = info.parents.iter().filter(is_unknown).cloned().collect();
+            let is_ready = unknown.is_empty() && info.parents.iter().all(|parent| self.is_drained(parent));
+            unknown.into_iter().for_each(|parent| self.confirm(parent));
+            if is_ready {
+                self.set_state(&id, State::Reading);
+                self.outcomes.push(Outcome::Ready(id, start));
+            }
+        }
+    }
+
+    fn confirm(&mut self, shard: ShardId) {
+        let state = State::Unlisted(Unlisted::Unconfirmed);
+        self.nodes.insert(shard.clone(), Node { info: None, state, is_resumed: false });
+        self.outcomes.push(Outcome::Confirm(shard));
+    }
+
+    /// Decides about shards whose owner was not known.
+    fn decide(&mut self) {
+        // Sorted by id, parents come before their children.
+        let undecided: Vec<ShardId> =
+            self.nodes.iter().filter(|(_, node)| node.state == State::Undecided).map(|(id, _)| id.clone()).collect();
+        for id in undecided {
+            let Some(Node { info: Some(info), is_resumed, .. }) = self.nodes.get(&id) else { continue };
+            let (state, first) = (self.initial_state(&id, info, *is_resumed), info.parents.first().cloned());
+            if state != State::Undecided {
+                self.set_state(&id, state);
+                continue;
+            }
+            let Some(first) = first else { continue };
+            match (self.state(&first), self.gone_chosen().cloned()) {
+                (None, _) => self.confirm(first),
+                (Some(State::Gone { .. }), Some(chosen)) => {
+                    self.set_state(&id, State::Failed);
+                    self.outcomes.push(Outcome::Failed(id, Lost::Orphaned { chosen }));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells the ends of drained shards whose children are known by now.
+    fn settle(&mut self) {
+        if self.unsettled.is_empty() {
+            return;
+        }
+        let is_gone = |parent: &ShardId| matches!(self.state(parent), None | Some(State::Gone { .. }));
+        let infos = self.nodes.values().filter_map(|node| node.info.as_ref());
+        let orphans: Vec<HashKeyRange> =
+            infos.filter(|info| info.parents.iter().any(is_gone)).map(|info| info.range).collect();
+        let settled: Vec<ShardId> =
+            self.unsettled.iter().filter(|id| self.knows_children(id, &orphans)).cloned().collect();
+        for id in settled {
+            self.unsettled.remove(&id);
+            // An end by checkpoint was told before.
+            if self.state(&id) == Some(State::Drained) && !self.checkpoints.get(&id).is_some_and(Checkpoint::is_ended) {
+                self.tell_end(&id);
+            }
+        }
+    }
+
+    fn tell_end(&mut self, shard: &ShardId) {
+        self.outcomes.push(Outcome::Ended(shard.clone(), self.children_of(shard).to_vec()));
+    }
+
+    /// Whether all children of the shard are known: together they hold all its hash keys. Where retention has removed a child,
+    /// the orphans take its place: shards whose parents are gone.
+    fn knows_children(&self, shard: &ShardId, orphans: &[HashKeyRange]) -> bool {
+        let children = self.children_of(shard);
+        let Some(Node { info: Some(Info { range, .. }), .. }) = self.nodes.get(shard) else {
+            return !children.is_empty();
+        };
+        let range_of = |id: &ShardId| self.nodes.get(id)?.info.as_ref().map(|info| info.range);
+        range.is_covered_by(children.iter().filter_map(range_of).chain(orphans.iter().copied()))
     }
 
     fn is_drained(&self, parent: &ShardId) -> bool {
-        matches!(self.states.get(parent), None | Some(State::NotOwned | State::Drained))
+        matches!(self.state(parent), None | Some(State::NotOwned | State::Drained | State::Gone { .. }))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::hash_key::HashKey;
-    use crate::model::shard_map::ShardMap;
-
-    fn id(number: u64) -> ShardId {
-        ShardId::numbered(number)
-    }
-
-    fn map(count: usize) -> ShardMap {
-        ShardMap::uniform("clicks", count, 1).unwrap()
-    }
-
-    fn split(map: &mut ShardMap, number: u64) {
-        let at = map.get(&id(number)).unwrap().hash_key_range.middle().unwrap();
-        map.split(&id(number), at, &mut 10).unwrap();
-    }
-
-    fn merge(map: &mut ShardMap, a: u64, b: u64) {
-        map.merge(&id(a), &id(b), &mut 10).unwrap();
-    }
-
-    fn lineage(map: &ShardMap, start: Start, numbers: Option<&[usize]>) -> Lineage {
-        Lineage::new("clicks", map.shards(), start, numbers).unwrap()
-    }
-
-    #[test]
-    fn a_child_waits_for_every_parent() {
-        let mut map = map(2);
-        merge(&mut map, 0, 1);
-        let mut all = lineage(&map, Start::All, None);
-        let roots = all.apply(map.shards());
-        assert_eq!(roots, [(id(0), Position::TrimHorizon), (id(1), Position::TrimHorizon)]);
-        all.drained(&id(0));
-        assert_eq!(all.apply(map.shards()), []);
-        all.drained(&id(1));
-        assert_eq!(all.apply(map.shards()), [(id(2), Position::TrimHorizon)]);
-        assert_eq!(all.apply(map.shards()), [], "once");
-    }
-
-    #[test]
-    fn a_parent_that_retention_removed_counts_as_drained() {
-        let mut map = map(1);
-        split(&mut map, 0);
-        let listed = &map.shards()[1..];
-        let mut all = Lineage::new("clicks", listed, Start::All, None).unwrap();
-        assert_eq!(all.apply(listed).len(), 2);
-    }
-
-    #[test]
-    fn a_waiting_shard_that_retention_removes_counts_as_drained() {
-        let mut map = map(1);
-        split(&mut map, 0);
-        split(&mut map, 1);
-        let mut all = lineage(&map, Start::All, None);
-        assert_eq!(all.apply(map.shards()), [(id(0), Position::TrimHorizon)]);
-        // While 0 was read, retention removed it, and 1 that waited for it.
-        all.drained(&id(0));
-        let children = all.apply(&map.shards()[2..]);
-        assert_eq!(children.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [id(2), id(3), id(4)]);
-    }
-
-    #[test]
-    fn latest_skips_closed_shards_and_reads_later_ones_from_their_start() {
-        let mut map = map(1);
-        split(&mut map, 0);
-        let mut latest = lineage(&map, Start::Latest, None);
-        assert_eq!(latest.apply(map.shards()), [(id(1), Position::Latest), (id(2), Position::Latest)]);
-        split(&mut map, 2);
-        latest.drained(&id(2));
-        let children = latest.apply(map.shards());
-        assert_eq!(children, [(id(3), Position::TrimHorizon), (id(4), Position::TrimHorizon)]);
-    }
-
-    #[test]
-    fn a_start_time_applies_to_every_shard() {
-        let mut map = map(1);
-        split(&mut map, 0);
-        let time = Timestamp::from_millis(5);
-        let mut reader = lineage(&map, Start::Time(time), None);
-        assert_eq!(reader.apply(map.shards()), [(id(0), Position::AtTime(time))]);
-        reader.drained(&id(0));
-        let at = Position::AtTime(time);
-        assert_eq!(reader.apply(map.shards()), [(id(1), at), (id(2), at)]);
-    }
-
-    #[test]
-    fn a_sequence_number_starts_one_shard_and_its_descendants_are_read_whole() {
-        let mut map = map(2);
-        split(&mut map, 0);
-        let start = Start::After { shard: 0, sequence_number: 7.into() };
-        let mut reader = lineage(&map, start, None);
-        assert_eq!(reader.apply(map.shards()), [(id(0), Position::after(7))]);
-        reader.drained(&id(0));
-        let whole = Position::TrimHorizon;
-        assert_eq!(reader.apply(map.shards()), [(id(2), whole), (id(3), whole)]);
-        assert!(Lineage::new("clicks", map.shards(), start, Some(&[1])).is_err());
-    }
-
-    #[test]
-    fn chosen_shards_are_followed_to_their_descendants() {
-        let mut map = map(2);
-        split(&mut map, 0);
-        split(&mut map, 1);
-        let mut first = lineage(&map, Start::Latest, Some(&[0]));
-        assert_eq!(first.apply(map.shards()), [(id(2), Position::Latest), (id(3), Position::Latest)]);
-    }
-
-    #[test]
-    fn a_merged_child_belongs_to_its_first_parents_reader() {
-        let mut map = map(2);
-        let mut first = lineage(&map, Start::All, Some(&[1]));
-        let mut second = lineage(&map, Start::All, Some(&[0]));
-        assert_eq!((first.apply(map.shards()).len(), second.apply(map.shards()).len()), (1, 1));
-        merge(&mut map, 1, 0);
-        first.drained(&id(1));
-        assert_eq!(first.apply(map.shards()), [(id(2), Position::TrimHorizon)], "waits only for parents that it owns");
-        second.drained(&id(0));
-        assert_eq!(second.apply(map.shards()), [], "left to the other reader");
-    }
-
-    #[test]
-    fn a_merged_child_whose_first_parent_was_removed_belongs_to_the_other_parents_reader() {
-        let mut map = map(2);
-        merge(&mut map, 0, 1);
-        let listed = &map.shards()[1..];
-        let mut reader = Lineage::new("clicks", listed, Start::All, Some(&[0])).unwrap();
-        assert_eq!(reader.apply(listed), [(id(1), Position::TrimHorizon)]);
-        reader.drained(&id(1));
-        assert_eq!(reader.apply(listed), [(id(2), Position::TrimHorizon)]);
-    }
-
-    #[test]
-    fn a_shard_number_out_of_range_is_an_error() {
-        let error = Lineage::new("clicks", map(4).shards(), Start::All, Some(&[4])).unwrap_err();
-        assert_eq!(error.to_string(), "shard 4 out of range: 'clicks' has 4 shards (0-3)");
-    }
-
-    #[test]
-    fn a_deep_reshard_is_read_from_its_root() {
-        let mut map = map(1);
-        map.reshard(16, &mut 10).unwrap();
-        let mut reader = lineage(&map, Start::All, None);
-        let mut read = Vec::new();
-        let mut ready = reader.apply(map.shards());
-        while !ready.is_empty() {
-            for (shard, _) in ready {
-                reader.drained(&shard);
-                read.push(shard);
-            }
-            ready = reader.apply(map.shards());
-        }
-        assert_eq!(read.len(), map.shards().len());
-        assert!(map.get(&id(30)).unwrap().hash_key_range.contains(HashKey::MAX));
-    }
-
-    use crate::model::timestamp::Timestamp;
-}
+mod tests;

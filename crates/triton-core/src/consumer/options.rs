@@ -1,18 +1,18 @@
-//! Options of a reader: where it starts, and how it reads.
+//! Options of a reader: where it starts, what it reads, and how.
 
 use std::time::Duration;
 
 #[cfg(doc)]
 use crate::Reader;
 use crate::flow::RetryPolicy;
-use crate::model::sequence_number::SequenceNumber;
+use crate::model::checkpoint::Checkpoints;
+use crate::model::hash_key::HashKeyRange;
+use crate::model::record_id::RecordId;
+use crate::model::shard_ref::ShardRef;
 use crate::model::timestamp::Timestamp;
 
-/// Where a [`Reader`] starts.
-///
-/// A shard number is an index into the stream's current list of shards, open and closed, sorted by id. Numbers shift when
-/// retention removes a closed shard from the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a [`Reader`] starts, in each shard for which it has no [checkpoint](ReaderOptions::checkpoints).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     /// After the newest record of each shard that is open now. Shards created later are read from their first record.
     Latest,
@@ -20,32 +20,34 @@ pub enum Start {
     All,
     /// In each shard, at the first record that arrived at or after this time.
     Time(Timestamp),
-    /// At this record of one shard, then through its descendants.
-    At {
-        /// The shard's number.
-        shard: usize,
-        /// The record's sequence number.
-        sequence_number: SequenceNumber,
-    },
-    /// After this record of one shard, then through its descendants.
-    After {
-        /// The shard's number.
-        shard: usize,
-        /// The record's sequence number.
-        sequence_number: SequenceNumber,
-    },
+    /// At this record, then through the rest of its shard and the descendants of that. No other shard is read.
+    At(RecordId),
+    /// After this record, then through the rest of its shard and the descendants of that. No other shard is read.
+    After(RecordId),
 }
 
 /// Options of a [`Reader`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReaderOptions {
-    /// Numbers of the shards to read, with their descendants; `None` for all shards.
+    /// The shards to read, with their descendants; `None` for all shards.
     ///
     /// A shard merged from two parents is read by the reader that owns the first parent. If another reader owns the second
     /// parent, this reader does not wait for it: records of the merged shard may be read before records of that parent.
-    pub shards: Option<Vec<usize>>,
-    /// Whether the reader ends once every shard is read up to its newest record.
+    ///
+    /// Programs that divide a stream for longer than its retention choose [hash keys](Self::hash_keys) instead: once retention
+    /// has removed a chosen shard and its children, nothing tells any more which shards descend from it. Reading one of
+    /// those is an error then.
+    pub shards: Option<Vec<ShardRef>>,
+    /// The part of the stream to read: the shards whose first hash key lies in this range, whatever splits and merges come;
+    /// `None` for all. Ranges that cover every hash key once divide a stream among readers for ever.
+    pub hash_keys: Option<HashKeyRange>,
+    /// Where reading goes on, as [`Reader::checkpoints`] returned it. A shard with a checkpoint starts there, and its
+    /// descendants at their first record; an ancestor of a shard with a checkpoint was read. The other shards start as the
+    /// [`Start`] says.
+    pub checkpoints: Option<Checkpoints>,
+    /// Whether the reader ends once it has read what was in the stream at its start. Records that are put meanwhile may be read
+    /// as well.
     pub until_caught_up: bool,
     /// Maximum number of records per fetch; 0 counts as 1.
     pub max_records: usize,
@@ -65,6 +67,8 @@ impl Default for ReaderOptions {
     fn default() -> Self {
         Self {
             shards: None,
+            hash_keys: None,
+            checkpoints: None,
             until_caught_up: false,
             max_records: 10_000,
             poll_interval: None,
@@ -75,12 +79,22 @@ impl Default for ReaderOptions {
 }
 
 impl ReaderOptions {
-    /// Reads only the shards of these numbers, and their descendants.
-    pub fn with_shards(self, shards: impl Into<Vec<usize>>) -> Self {
-        Self { shards: Some(shards.into()), ..self }
+    /// Reads only these shards, and their descendants. See [`shards`](Self::shards).
+    pub fn with_shards<S: Into<ShardRef>>(self, shards: impl IntoIterator<Item = S>) -> Self {
+        Self { shards: Some(shards.into_iter().map(Into::into).collect()), ..self }
     }
 
-    /// Whether the reader ends once every shard is read up to its newest record.
+    /// Reads only the shards whose first hash key lies in this range. See [`hash_keys`](Self::hash_keys).
+    pub fn with_hash_keys(self, range: HashKeyRange) -> Self {
+        Self { hash_keys: Some(range), ..self }
+    }
+
+    /// Goes on where these checkpoints stand. See [`checkpoints`](Self::checkpoints).
+    pub fn with_checkpoints(self, checkpoints: Checkpoints) -> Self {
+        Self { checkpoints: Some(checkpoints), ..self }
+    }
+
+    /// Whether the reader ends once it has read what was in the stream at its start.
     pub fn with_until_caught_up(self, until_caught_up: bool) -> Self {
         Self { until_caught_up, ..self }
     }

@@ -1,6 +1,9 @@
 //! The reader: every shard in order, through splits and merges, until it is stopped.
 
 mod builder;
+mod first_list;
+mod standing;
+mod stop;
 mod supervisor;
 mod typed;
 
@@ -12,28 +15,37 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream as FuturesStream;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 #[cfg(doc)]
 use crate::RetryPolicy;
 use crate::backend::StreamClient;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::flow::{Budget, WarnOnce, random_seed, retry};
+use crate::model::checkpoint::{Checkpoint, Checkpoints};
+use crate::model::shard::ShardId;
+use crate::model::timestamp::Timestamp;
 use crate::record::Record;
 
 use super::fan_in::{FairReceiver, fair_channel};
 use super::lineage::Lineage;
 use super::options::{ReaderOptions, Start};
-use super::shard::fetch::{Delivery, Shared};
+use super::shard::delivery::Delivery;
+use super::shard::fetch::Shared;
 use super::shard::metrics::budget_used;
 use super::shard::prefetch::{Prefetch, PrefetchPermit};
+use super::shard_list::ShardList;
 
+use self::first_list::{FirstList, first_list};
+use self::standing::{Page, standing};
+use self::stop::Deadline;
 use self::supervisor::ShardSupervisor;
 
 pub use self::builder::ReaderBuilder;
+pub use self::stop::StopHandle;
 pub use self::typed::{Typed, TypedReader};
+pub use super::shard::delivery::{ReaderEvent, ShardBatch};
 
 /// The records of a stream, shard by shard in order, as a [`futures::Stream`](FuturesStream).
 ///
@@ -57,41 +69,41 @@ pub use self::typed::{Typed, TypedReader};
 /// readers of it leave. A shard that has caught up is polled every [`poll_interval`](ReaderOptions::poll_interval), each at
 /// a time of its own.
 ///
+/// # Checkpoints
+/// [`checkpoints`](Self::checkpoints) says where its consumer stands. A program stores it, and hands it to the
+/// [options](ReaderOptions::checkpoints) of its next reader, which goes on there through any split or merge: no record is
+/// lost, repeated, or out of order for its key.
+///
 /// # Errors
 /// An item may be an error. A [retryable](crate::Error::is_retryable) one has lasted as long as the [`RetryPolicy`] allows,
-/// and reading that shard goes on by itself. After any other, that shard is not read any further, and the others are.
+/// and reading that shard goes on by itself. After any other, that shard is not read any further, and the others are; then the
+/// last item before the end is [`Error::Incomplete`], which names every shard that is missing.
 ///
 /// Dropping the reader ends its tasks.
 #[derive(Debug)]
 pub struct Reader {
-    deliveries: FairReceiver<Delivery>,
-    current: std::vec::IntoIter<Record>,
-    /// The memory of the current records.
+    /// `None` once what was fetched is discarded.
+    deliveries: Option<FairReceiver<Delivery>>,
+    /// The page that is being handed out.
+    page: Option<Page>,
+    /// The memory of its records.
     permit: Option<PrefetchPermit>,
+    /// Of what was handed out, without the page.
+    checkpoints: Checkpoints,
     stop: StopHandle,
+    deadline: Deadline,
     supervisor: OwnedTask,
-    /// The stream's name, for messages.
-    stream: String,
-}
-
-/// Stops a [`Reader`], from any task and at any time.
-#[derive(Clone, Debug)]
-pub struct StopHandle(CancellationToken);
-
-impl StopHandle {
-    /// Stops fetching. Records that were fetched are still delivered; then the reader ends.
-    pub fn stop(&self) {
-        self.0.cancel();
-    }
 }
 
 impl Reader {
     /// Starts reading; [`Start::Latest`] means the time of this call.
     ///
     /// # Errors
-    /// [`Error::ShardOutOfRange`](crate::Error::ShardOutOfRange); the error of listing the stream, after the retries; the
-    /// error of opening a shard if it is retryable and outlasts the retries. A shard that cannot be opened for another
-    /// reason is an error item of the reader, and the other shards are read.
+    /// [`Error::ShardOutOfRange`](crate::Error::ShardOutOfRange); [`Error::ShardNotFound`](crate::Error::ShardNotFound) for a
+    /// chosen shard that neither exists nor has children; [`Error::AnotherStream`] for the checkpoints of another stream of
+    /// this name; the error of listing the stream, after the retries; the error of opening a shard if it is retryable and
+    /// outlasts the retries. A shard that cannot be opened for another reason is an error item of the reader, and the other
+    /// shards are read.
     pub async fn start(client: Arc<dyn StreamClient>, start: Start, options: ReaderOptions) -> Result<Self> {
         Self::builder(client).options(options).start(start).await
     }
@@ -107,37 +119,73 @@ impl Reader {
         options: ReaderOptions,
         budget: Budget,
     ) -> Result<Self> {
+        let started = Instant::now();
         let seed = options.seed.unwrap_or_else(random_seed);
         let max_records = options.max_records.max(1);
         let options = ReaderOptions { max_records, ..options };
         let limits = retry(options.retry.backoff(seed), || client.limits()).await?;
-        let shards = retry(options.retry.backoff(seed), || client.shards()).await?;
-        let lineage = Lineage::new(client.name(), &shards, start, options.shards.as_deref())?;
+        let mut checkpoints = options.checkpoints.clone().unwrap_or_default();
+        checkpoints.stream_created_at = identity(&*client, &options, seed, checkpoints.stream_created_at).await?;
+        let shard_list = Arc::new(ShardList::new(Arc::clone(&client)));
+        let first = first_list(&*client, &shard_list, &limits, &start, &options, seed).await?;
+        let FirstList { shards, gone, share } = first;
+        let lineage = Lineage::new(client.name(), &shards, &gone, start, share, checkpoints.shards.clone())?;
         let (deliveries, sender) = fair_channel();
-        let stop = StopHandle(CancellationToken::new());
-        let stream = client.name().to_owned();
+        let stop = StopHandle::new();
         let shared = Shared {
             prefetch: Prefetch::new(budget, budget_used(client.name())),
             client,
+            shard_list,
             options: Arc::new(options),
             limits,
-            stop: stop.0.clone(),
+            stop: stop.stopped(),
             warn_once: WarnOnce::default(),
-            started: Instant::now(),
+            started,
         };
         let supervisor = ShardSupervisor::new(shared, lineage, seed, sender);
-        let (opening, mut opened) = mpsc::channel(1);
-        let supervisor = OwnedTask { handle: tokio::spawn(supervisor.run(shards, opening)), has_ended: false };
+        let (opening, mut opened) = mpsc::unbounded_channel();
+        let supervisor = OwnedTask { handle: tokio::spawn(supervisor.run(opening)), has_ended: false };
         // "Latest" means now, so the shards are opened before this returns.
-        if let Some(error) = opened.recv().await {
-            return Err(error);
+        while let Some(opened) = opened.recv().await {
+            let (shard, checkpoint) = opened?;
+            checkpoints.shards.insert(shard, checkpoint);
         }
-        Ok(Self { deliveries, current: Vec::new().into_iter(), permit: None, stop, supervisor, stream })
+        let (deadline, deliveries) = (stop.deadline(), Some(deliveries));
+        Ok(Self { deliveries, page: None, permit: None, checkpoints, stop, deadline, supervisor })
     }
 
     /// The handle that stops this reader.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
+    }
+
+    /// Where a consumer stands that has handled every record that it was handed, and no other: what was only fetched is not
+    /// covered. For [`ReaderOptions::with_checkpoints`].
+    ///
+    /// ```
+    /// use triton_core::{ReaderOptions, Start, Stream, StreamConfig, memory::Memory};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> triton_core::Result<()> {
+    /// # let client = Memory::new().stream("clicks", 1)?;
+    /// # let stream = Stream::new(&StreamConfig::new("clicks"), std::sync::Arc::new(client));
+    /// stream.put(&serde_json::json!({"user": 1})).await?;
+    /// stream.put(&serde_json::json!({"user": 2})).await?;
+    ///
+    /// let mut reader = stream.reader(Start::All, ReaderOptions::default()).await?;
+    /// reader.next().await.expect("a record")?;
+    /// let stored = serde_json::to_string(&reader.checkpoints()).expect("JSON");
+    ///
+    /// // In the next life of the program:
+    /// let checkpoints = serde_json::from_str(&stored).expect("checkpoints");
+    /// let mut reader = stream.reader(Start::All, ReaderOptions::default().with_checkpoints(checkpoints)).await?;
+    /// let next = reader.next().await.expect("a record")?;
+    /// assert_eq!(next.value()?["user"].as_u64(), Some(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn checkpoints(&self) -> Checkpoints {
+        standing(&self.checkpoints, self.page.as_ref())
     }
 
     /// The next record; `None` when the reader has ended.
@@ -147,17 +195,32 @@ impl Reader {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    /// The next page of one shard's records; `None` when the reader has ended. Cheaper per record than
-    /// [`next`](Self::next).
+    /// The next records of one shard; `None` when the reader has ended. Cheaper per record than [`next`](Self::next).
     ///
     /// Cancel safe.
-    pub async fn next_batch(&mut self) -> Option<Result<Vec<Record>>> {
-        if self.current.len() > 0 {
-            self.permit = None;
-            return Some(Ok(std::mem::take(&mut self.current).collect()));
+    pub async fn next_batch(&mut self) -> Option<Result<ShardBatch>> {
+        loop {
+            match self.next_event().await? {
+                Ok(ReaderEvent::Batch(batch)) if batch.records.is_empty() => {}
+                Ok(ReaderEvent::Batch(batch)) => return Some(Ok(batch)),
+                Ok(ReaderEvent::Retrying { shard, error } | ReaderEvent::Failed { shard, error }) => {
+                    return Some(Err(Error::Shard { shard, source: Box::new(error) }));
+                }
+                Ok(ReaderEvent::Ended { .. }) => {}
+                Err(error) => return Some(Err(error)),
+            }
         }
-        let delivery = std::future::poll_fn(|context| self.poll_delivery(context)).await?;
-        Some(delivery.outcome)
+    }
+
+    /// What happens next; `None` when the reader has ended. An error is the last item before the end: it names the shards that
+    /// were not read to their end.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`].
+    pub async fn next_event(&mut self) -> Option<Result<ReaderEvent>> {
+        std::future::poll_fn(|context| self.poll_event(context)).await
     }
 
     /// Decodes each payload as a `T`.
@@ -167,32 +230,105 @@ impl Reader {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Record>>> {
         loop {
-            if let Some(record) = self.current.next() {
-                if self.current.len() == 0 {
-                    self.permit = None;
-                }
-                return Poll::Ready(Some(Ok(record)));
+            if self.deadline.has_passed(context) {
+                self.discard();
             }
-            match ready!(self.poll_delivery(context)) {
-                Some(Delivery { outcome: Ok(records), permit }) => {
-                    (self.current, self.permit) = (records.into_iter(), permit)
+            if let Some(page) = &mut self.page {
+                let record = page.next();
+                if page.is_empty() {
+                    self.checkpoints.shards.insert(page.shard.clone(), page.checkpoint);
+                    (self.page, self.permit) = (None, None);
                 }
-                Some(Delivery { outcome: Err(error), .. }) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
+                if let Some(record) = record {
+                    return Poll::Ready(Some(Ok(record)));
+                }
+            }
+            let Some(delivery) = ready!(self.poll_delivery(context)) else {
+                return self.poll_end(context).map(|error| error.map(Err));
+            };
+            match delivery.event {
+                ReaderEvent::Batch(batch) => {
+                    (self.page, self.permit) = (Some(Page::new(batch)), delivery.permit);
+                }
+                ReaderEvent::Retrying { shard, error } | ReaderEvent::Failed { shard, error } => {
+                    return Poll::Ready(Some(Err(Error::Shard { shard, source: Box::new(error) })));
+                }
+                ReaderEvent::Ended { shard, .. } => self.ended(shard),
             }
         }
     }
 
-    fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        match ready!(self.deliveries.poll_next(context)) {
-            Some(delivery) => Poll::Ready(Some(delivery)),
-            // The senders are dropped when their tasks are done; the end waits until the tasks are gone as well.
-            // If the supervisor panicked, shards were given up with it: that is no plain end.
-            None => self.supervisor.poll_end(context).map(|panic| {
-                let backend = self.stream.clone();
-                panic.map(|problem| Error::Contract { backend, problem }.into())
-            }),
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ReaderEvent>>> {
+        if self.deadline.has_passed(context) {
+            self.discard();
         }
+        self.permit = None;
+        if let Some(page) = self.page.take() {
+            let (shard, checkpoint, behind) = (page.shard.clone(), page.checkpoint, page.behind);
+            let batch = ShardBatch { shard, checkpoint, behind, records: page.rest() };
+            self.checkpoints.shards.insert(batch.shard.clone(), batch.checkpoint);
+            return Poll::Ready(Some(Ok(ReaderEvent::Batch(batch))));
+        }
+        let Some(delivery) = ready!(self.poll_delivery(context)) else {
+            return self.poll_end(context).map(|error| error.map(Err));
+        };
+        match &delivery.event {
+            ReaderEvent::Batch(batch) => {
+                self.checkpoints.shards.insert(batch.shard.clone(), batch.checkpoint);
+            }
+            ReaderEvent::Ended { shard, .. } => self.ended(shard.clone()),
+            ReaderEvent::Retrying { .. } | ReaderEvent::Failed { .. } => {}
+        }
+        Poll::Ready(Some(Ok(delivery.event)))
+    }
+
+    fn ended(&mut self, shard: ShardId) {
+        self.checkpoints.shards.insert(shard, Checkpoint::ENDED);
+    }
+
+    /// Discards what was fetched and not handed out. Its checkpoints stay where the consumer stands.
+    fn discard(&mut self) {
+        self.checkpoints = self.checkpoints();
+        (self.page, self.permit, self.deliveries) = (None, None, None);
+    }
+
+    /// The next delivery; `None` when there are no more.
+    fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        let Some(deliveries) = &self.deliveries else { return Poll::Ready(None) };
+        match deliveries.poll_next(context) {
+            Poll::Pending if self.deadline.poll(context) => {
+                self.discard();
+                Poll::Ready(None)
+            }
+            poll => poll,
+        }
+    }
+
+    /// The senders are dropped when their tasks are done; the end waits until the tasks are gone as well. Shards that were given
+    /// up are an error: that is no plain end.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<Error>> {
+        self.supervisor.poll_end(context)
+    }
+}
+
+/// The stream's creation time, which is compared with the one of the checkpoints; `None` if the caller may not know it.
+async fn identity(
+    client: &dyn StreamClient,
+    options: &ReaderOptions,
+    seed: u64,
+    stored: Option<Timestamp>,
+) -> Result<Option<Timestamp>> {
+    let actual = match retry(options.retry.backoff(seed), || client.created_at()).await {
+        Ok(created_at) => created_at,
+        Err(error) if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::Throttled) => {
+            tracing::debug!(%error, "checkpoints of another stream of this name cannot be told apart");
+            return Ok(stored);
+        }
+        Err(error) => return Err(error),
+    };
+    match stored {
+        Some(stored) if stored != actual => Err(Error::AnotherStream { stream: client.name().into(), stored, actual }),
+        _ => Ok(Some(actual)),
     }
 }
 
@@ -206,19 +342,22 @@ impl FuturesStream for Reader {
 
 /// A task that is aborted when dropped, and whether its end was seen.
 struct OwnedTask {
-    handle: JoinHandle<()>,
+    handle: JoinHandle<Option<Error>>,
     has_ended: bool,
 }
 
 impl OwnedTask {
-    /// Why the task has panicked, if it has; only the first time.
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<String>> {
+    /// The error that the reader ends with, if any; only the first time.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<Error>> {
         if self.has_ended {
             return Poll::Ready(None);
         }
         let ended = ready!(Pin::new(&mut self.handle).poll(context));
         self.has_ended = true;
-        Poll::Ready(ended.err().filter(JoinError::is_panic).map(|panic| format!("the reader panicked ({panic})")))
+        Poll::Ready(ended.unwrap_or_else(|error| {
+            let problem = format!("the reader panicked ({error})");
+            error.is_panic().then(|| Error::Contract { backend: "the reader".into(), problem })
+        }))
     }
 }
 

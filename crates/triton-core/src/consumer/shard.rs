@@ -1,6 +1,9 @@
-//! Reading one shard: when to fetch, how much, and how far ahead of the consumer.
+//! Reading one shard: where it starts, when to fetch, how much, how far ahead of the consumer, and where it ends.
 
+pub(super) mod delivery;
 pub(super) mod fetch;
 pub(super) mod metrics;
 pub(super) mod pacing;
 pub(super) mod prefetch;
+mod silence;
+pub(super) mod start;

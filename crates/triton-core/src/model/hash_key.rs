@@ -66,6 +66,24 @@ impl HashKeyRange {
         (self.first..=self.last).contains(&key)
     }
 
+    /// Whether each key of this range lies in one of those.
+    pub(crate) fn is_covered_by(&self, ranges: impl IntoIterator<Item = Self>) -> bool {
+        let mut ranges: Vec<Self> = ranges.into_iter().collect();
+        ranges.sort_unstable_by_key(|range| range.first);
+        // The first key that is not covered so far.
+        let mut next = self.first;
+        for range in ranges {
+            if range.first > next {
+                return false;
+            }
+            if range.last >= self.last {
+                return true;
+            }
+            next = next.max(HashKey(range.last.0 + 1));
+        }
+        false
+    }
+
     /// The first hash key of the upper half; `None` for a range of one key.
     pub fn middle(&self) -> Option<HashKey> {
         let length = self.last.0 - self.first.0;
@@ -85,6 +103,17 @@ mod tests {
             let key = case["partition_key"].as_str().unwrap();
             assert_eq!(HashKey::of(key).to_string(), case["hash_key"].as_str().unwrap(), "{key:?}");
         }
+    }
+
+    #[test]
+    fn a_range_is_covered_where_no_key_is_missing() {
+        let range = |first, last| HashKeyRange { first: HashKey(first), last: HashKey(last) };
+        assert!(range(5, 9).is_covered_by([range(7, 12), range(0, 3), range(4, 6)]));
+        assert!(range(5, 9).is_covered_by([range(5, 9), range(6, 6)]));
+        assert!(!range(5, 9).is_covered_by([range(5, 6), range(8, 9)]), "7 is missing");
+        assert!(!range(5, 9).is_covered_by([range(6, 9)]) && !range(5, 9).is_covered_by([range(5, 8)]));
+        assert!(!range(5, 9).is_covered_by([]));
+        assert!(HashKeyRange::ALL.is_covered_by([HashKeyRange::ALL]));
     }
 
     #[test]

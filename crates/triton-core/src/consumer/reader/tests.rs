@@ -18,11 +18,11 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::Budget;
-use crate::Timestamp;
 use crate::backend::{Batch, Limits, ShardReader};
 use crate::error::Error;
+use crate::model::hash_key::HashKeyRange;
 use crate::model::position::Position;
-use crate::model::shard::{Shard, ShardId};
+use crate::model::shard::{ChildShard, Shard};
 use crate::model::shard_map::ShardMap;
 use crate::record::Entries;
 use crate::record::{PartitionKey, PutEntry, PutReceipt};
@@ -51,6 +51,8 @@ struct Scripted {
 
 #[derive(Debug)]
 struct ScriptedShard {
+    /// Whether its children are in the list, and nowhere else.
+    lists_children: bool,
     shard: ShardId,
     script: std::vec::IntoIter<Fetch>,
     after: u64,
@@ -108,7 +110,8 @@ impl StreamClient for Scripted {
         let after =
             if let Position::After { sequence_number: number, .. } = position { u64::try_from(number)? } else { 0 };
         let fetches = Arc::clone(&self.fetches);
-        Ok(Box::new(ScriptedShard { shard: shard.clone(), script: until_expiry.into_iter(), after, fetches }))
+        let script = until_expiry.into_iter();
+        Ok(Box::new(ScriptedShard { lists_children: false, shard: shard.clone(), script, after, fetches }))
     }
 
     async fn limits(&self) -> Result<Limits> {
@@ -125,7 +128,9 @@ impl ScriptedShard {
             let key = PartitionKey::stored("k");
             Record::new(self.shard.clone(), n.into(), key, Timestamp::default(), data.clone())
         };
-        Batch::new(numbers.map(record).collect(), Some(Duration::ZERO))
+        // The last page of the script has the newest records.
+        let behind = Duration::from_millis(self.script.len().min(1) as u64);
+        Batch::new(numbers.map(record).collect(), Some(behind))
     }
 }
 
@@ -146,6 +151,16 @@ impl ShardReader for ScriptedShard {
 
     fn position(&self) -> Position {
         Position::after(self.after)
+    }
+
+    /// A child that stays empty; none of shard 0 of a stream that lists its children.
+    fn children(&self) -> Vec<ChildShard> {
+        if self.lists_children {
+            return Vec::new();
+        }
+        let number = 100 + self.shard.number().unwrap_or_default();
+        let (id, parents) = (ShardId::numbered(number), vec![self.shard.clone()]);
+        vec![ChildShard { id, parents, hash_key_range: HashKeyRange::ALL }]
     }
 }
 
@@ -203,7 +218,8 @@ async fn the_failure_of_a_shard_is_one_item_and_the_other_shards_are_still_read(
     let items = read_all(client.read(until_caught_up()).await).await;
     assert_eq!(numbers(&items), [11, 12]);
     let errors: Vec<String> = items.iter().filter_map(|item| item.as_ref().err()).map(ToString::to_string).collect();
-    assert_eq!(errors, ["shardId-000000000000 cannot be read"]);
+    let incomplete = "not read to the end: shardId-000000000000";
+    assert_eq!(errors, ["shardId-000000000000 cannot be read", incomplete]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,6 +309,7 @@ async fn a_start_fails_if_a_shard_cannot_be_opened() {
     let mut client = crate::backend::MockStreamClient::new();
     client.expect_name().return_const("mock".to_owned());
     client.expect_limits().returning(|| Ok(Limits::KINESIS));
+    client.expect_created_at().returning(|| Ok(Timestamp::default()));
     client.expect_shards().returning(|| Ok(ShardMap::uniform("mock", 2, 1).unwrap().shards().to_vec()));
     client.expect_open_shard().returning(|_, _| {
         Err(Error::Unavailable { problem: "no answer".into(), may_have_written: false, source: None })
@@ -313,6 +330,7 @@ async fn a_listing_that_fails_until_the_deadline_is_reported_and_the_children_ar
     let mut client = crate::backend::MockStreamClient::new();
     client.expect_name().return_const("mock".to_owned());
     client.expect_limits().returning(|| Ok(Limits::KINESIS));
+    client.expect_created_at().returning(|| Ok(Timestamp::default()));
     let started = Instant::now();
     let calls = std::sync::atomic::AtomicUsize::new(0);
     client.expect_shards().returning(move || {
@@ -325,12 +343,11 @@ async fn a_listing_that_fails_until_the_deadline_is_reported_and_the_children_ar
         Ok(after.clone())
     });
     client.expect_open_shard().returning(|shard, _| {
-        let script =
-            if *shard == ShardId::numbered(0) { vec![Fetch::End] } else { vec![Fetch::Records(20..21), Fetch::End] };
+        let script = if *shard == ShardId::numbered(0) { vec![Fetch::End] } else { vec![Fetch::Records(20..21)] };
         let (shard, script) = (shard.clone(), script.into_iter());
-        Ok(Box::new(ScriptedShard { shard, script, after: 0, fetches: Arc::default() }))
+        Ok(Box::new(ScriptedShard { lists_children: true, shard, script, after: 0, fetches: Arc::default() }))
     });
-    let reader = Reader::start(Arc::new(client), Start::All, ReaderOptions::default().with_seed(1)).await.unwrap();
+    let reader = Reader::start(Arc::new(client), Start::All, until_caught_up().with_seed(1)).await.unwrap();
     let items = read_all(reader).await;
     assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{items:?}");
     assert_eq!(numbers(&items), [20, 20], "both children");
@@ -344,8 +361,9 @@ async fn the_children_of_a_failed_parent_are_not_read() {
     map.split(&ShardId::numbered(0), middle, &mut 10).unwrap();
     let client = Arc::new(Scripted { shards: map.shards().to_vec(), ..Arc::into_inner(client).unwrap() });
     let items = read_all(client.read(until_caught_up()).await).await;
-    assert_eq!(items.len(), 1);
-    assert!(items[0].is_err());
+    let errors: Vec<String> = items.iter().map(|item| item.as_ref().unwrap_err().to_string()).collect();
+    let incomplete = "not read to the end: shardId-000000000000, shardId-000000000001, shardId-000000000002";
+    assert_eq!(errors, ["shardId-000000000000 cannot be read", incomplete]);
     assert_eq!(client.opened.lock().unwrap().len(), 1, "only the parent");
 }
 
@@ -368,6 +386,7 @@ async fn a_listing_that_panics_is_an_error_and_no_plain_end() {
     let mut client = crate::backend::MockStreamClient::new();
     client.expect_name().return_const("mock".to_owned());
     client.expect_limits().returning(|| Ok(Limits::KINESIS));
+    client.expect_created_at().returning(|| Ok(Timestamp::default()));
     let calls = std::sync::atomic::AtomicUsize::new(0);
     client.expect_shards().returning(move || {
         assert!(calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0, "planted");
@@ -377,11 +396,17 @@ async fn a_listing_that_panics_is_an_error_and_no_plain_end() {
         // Shard 1 has records for ever.
         let script = if *shard == ShardId::numbered(0) { vec![Fetch::End] } else { vec![Fetch::Hangs] };
         let (shard, script) = (shard.clone(), script.into_iter());
-        Ok(Box::new(ScriptedShard { shard, script, after: 0, fetches: Arc::default() }))
+        Ok(Box::new(ScriptedShard { lists_children: true, shard, script, after: 0, fetches: Arc::default() }))
     });
     let reader = Reader::start(Arc::new(client), Start::All, ReaderOptions::default().with_seed(1)).await.unwrap();
-    let items = tokio::time::timeout(Duration::from_secs(600), read_all(reader)).await.expect("it ends");
-    assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{items:?}");
+    let mut reader = reader;
+    let error =
+        tokio::time::timeout(Duration::from_secs(600), reader.next()).await.expect("it is told").unwrap().unwrap_err();
+    assert!(matches!(error, Error::Shard { .. }), "{error:?}");
+    reader.stop_handle().stop();
+    let error = reader.next().await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Incomplete { .. }), "{error:?}");
+    assert!(reader.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,12 +37,12 @@ async fn a_consumer_that_pauses_for_an_hour_keeps_memory_bounded_and_loses_no_re
     let mut reader = source.read_within(&budget, ReaderOptions::default()).await;
     let mut seen = BTreeMap::new();
     while seen.values().sum::<u64>() < small * shards as u64 {
-        assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap());
+        assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap().records);
     }
     (0..shards).for_each(|shard| source.add(shard, large));
     // Slowly at first: the bytes of one consumed page are enough for the reservations of many small ones.
     for _ in 0..60 {
-        assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap());
+        assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap().records);
         sleep(Duration::from_secs(1)).await;
     }
     let fetched = source.calls().len();
@@ -57,7 +57,7 @@ async fn a_consumer_that_pauses_for_an_hour_keeps_memory_bounded_and_loses_no_re
     assert!(source.calls().len() < fetched + others_fetches, "no fetch starts without a reservation");
 
     while seen.values().sum::<u64>() < (small + large) * shards as u64 {
-        assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap());
+        assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap().records);
     }
     assert!(budget.peak() <= max_peak, "{} MiB at once", budget.peak() / MIB);
     drop(reader);
@@ -73,7 +73,7 @@ async fn pages_of_the_expected_size_stay_within_the_budget() {
     let mut reader = source.read_within(&budget, until_caught_up()).await;
     let mut seen = BTreeMap::new();
     while let Some(batch) = reader.next_batch().await {
-        assert_next(&mut seen, &batch.unwrap());
+        assert_next(&mut seen, &batch.unwrap().records);
         sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(seen.values().sum::<u64>(), 2_000_000);
@@ -93,7 +93,7 @@ async fn a_batch_stays_reserved_until_its_last_record_is_returned() {
     source.add(0, 3);
     reader.next().await.unwrap().unwrap();
     assert_eq!(budget.used(), 903);
-    assert_eq!(reader.next_batch().await.unwrap().unwrap().len(), 2);
+    assert_eq!(reader.next_batch().await.unwrap().unwrap().records.len(), 2);
     assert_eq!(budget.used(), 0);
 }
 
@@ -122,8 +122,8 @@ async fn fetches_that_wait_for_new_records_reserve_nothing_and_block_no_others()
     let added = Instant::now();
     source.add(7, 100);
     let first = reader.next_batch().await.unwrap().unwrap();
-    assert_eq!((first.len(), added.elapsed()), (PUSHED_RECORDS, Duration::ZERO), "a small page at once");
-    assert_eq!(reader.next_batch().await.unwrap().unwrap().len(), 100 - PUSHED_RECORDS, "then the rest");
+    assert_eq!((first.records.len(), added.elapsed()), (PUSHED_RECORDS, Duration::ZERO), "a small page at once");
+    assert_eq!(reader.next_batch().await.unwrap().unwrap().records.len(), 100 - PUSHED_RECORDS, "then the rest");
 
     // Every shard wakes repeatedly and nothing is consumed, so each fetches once.
     for _ in 0..100 {
@@ -135,6 +135,6 @@ async fn fetches_that_wait_for_new_records_reserve_nothing_and_block_no_others()
     let mut seen = BTreeMap::new();
     seen.insert(ShardId::numbered(7), 100);
     while seen.values().sum::<u64>() < shards as u64 * 1000 + 100 {
-        assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap());
+        assert_next(&mut seen, &reader.next_batch().await.unwrap().unwrap().records);
     }
 }

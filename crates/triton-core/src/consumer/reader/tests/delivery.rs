@@ -25,7 +25,7 @@ async fn a_shard_with_a_large_backlog_does_not_delay_the_others() {
     let large = ShardId::numbered(0);
     let (mut small, mut batches) = (0, 0);
     while small < 20 * 30 {
-        let records = reader.next_batch().await.unwrap().unwrap();
+        let records = reader.next_batch().await.unwrap().unwrap().records;
         small += usize::from(records[0].shard_id != large);
         batches += 1;
     }
@@ -41,7 +41,7 @@ async fn a_shard_with_few_records_waits_for_at_most_one_page_of_each_other_shard
         source.add(2, 1);
         sleep(Duration::from_millis(20)).await;
         let mut before = 0;
-        while reader.next_batch().await.unwrap().unwrap()[0].shard_id != ShardId::numbered(2) {
+        while reader.next_batch().await.unwrap().unwrap().shard != ShardId::numbered(2) {
             before += 1;
         }
         assert!(before <= 2, "{before} pages of other shards first");
@@ -73,7 +73,9 @@ async fn a_dropped_next_loses_no_records() {
     loop {
         let records = match dropped % 3 {
             // Alternates between the rest of a page and a single record.
-            0 => timeout(Duration::from_millis(1), reader.next_batch()).await.map(|batch| batch.transpose().unwrap()),
+            0 => timeout(Duration::from_millis(1), reader.next_batch())
+                .await
+                .map(|batch| batch.transpose().unwrap().map(|batch| batch.records)),
             _ => timeout(Duration::from_millis(1), reader.next())
                 .await
                 .map(|record| record.transpose().unwrap().map(|record| vec![record])),

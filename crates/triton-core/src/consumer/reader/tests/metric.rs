@@ -103,7 +103,7 @@ async fn millis_behind_is_reset_by_a_stop_and_kept_after_a_failure() {
     let of = |name: &str, shard| format!("triton_reader_{name} stream=scripted shard=shardId-00000000000{shard}");
     assert_eq!(recorded.gauge(&of("millis_behind", 1)), 5000.0);
     reader.stop_handle().stop();
-    assert_eq!(read_all(reader).await.len(), 1);
+    assert_eq!(read_all(reader).await.len(), 2, "the failure, and that the shard is incomplete");
     assert_eq!(recorded.gauge(&of("millis_behind", 0)), 7000.0, "the failed shard is still behind");
     assert_eq!(recorded.gauge(&of("millis_behind", 1)), 0.0);
     assert_eq!(recorded.counter(&of("throttles_total", 0)), 1);

@@ -64,7 +64,7 @@ async fn a_reader_throttled_by_other_readers_uses_the_rest_of_the_quota_and_reco
         let until = Instant::now() + Duration::from_secs(seconds);
         let mut bytes = 0;
         while let Ok(Some(batch)) = tokio::time::timeout_at(until, reader.next_batch()).await {
-            bytes += 1000 * batch.unwrap().len();
+            bytes += 1000 * batch.unwrap().records.len();
         }
         bytes as f64 / seconds as f64 / 2e6
     };

@@ -50,5 +50,6 @@ async fn the_failure_of_a_shard_is_an_error_item() {
     let client = Scripted::new(vec![vec![broken()]]);
     let mut reader = client.read(until_caught_up()).await.typed::<Click>();
     assert!(matches!(reader.next().await, Some(Err(Error::Shard { .. }))));
+    assert!(matches!(reader.next().await, Some(Err(crate::Error::Incomplete { .. }))));
     assert!(reader.next().await.is_none());
 }

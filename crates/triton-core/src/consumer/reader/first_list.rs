@@ -1,0 +1,155 @@
+//! The first shard list of a reader: asked for again until nothing that the reader needs is missing in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backend::{Limits, StreamClient};
+use crate::consumer::lineage::Share;
+use crate::consumer::options::{ReaderOptions, Start};
+use crate::consumer::shard_list::ShardList;
+use crate::error::{Error, Result};
+use crate::flow::retry;
+use crate::model::hash_key::HashKeyRange;
+use crate::model::position::Position;
+use crate::model::shard::{Shard, ShardId};
+use crate::model::shard_ref::ShardRef;
+
+/// How long a shard by number may be missing. It is more often a mistake than a list that lags.
+const NUMBER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a reader starts from.
+#[derive(Debug)]
+pub(super) struct FirstList {
+    /// Every shard that one of the lists has shown, sorted by id.
+    pub(super) shards: Vec<Shard>,
+    /// Shards that the reader was given by id, and that do not exist any more.
+    pub(super) gone: BTreeSet<ShardId>,
+    pub(super) share: Share,
+}
+
+/// Lists the shards until they hold every hash key, and show every shard that the options name and that exists.
+///
+/// # Errors
+/// The error of a list, after the retries; [`Error::ShardOutOfRange`]; [`Error::Unavailable`] if the lists stay incomplete.
+pub(super) async fn first_list(
+    client: &dyn StreamClient,
+    shard_list: &ShardList,
+    limits: &Limits,
+    start: &Start,
+    options: &ReaderOptions,
+    seed: u64,
+) -> Result<FirstList> {
+    let mut backoff = options.retry.backoff(seed);
+    let mut known: BTreeMap<ShardId, Shard> = BTreeMap::new();
+    let mut gone = BTreeSet::new();
+    let begun = Instant::now();
+    loop {
+        let listed = retry(options.retry.backoff(seed), || shard_list.requested_since(Instant::now())).await?;
+        for shard in &*listed {
+            // A list that shows a shard as open is older than one that shows it as closed.
+            if known.get(&shard.id).is_none_or(Shard::is_open) {
+                known.insert(shard.id.clone(), shard.clone());
+            }
+        }
+        let shards: Vec<Shard> = known.values().cloned().collect();
+        let problem = match share(client.name(), &shards, start, options) {
+            Ok(share) => {
+                let unlisted = named(&share, options).filter(|id| !known.contains_key(*id) && !gone.contains(*id));
+                let unlisted = existing(client, unlisted.cloned().collect(), &mut gone, options, seed).await?;
+                match unlisted {
+                    Some(shard) => unlisted_yet(client.name(), &format!("{shard}, which exists")),
+                    None if limits.key_routed && !covers_every_key(&shards) => {
+                        unlisted_yet(client.name(), "a shard for every hash key")
+                    }
+                    None => return Ok(FirstList { shards, gone, share }),
+                }
+            }
+            Err(out_of_range @ Error::ShardOutOfRange { .. }) if begun.elapsed() < NUMBER_PATIENCE => out_of_range,
+            Err(error) => return Err(error),
+        };
+        if !backoff.wait(&problem).await {
+            return Err(problem);
+        }
+    }
+}
+
+/// The part of the stream that the options choose.
+fn share(stream: &str, shards: &[Shard], start: &Start, options: &ReaderOptions) -> Result<Share> {
+    let chosen = |shard: &ShardRef| {
+        let out_of_range = |number| Error::ShardOutOfRange { number, stream: stream.into(), count: shards.len() };
+        match shard {
+            ShardRef::Id(id) => Ok(id.clone()),
+            ShardRef::Number(number) => {
+                let id = shards.get(*number).map(|shard| shard.id.clone()).ok_or_else(|| out_of_range(*number))?;
+                tracing::info!(stream, "shard {number} is {id}");
+                Ok(id)
+            }
+        }
+    };
+    let shares = (&options.shards, options.hash_keys);
+    let share = match shares {
+        (Some(_), Some(_)) => {
+            let problem = "a reader reads either chosen shards or a range of hash keys, not both".into();
+            return Err(Error::Invalid { problem });
+        }
+        (Some(shards), None) => Share::Shards(shards.iter().map(chosen).collect::<Result<_>>()?),
+        (None, Some(range)) => Share::HashKeys(range),
+        (None, None) => Share::All,
+    };
+    let (Start::At(record) | Start::After(record)) = start else { return Ok(share) };
+    match share {
+        Share::Shards(chosen) if !chosen.contains(&record.shard) => {
+            let problem = format!("the start is in {}, which is not among the chosen shards", record.shard);
+            Err(Error::Invalid { problem })
+        }
+        _ => Ok(Share::Shards(BTreeSet::from([record.shard.clone()]))),
+    }
+}
+
+/// The shards that the reader was given by id, and of which it has to know whether they exist.
+fn named<'a>(share: &'a Share, options: &'a ReaderOptions) -> impl Iterator<Item = &'a ShardId> {
+    let checkpoints = options.checkpoints.iter().flat_map(|checkpoints| &checkpoints.shards);
+    let begun = checkpoints.filter(|(_, checkpoint)| !checkpoint.is_ended()).map(|(shard, _)| shard);
+    share.chosen().chain(begun)
+}
+
+/// One of these shards that exists. If none does, all of them are gone.
+async fn existing(
+    client: &dyn StreamClient,
+    shards: BTreeSet<ShardId>,
+    gone: &mut BTreeSet<ShardId>,
+    options: &ReaderOptions,
+    seed: u64,
+) -> Result<Option<ShardId>> {
+    for shard in shards {
+        if retry(options.retry.backoff(seed), || exists(client, &shard)).await? {
+            return Ok(Some(shard));
+        }
+        gone.insert(shard);
+    }
+    Ok(None)
+}
+
+/// Whether a shard exists, by the backend itself: a list may lag behind.
+///
+/// # Errors
+/// The error of opening it.
+pub(super) async fn exists(client: &dyn StreamClient, shard: &ShardId) -> Result<bool> {
+    match client.open_shard(shard, Position::TrimHorizon).await {
+        Ok(_) => Ok(true),
+        Err(Error::ShardNotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn covers_every_key(shards: &[Shard]) -> bool {
+    let open = shards.iter().filter(|shard| shard.is_open());
+    HashKeyRange::ALL.is_covered_by(open.map(|shard| shard.hash_key_range))
+}
+
+fn unlisted_yet(stream: &str, what: &str) -> Error {
+    let problem = format!("the shard list of '{stream}' does not show {what}");
+    Error::Unavailable { problem, may_have_written: false, source: None }
+}
