@@ -87,7 +87,7 @@ async fn get_library(folder: &Path) -> Result<()> {
     let mut reader = stream.reader(Start::All, ReaderOptions::default().with_until_caught_up(true)).await?;
     let (mut count, mut bytes) = (0, 0);
     while let Some(batch) = reader.next_batch().await {
-        for record in batch? {
+        for record in batch?.records {
             let event: Event<'_> = record.decode()?;
             bytes += event.msg.len() + event.user.len();
             count += 1;

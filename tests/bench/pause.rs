@@ -101,7 +101,7 @@ fn run() -> Result<()> {
         for _ in 0..2 {
             // Before and after the hour, records are complete and in order.
             for _ in 0..3 * SHARDS {
-                for record in reader.next_batch().await.context("it has no end")?? {
+                for record in reader.next_batch().await.context("it has no end")??.records {
                     let shard = &mut last[record.shard_id.number().context("a number")? as usize];
                     let next = SequenceNumber::from(u64::try_from(*shard)? + 1);
                     ensure!(record.sequence_number == next, "{} after {shard}", record.sequence_number);

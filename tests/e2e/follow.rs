@@ -95,7 +95,7 @@ fn a_tail_from_latest_sees_what_is_put_while_it_runs() {
 fn positions_start_where_they_should() {
     let home = Home::new();
     let acks = home.feed(&["put", "-q", "-s", "a", "--ack"], "0\n1\n2\n").ok().stdout;
-    let second = acks.lines().nth(1).unwrap().split(' ').nth(1).unwrap().to_owned();
+    let second = acks.lines().nth(1).unwrap().to_owned();
     let get = |from: &str| {
         let ran = home.run(&["get", "-q", "-s", "a", "--from", from, "-e", "-o", "%s"]).ok();
         ran.stdout.matches("msg").count()

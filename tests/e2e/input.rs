@@ -95,8 +95,8 @@ fn acknowledgements_name_each_record_in_order() {
     let lines: String = (0..50).map(|n| format!("{n}\n")).collect();
     let acks: Vec<String> =
         home.feed(&["put", "-s", "a", "--ack"], lines).ok().stdout.lines().map(str::to_owned).collect();
-    let mut stored = home.all("a", r"%p %o %s\n");
-    stored.sort_by_key(|line| line.split(' ').nth(1).unwrap().parse::<u64>().unwrap());
+    let mut stored = home.all("a", r"%p:%o %s\n");
+    stored.sort_by_key(|line| line.split([':', ' ']).nth(1).unwrap().parse::<u64>().unwrap());
     assert_eq!(acks.len(), 50);
     for (number, (ack, stored)) in acks.iter().zip(&stored).enumerate() {
         assert!(stored.starts_with(&format!("{ack} ")), "{ack} {stored}");

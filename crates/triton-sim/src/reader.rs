@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use triton_core::{Budget, Error, Reader, ReaderOptions, Record, Result, Start};
+use triton_core::{Budget, Error, Reader, ReaderOptions, Record, Result, ShardRef, Start};
 
 use crate::check::{PassId, ReaderId, Root};
 use crate::connect::Connect;
@@ -128,7 +128,7 @@ impl Generation {
             .with_max_records(self.plan.max_records)
             .with_until_caught_up(self.until_caught_up)
             .with_seed(seed);
-        options.shards = shards;
+        options.shards = shards.map(|shards| shards.into_iter().map(ShardRef::Number).collect());
         let client = self.connect.client(Handle::reader(kinesis, id));
         match Reader::builder(client).options(options).budget(budget).start(start).await {
             Ok(mut reader) => {
@@ -183,7 +183,7 @@ impl Generation {
 
 async fn take(reader: &mut Reader, by_batch: bool) -> Option<Result<Vec<Record>>> {
     match by_batch {
-        true => reader.next_batch().await,
+        true => Some(reader.next_batch().await?.map(|batch| batch.records)),
         false => Some(reader.next().await?.map(|record| vec![record])),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Args;
 use triton_stream::DecodeError;
 use triton_stream::record::msgpack;
-use triton_stream::{Error, Reader, ReaderOptions, Record, Start, Stream, Timestamp};
+use triton_stream::{Error, Reader, ReaderOptions, Record, ShardId, ShardRef, Start, Stream, Timestamp};
 
 use crate::args::{Global, StreamArg};
 use crate::exit::{self, Code, Failure, Reported};
@@ -20,7 +20,7 @@ use crate::printer::{Printed, Printer};
 use crate::session::Session;
 use crate::signals::{self, Signals};
 
-use self::from::From;
+use self::from::{From, Id};
 
 /// Follow a stream
 ///
@@ -29,10 +29,11 @@ use self::from::From;
 pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) stream: StreamArg,
-    /// Only the shards of these numbers (see 'triton shards'), and those split or merged from them
-    #[arg(short = 'd', long = "shard", value_name = "NUMBER", num_args = 1..)]
-    pub(crate) shards: Option<Vec<usize>>,
-    /// Where to start: latest, all, at:SEQ, after:SEQ, a time ago (-10m) or a time (RFC 3339)
+    /// Only these shards, by id or by number (see 'triton shards'), and those split or merged from them
+    #[arg(short = 'd', long = "shard", value_name = "SHARD", num_args = 1..)]
+    pub(crate) shards: Option<Vec<ShardRef>>,
+    /// Where to start: latest, all, at:ID, after:ID, a time ago (-10m) or a time (RFC 3339). An ID is what get and put --ack
+    /// print: SHARD:SEQ
     #[arg(long, value_name = "WHERE", default_value = "latest", allow_hyphen_values = true)]
     pub(crate) from: From,
     /// End after N records
@@ -70,8 +71,14 @@ async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()>
         stream = open(&session, &args) => stream?,
     };
     let mut options = ReaderOptions::default().with_until_caught_up(args.until_caught_up);
-    options.shards.clone_from(&args.shards);
-    let start = start(&stream, &args).await?;
+    let shards = match &args.shards {
+        Some(shards) => Some(shard_ids(&stream, shards, global.quiet).await?),
+        None => None,
+    };
+    let start = start(&stream, &args, shards.as_deref()).await?;
+    if let Some(shards) = shards {
+        options = options.with_shards(shards);
+    }
     let reader = tokio::select! {
         biased;
         // Nothing was fetched yet.
@@ -107,33 +114,57 @@ async fn open(session: &Session<'_>, args: &GetArgs) -> Result<Stream> {
     }
 }
 
+/// The ids of the chosen shards. A number means another shard once retention has removed one before it, so the id that it stands
+/// for is said.
+async fn shard_ids(stream: &Stream, shards: &[ShardRef], is_quiet: bool) -> Result<Vec<ShardId>> {
+    let has_numbers = shards.iter().any(|shard| matches!(shard, ShardRef::Number(_)));
+    let listed = if has_numbers { stream.client().shards().await? } else { Vec::new() };
+    let id = |shard: &ShardRef| match (shard, shard.id(&listed)) {
+        (ShardRef::Number(number), Some(id)) => {
+            if !is_quiet {
+                exit::note(&format!("shard {number} is {id}"));
+            }
+            Ok(id)
+        }
+        (ShardRef::Number(number), None) => {
+            let stream = stream.config().logical_name.clone();
+            Err(Error::ShardOutOfRange { number: *number, stream, count: listed.len() }.into())
+        }
+        (ShardRef::Id(id), _) => Ok(id.clone()),
+    };
+    shards.iter().map(id).collect()
+}
+
 /// Where to start, in the reader's terms.
-async fn start(stream: &Stream, args: &GetArgs) -> Result<Start> {
-    Ok(match args.from {
+async fn start(stream: &Stream, args: &GetArgs, chosen: Option<&[ShardId]>) -> Result<Start> {
+    Ok(match &args.from {
         From::Latest => Start::Latest,
         From::All => Start::All,
-        From::At(sequence_number) => Start::At { shard: one_shard(stream, args).await?, sequence_number },
-        From::After(sequence_number) => Start::After { shard: one_shard(stream, args).await?, sequence_number },
-        From::Ago(ago) => Start::Time(Timestamp::from(SystemTime::now()) - ago),
-        From::Time(time) if time > Timestamp::from(SystemTime::now()) => {
+        From::At(id) => Start::At(id.within(shard_of(stream, id, chosen).await?)),
+        From::After(id) => Start::After(id.within(shard_of(stream, id, chosen).await?)),
+        From::Ago(ago) => Start::Time(Timestamp::from(SystemTime::now()) - *ago),
+        From::Time(time) if *time > Timestamp::from(SystemTime::now()) => {
             return Err(Failure::new(Code::Usage, "--from: that time is in the future").into());
         }
-        From::Time(time) => Start::Time(time),
+        From::Time(time) => Start::Time(*time),
     })
 }
 
-/// The shard of a sequence number: the one that `-d` gives, or the stream's only one.
-async fn one_shard(stream: &Stream, args: &GetArgs) -> Result<usize> {
-    if let Some([shard, others @ ..]) = args.shards.as_deref()
+/// The shard of a record: the one that its id names, or the one that `-d` gives, or the stream's only one.
+async fn shard_of(stream: &Stream, id: &Id, chosen: Option<&[ShardId]>) -> Result<ShardId> {
+    if let Some(shard) = &id.shard {
+        return Ok(shard.clone());
+    }
+    if let Some([shard, others @ ..]) = chosen
         && others.iter().all(|other| other == shard)
     {
-        return Ok(*shard);
+        return Ok(shard.clone());
     }
-    let count = stream.client().shards().await?.len();
-    match (&args.shards, count) {
-        (None, 1) => Ok(0),
+    let mut shards = stream.client().shards().await?;
+    match (chosen, shards.len()) {
+        (None, 1) => Ok(shards.remove(0).id),
         _ => Err(Failure::new(Code::Usage, "a sequence number is unique only within a shard")
-            .with_help(format!("choose one with -d NUMBER (0-{})", count.saturating_sub(1)))
+            .with_help("name the shard too: SHARD:SEQ, or -d SHARD")
             .into()),
     }
 }
@@ -159,12 +190,17 @@ async fn follow(
             batch = reader.next_batch() => batch,
         };
         match batch {
-            Some(Ok(mut records)) => {
+            Some(Ok(batch)) => {
+                let mut records = batch.records;
                 records.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                 left -= records.len() as u64;
                 if printer.print(records).await == Printed::Closed {
                     break;
                 }
+            }
+            // Its shards were reported one by one.
+            Some(Err(error @ Error::Incomplete { .. })) => {
+                failed.get_or_insert(exit::code(&error.into()));
             }
             Some(Err(error)) => {
                 // A deleted stream fails for every shard. It is reported once.
@@ -188,7 +224,13 @@ async fn follow(
 fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::Shard { source, .. }
-            if matches!(*source, Error::PastRetention { .. } | Error::StreamNotFound { .. }) =>
+            if matches!(
+                *source,
+                Error::PastRetention { .. }
+                    | Error::InvalidPosition { .. }
+                    | Error::ShardRemoved { .. }
+                    | Error::StreamNotFound { .. }
+            ) =>
         {
             (*source).into()
         }

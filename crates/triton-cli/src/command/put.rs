@@ -288,6 +288,6 @@ fn cost(entry: &PutEntry) -> usize {
 fn render_receipts(receipts: Vec<PutReceipt>, out: &mut Vec<u8>) {
     for receipt in receipts {
         // Writing to memory cannot fail.
-        drop(writeln!(out, "{} {}", receipt.shard_id, receipt.sequence_number));
+        drop(writeln!(out, "{receipt}"));
     }
 }

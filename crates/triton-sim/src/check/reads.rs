@@ -3,7 +3,7 @@
 //! A pass reads the stream once, from its start to its end. Several readers may share its shards, and later readers may
 //! continue where earlier ones have stopped: together they deliver every record exactly once.
 
-use triton_core::{Budget, Record, Shard, Start};
+use triton_core::{Budget, Record, RecordId, Shard, Start};
 
 use crate::payload;
 use crate::trace::Event;
@@ -49,7 +49,7 @@ struct Reader {
 }
 
 /// A shard that a reader starts with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
     pub(crate) shard: usize,
     pub(crate) start: Start,
@@ -74,9 +74,7 @@ impl Reads {
             let is_over = pass.is_over(number, view);
             is_due.push(is_followed || !is_over);
             let start = match pass.shards.get(number).and_then(|progress| progress.next.checked_sub(1)) {
-                Some(last) => {
-                    Start::After { shard: number, sequence_number: view.records[number][last].sequence_number }
-                }
+                Some(last) => Start::After(RecordId::new(shard.id.clone(), view.records[number][last].sequence_number)),
                 None => Start::All,
             };
             (!is_over && !is_followed).then_some(Root { shard: number, start })
