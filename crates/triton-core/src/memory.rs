@@ -3,6 +3,7 @@
 //! Its clock is tokio's, starting at a fixed date, so that tests on a paused clock are deterministic.
 
 mod backend;
+mod shard_records;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +19,13 @@ use crate::error::{Error, Result};
 use crate::model::hash_key::HashKey;
 use crate::model::position::Position;
 use crate::model::sequence_number::SequenceNumber;
-use crate::model::shard::{Shard, ShardId};
+use crate::model::shard::{ChildShard, Shard, ShardId};
 use crate::model::shard_map::ShardMap;
 use crate::model::shard_router::ShardRouter;
 use crate::model::timestamp::Timestamp;
 use crate::record::{Entries, PutEntry, PutReceipt, Record};
+
+use self::shard_records::ShardRecords;
 
 pub use self::backend::MemoryBackend;
 
@@ -154,14 +157,6 @@ struct Content {
     created_at: Timestamp,
 }
 
-/// The records of one shard.
-#[derive(Debug, Default)]
-struct ShardRecords {
-    records: Vec<Record>,
-    /// The highest sequence number that retention has removed.
-    removed_through: SequenceNumber,
-}
-
 impl MemoryStream {
     /// Current time by the stream's clock.
     pub fn now(&self) -> Timestamp {
@@ -189,19 +184,21 @@ impl Content {
         self.next_sequence += 1;
         let record =
             Record::new(shard_id.clone(), sequence_number, entry.partition_key.clone(), now, entry.data.clone());
-        self.records.entry(shard_id.clone()).or_default().records.push(record);
+        self.records.entry(shard_id.clone()).or_default().push(record);
         PutReceipt::new(shard_id, sequence_number)
     }
 
     /// The shard's records, after removing those past retention.
     fn retained(&mut self, shard: &ShardId, now: Timestamp) -> &ShardRecords {
-        let oldest = now - self.retention;
         let retained = self.records.entry(shard.clone()).or_default();
-        let expired = retained.records.partition_point(|record| record.arrival < oldest);
-        if let Some(last) = retained.records.drain(..expired).next_back() {
-            retained.removed_through = last.sequence_number;
-        }
+        retained.expire(now - self.retention);
         retained
+    }
+
+    /// The shards that this one was split or merged into.
+    fn children(&self, shard: &ShardId) -> Vec<ChildShard> {
+        let is_child = |listed: &&Shard| listed.parents().any(|parent| parent == shard);
+        self.map.shards().iter().filter(is_child).map(ChildShard::from).collect()
     }
 }
 
@@ -226,40 +223,20 @@ impl StreamClient for MemoryStream {
 
     async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         LIMITS.check(&entries)?;
-        let now = self.now();
         let mut content = self.content();
+        // With the content locked, so that no record arrives before one that a reader has returned.
+        let now = self.now();
         Ok(entries.iter().map(|entry| Ok(content.put(entry, now))).collect())
     }
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
-        let now = self.now();
         let mut content = self.content();
-        content.map.get(shard)?;
-        let retained = content.retained(shard, now);
-        let past_retention = |position| Err(Error::PastRetention { shard: shard.clone(), position });
-        let after = match position {
-            Position::Latest => {
-                retained.records.last().map_or(retained.removed_through, |record| record.sequence_number)
-            }
-            Position::TrimHorizon => retained.removed_through,
-            Position::At(number) => {
-                // Sequence numbers here have 64 bits; no record has a larger one.
-                let before = u64::try_from(number).map_or(number, |number| number.saturating_sub(1).into());
-                if before < retained.removed_through {
-                    return past_retention(number);
-                }
-                before
-            }
-            Position::After { sequence_number: number, .. } if number < retained.removed_through => {
-                return past_retention(number);
-            }
-            Position::After { sequence_number: number, .. } => number,
-            Position::AtTime(time) => {
-                let index = retained.records.partition_point(|record| record.arrival < time);
-                index.checked_sub(1).map_or(retained.removed_through, |last| retained.records[last].sequence_number)
-            }
-        };
-        Ok(Box::new(MemoryShardReader { stream: self.clone(), shard: shard.clone(), after }))
+        let now = self.now();
+        let (listed, next_sequence) = (content.map.get(shard)?.clone(), content.next_sequence);
+        let after = content.retained(shard, now).before(position, &listed, next_sequence)?;
+        let caught_up_at = if let Position::After { caught_up_at, .. } = position { caught_up_at } else { None };
+        let (stream, shard) = (self.clone(), listed.id);
+        Ok(Box::new(MemoryShardReader { stream, shard, after, caught_up_at, children: Vec::new() }))
     }
 
     async fn limits(&self) -> Result<Limits> {
@@ -271,37 +248,56 @@ impl StreamClient for MemoryStream {
 struct MemoryShardReader {
     stream: MemoryStream,
     shard: ShardId,
+    /// Of the last record of the shard before those to read; zero if there is none.
     after: SequenceNumber,
+    /// Of the latest page that had one.
+    caught_up_at: Option<Timestamp>,
+    /// Known at the end.
+    children: Vec<ChildShard>,
 }
 
 #[async_trait]
 impl ShardReader for MemoryShardReader {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
-        let now = self.stream.now();
         let mut content = self.stream.content();
+        let now = self.stream.now();
         let is_open = content.map.get(&self.shard)?.is_open();
         let retained = content.retained(&self.shard, now);
-        if self.after < retained.removed_through {
+        if self.after < retained.removed_through() {
             return Err(Error::PastRetention { shard: self.shard.clone(), position: self.after });
         }
-        let start = retained.records.partition_point(|record| record.sequence_number <= self.after);
-        let records: Vec<Record> = retained.records[start..].iter().take(max_records).cloned().collect();
-        let Some(last) = records.last() else {
-            return Ok(is_open.then(Batch::caught_up));
-        };
-        self.after = last.sequence_number;
-        let newest = retained.records.last().unwrap_or(last);
-        let behind = if newest.sequence_number == last.sequence_number {
-            Duration::ZERO
-        } else {
+        let rest = retained.after(self.after);
+        let records: Vec<Record> = rest.iter().take(max_records).cloned().collect();
+        let has_more = records.len() < rest.len();
+        if records.is_empty() && !is_open {
+            self.children = content.children(&self.shard);
+            return Ok(None);
+        }
+        let last = records.last().map(|last| (last.sequence_number, last.arrival));
+        if let Some((sequence_number, _)) = last {
+            self.after = sequence_number;
+        }
+        Ok(Some(match last {
             // Not caught up, even if the next record arrived in the same millisecond.
-            now.since(last.arrival).max(Duration::from_millis(1))
-        };
-        Ok(Some(Batch::new(records, Some(behind))))
+            Some((_, arrival)) if has_more => {
+                Batch::new(records, Some(now.since(arrival).max(Duration::from_millis(1))))
+            }
+            _ => {
+                self.caught_up_at = Some(now);
+                Batch::new(records, Some(Duration::ZERO)).with_caught_up_at(now)
+            }
+        }))
     }
 
     fn position(&self) -> Position {
-        Position::after(self.after)
+        match self.after {
+            SequenceNumber::ZERO => Position::TrimHorizon,
+            sequence_number => Position::After { sequence_number, caught_up_at: self.caught_up_at },
+        }
+    }
+
+    fn children(&self) -> Vec<ChildShard> {
+        self.children.clone()
     }
 }
 

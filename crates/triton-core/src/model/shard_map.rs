@@ -61,6 +61,21 @@ impl ShardMap {
         self.index(id).map(|index| &self.shards[index])
     }
 
+    /// The error for a position at a sequence number of which the shard has no record. `next_sequence` is the number that
+    /// the stream's next record gets.
+    pub fn no_record(shard: &Shard, number: SequenceNumber, next_sequence: u64) -> Error {
+        let problem = if number < shard.first_sequence_number {
+            format!("the shard begins at {}", shard.first_sequence_number)
+        } else if let Some(last) = shard.last_sequence_number.filter(|last| number >= *last) {
+            format!("the shard ended at {last}")
+        } else if number >= next_sequence.into() {
+            "it is ahead of the newest record".into()
+        } else {
+            "the stream gave that number to another shard".into()
+        };
+        Error::InvalidPosition { shard: shard.id.clone(), position: number.to_string(), problem }
+    }
+
     fn index(&self, id: &ShardId) -> Result<usize> {
         self.shards
             .binary_search_by(|shard| shard.id.cmp(id))
@@ -278,6 +293,18 @@ mod tests {
         assert_eq!(format!("{map:?}"), before);
         map.merge(&id(0), &id(1), &mut 1).unwrap();
         assert!(map.split(&id(0), HashKey(1), &mut 1).is_err(), "closed");
+    }
+
+    #[test]
+    fn a_number_without_a_record_is_refused_with_its_cause() {
+        let mut map = map(2);
+        map.split(&id(0), HashKey(1), &mut 10).unwrap();
+        let problem =
+            |shard, number: u64| ShardMap::no_record(map.get(&id(shard)).unwrap(), number.into(), 20).to_string();
+        assert_eq!(problem(2, 7), "shardId-000000000002: no record 7: the shard begins at 11");
+        assert_eq!(problem(0, 10), "shardId-000000000000: no record 10: the shard ended at 10");
+        assert_eq!(problem(1, 20), "shardId-000000000001: no record 20: it is ahead of the newest record");
+        assert_eq!(problem(1, 19), "shardId-000000000001: no record 19: the stream gave that number to another shard");
     }
 
     proptest! {
