@@ -13,7 +13,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior, params};
 use triton_core::ShardMap;
 use triton_core::{
     CreateOptions, Error, HashKey, HashKeyRange, ParseError, Result, SequenceNumber, Shard, ShardId, Timestamp,
@@ -210,14 +210,51 @@ fn sequence_number(sequence: i64) -> SequenceNumber {
     SequenceNumber::from(sequence as u64)
 }
 
+/// The columns of a shard that reading its records needs.
+pub(crate) struct ShardRow {
+    pub(crate) first_sequence: i64,
+    pub(crate) is_open: bool,
+    /// The highest sequence number that retention has removed; 0 if it has removed none.
+    pub(crate) removed_through: i64,
+}
+
+impl ShardRow {
+    pub(crate) fn read(connection: &Connection, number: u64) -> rusqlite::Result<Option<Self>> {
+        connection
+            .prepare_cached(
+                "SELECT first_sequence, last_sequence IS NULL, removed_through FROM shard WHERE number = ?1",
+            )?
+            .query_row([number], |row| {
+                Ok(Self { first_sequence: row.get(0)?, is_open: row.get(1)?, removed_through: row.get(2)? })
+            })
+            .optional()
+    }
+}
+
 /// Reads the shards within retention, sorted by id.
 pub(crate) fn read_shards(connection: &Connection) -> rusqlite::Result<Vec<Shard>> {
+    select_shards(connection, "NOT is_removed", params![])
+}
+
+/// Reads a shard, which retention may have removed.
+pub(crate) fn read_shard(connection: &Connection, number: u64) -> rusqlite::Result<Option<Shard>> {
+    Ok(select_shards(connection, "number = ?1", params![number])?.pop())
+}
+
+/// Reads the shards that a shard was split or merged into, sorted by id. Those that retention has removed are among them: a
+/// reader finds their end, and their children.
+pub(crate) fn read_children(connection: &Connection, number: u64) -> rusqlite::Result<Vec<Shard>> {
+    // A child has a higher number than its parents.
+    select_shards(connection, "number > ?1 AND ?1 IN (parent, adjacent_parent)", params![number])
+}
+
+fn select_shards(connection: &Connection, which: &str, params: impl Params) -> rusqlite::Result<Vec<Shard>> {
     connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT number, parent, adjacent_parent, first_hash_key, last_hash_key, first_sequence, last_sequence
-             FROM shard WHERE NOT is_removed ORDER BY number",
-        )?
-        .query_map([], |row| {
+             FROM shard WHERE {which} ORDER BY number"
+        ))?
+        .query_map(params, |row| {
             Ok(Shard {
                 id: ShardId::numbered(row.get(0)?),
                 parent: row.get::<_, Option<u64>>(1)?.map(ShardId::numbered),

@@ -28,6 +28,7 @@
 //! a power cut. Puts that arrive close together share a transaction.
 
 mod backend;
+mod cursor;
 mod error;
 mod file;
 mod folder;

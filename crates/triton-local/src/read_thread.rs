@@ -8,18 +8,24 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use bytestring::ByteString;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use tokio::sync::{oneshot, watch};
-use triton_core::{Batch, Error, PartitionKey, Position, Record, Result, SequenceNumber, Shard, ShardId, Timestamp};
+use triton_core::{Batch, ChildShard, Error, PartitionKey, Position, Record, Result, SequenceNumber, Shard, ShardId};
+use triton_core::{ShardMap, Timestamp};
 
+use crate::cursor::{Cursor, ShardRecords, Start};
 use crate::error::{from_sqlite, storage, thread_gone};
-use crate::layout::{self, MAX_SHARD_NUMBER, StreamRow};
+use crate::layout::{self, MAX_SHARD_NUMBER, ShardRow, StreamRow};
 
 /// Interval between polls for a commit, while a reader waits for one.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Bytes after which a fetch stops, so that a batch of large records stays small.
 const FETCH_BYTES: usize = 1 << 20;
+
+/// How long before now a reader that has read everything may have missed a record: a writer takes the arrival time before it
+/// commits, and a slow disk or a busy machine delays the commit.
+const COMMIT_DELAY: Duration = Duration::from_secs(10);
 
 enum Request {
     CreatedAt {
@@ -36,7 +42,7 @@ enum Request {
     Fetch {
         cursor: Cursor,
         max_records: usize,
-        reply: oneshot::Sender<Result<Option<(Batch, Cursor)>>>,
+        reply: oneshot::Sender<Result<Fetched>>,
     },
     /// Polls for commits until this time.
     PollUntil {
@@ -44,21 +50,12 @@ enum Request {
     },
 }
 
-/// A reader's position in a shard.
-#[derive(Clone, Debug)]
-pub(crate) struct Cursor {
-    pub(crate) shard: ShardId,
-    number: u64,
-    /// First sequence number of the stream: differs if the stream is deleted and created again.
-    first_sequence: i64,
-    /// Sequence number of the last record read.
-    after: i64,
-}
-
-impl Cursor {
-    pub(crate) fn position(&self) -> Position {
-        Position::after(self.after as u64)
-    }
+/// The result of a fetch.
+pub(crate) enum Fetched {
+    /// Records, if there are any, and the cursor after them.
+    Batch(Batch, Cursor),
+    /// The shard is closed and was read to its end; it was split or merged into these.
+    End(Vec<ChildShard>),
 }
 
 /// A handle to the thread. Dropping it ends the thread.
@@ -101,7 +98,7 @@ impl ReadThread {
         self.ask(|reply| Request::Open { shard, position, reply }).await
     }
 
-    pub(crate) async fn fetch(&self, cursor: Cursor, max_records: usize) -> Result<Option<(Batch, Cursor)>> {
+    pub(crate) async fn fetch(&self, cursor: Cursor, max_records: usize) -> Result<Fetched> {
         self.ask(|reply| Request::Fetch { cursor, max_records, reply }).await
     }
 
@@ -209,32 +206,23 @@ impl State {
             Error::ShardNotFound { shard: shard.clone(), stream: stream.clone() }
         };
         let number = shard.number().filter(|&number| number <= MAX_SHARD_NUMBER).ok_or_else(not_found)?;
-        let ShardRow { removed_through, .. } =
-            ShardRow::read(&transaction, number).map_err(sqlite)?.ok_or_else(not_found)?;
-        let at_time = |time| sequence_before(&transaction, &row, number, time).map_err(sqlite);
-        let last = row.next_sequence - 1;
-        let after = match position {
-            Position::Latest => last,
-            Position::TrimHorizon => at_time(row.oldest(layout::now()))?.max(removed_through),
-            Position::AtTime(time) => at_time(time.as_millis())?.max(removed_through),
-            Position::At(sequence_number) | Position::After { sequence_number, .. } => {
-                let sequence = match u64::try_from(sequence_number) {
-                    Ok(sequence) => i64::try_from(sequence).unwrap_or(i64::MAX),
-                    // Larger than any sequence number of this stream.
-                    Err(_) => i64::MAX,
-                };
-                let after = if matches!(position, Position::At(_)) { (sequence - 1).max(0) } else { sequence };
-                if after < removed_through {
-                    return Err(Error::PastRetention { shard, position: sequence_number });
-                }
-                after
+        let shard_row = ShardRow::read(&transaction, number).map_err(sqlite)?.ok_or_else(not_found)?;
+        let records = ShardRecords { connection: &transaction, stream: &row, number };
+        let start = Start::find(&records, &shard_row, position).map_err(sqlite)?;
+        match start {
+            Start::After(after) => Ok(Cursor::new(shard, number, row.first_sequence, after, position)),
+            Start::PastRetention(position) => Err(Error::PastRetention { shard, position }),
+            Start::NoRecord(position) => {
+                let listed = layout::read_shard(&transaction, number).map_err(sqlite)?.ok_or_else(not_found)?;
+                Err(ShardMap::no_record(&listed, position, row.next_sequence as u64))
             }
-        };
-        Ok(Cursor { shard, number, first_sequence: row.first_sequence, after })
+        }
     }
 
-    fn fetch(&mut self, mut cursor: Cursor, max_records: usize) -> Result<Option<(Batch, Cursor)>> {
+    fn fetch(&mut self, mut cursor: Cursor, max_records: usize) -> Result<Fetched> {
         let sqlite = |error| from_sqlite(&self.file, error);
+        // Before the snapshot that the transaction reads.
+        let now = layout::now();
         let transaction = self.connection.transaction().map_err(sqlite)?;
         let row = StreamRow::read(&transaction).map_err(sqlite)?;
         // A stream that was deleted and created again is another one.
@@ -248,68 +236,42 @@ impl State {
             let position = SequenceNumber::from(cursor.after as u64);
             return Err(Error::PastRetention { shard: cursor.shard, position });
         }
-        let after = row.record_id(cursor.number, cursor.after);
-        let (records, has_more) = read_records(&transaction, &row, &cursor, after, max_records).map_err(sqlite)?;
-        let Some(last) = records.last() else {
-            return Ok(shard.is_open.then_some((Batch::caught_up(), cursor)));
-        };
-        cursor.after = u64::try_from(last.sequence_number)? as i64;
-        let behind = if has_more {
-            // Not caught up, even if the next record arrived in the same millisecond.
-            layout::now().since(last.arrival).max(Duration::from_millis(1))
-        } else {
-            Duration::ZERO
-        };
-        Ok(Some((Batch::new(records, Some(behind)), cursor)))
-    }
-}
-
-/// The columns of a shard that fetching needs.
-struct ShardRow {
-    removed_through: i64,
-    is_open: bool,
-}
-
-impl ShardRow {
-    fn read(connection: &Connection, number: u64) -> rusqlite::Result<Option<Self>> {
-        connection
-            .prepare_cached("SELECT removed_through, last_sequence IS NULL FROM shard WHERE number = ?1")?
-            .query_row([number], |row| Ok(Self { removed_through: row.get(0)?, is_open: row.get(1)? }))
-            .optional()
-    }
-}
-
-/// Returns the sequence number before the shard's first record that arrived at `millis` or later. Without such a
-/// record, it is the stream's last sequence number.
-fn sequence_before(connection: &Connection, row: &StreamRow, shard: u64, millis: i64) -> rusqlite::Result<i64> {
-    let mut next =
-        connection.prepare_cached("SELECT id, arrival FROM record WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?;
-    let mut from = row.record_id(shard, row.first_sequence);
-    let mut to = row.record_id(shard, row.next_sequence);
-    // Arrivals never decrease, so binary search finds the first late enough.
-    while from < to {
-        let middle = from + (to - from) / 2;
-        let found: Option<(i64, i64)> =
-            next.query_row([middle, to], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        match found {
-            Some((id, arrival)) if arrival < millis => from = id + 1,
-            _ => to = middle,
+        let (records, has_more) = read_records(&transaction, &row, &cursor, max_records).map_err(sqlite)?;
+        if records.is_empty() && !shard.is_open {
+            let children = layout::read_children(&transaction, cursor.number).map_err(sqlite)?;
+            return Ok(Fetched::End(children.iter().map(ChildShard::from).collect()));
         }
+        let last = records.last().map(|last| (last.sequence_number, last.arrival));
+        if let Some((sequence_number, _)) = last {
+            cursor.after = u64::try_from(sequence_number)? as i64;
+        }
+        let batch = match last {
+            // Not caught up, even if the next record arrived in the same millisecond.
+            Some((_, arrival)) if has_more => {
+                Batch::new(records, Some(now.since(arrival).max(Duration::from_millis(1))))
+            }
+            _ => {
+                let caught_up_at = now - COMMIT_DELAY;
+                cursor.caught_up_at = cursor.caught_up_at.max(Some(caught_up_at));
+                Batch::new(records, Some(Duration::ZERO)).with_caught_up_at(caught_up_at)
+            }
+        };
+        Ok(Fetched::Batch(batch, cursor))
     }
-    Ok(row.sequence(from) - 1)
 }
 
-/// Returns the records after the id `after`, and whether the shard may hold more.
+/// Returns the records after the cursor, and whether the shard holds more.
 fn read_records(
     connection: &Connection,
     row: &StreamRow,
     cursor: &Cursor,
-    after: i64,
     max_records: usize,
 ) -> rusqlite::Result<(Vec<Record>, bool)> {
     let mut statement = connection
         .prepare_cached("SELECT id, arrival, key, data FROM record WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")?;
-    let limit = i64::try_from(max_records).unwrap_or(i64::MAX);
+    // With one more, which is not read, to know whether there is one.
+    let limit = i64::try_from(max_records).unwrap_or(i64::MAX).saturating_add(1);
+    let after = row.record_id(cursor.number, cursor.after);
     let mut rows = statement.query(params![after, StreamRow::last_record_id(cursor.number), limit])?;
     // An id of its own for each batch. With a shared one, this thread and those that drop earlier batches would contend
     // for its reference count.
@@ -318,6 +280,9 @@ fn read_records(
     let mut records = Vec::new();
     let mut bytes = 0;
     while let Some(found) = rows.next()? {
+        if records.len() == max_records || bytes >= FETCH_BYTES {
+            return Ok((records, true));
+        }
         let (key, data) = (found.get_ref(2)?.as_str()?, found.get_ref(3)?.as_blob()?);
         let size = key.len() + data.len();
         if buffer.capacity() < size {
@@ -337,10 +302,6 @@ fn read_records(
             data,
         ));
         bytes += size;
-        if bytes >= FETCH_BYTES {
-            return Ok((records, true));
-        }
     }
-    let has_more = records.len() == max_records;
-    Ok((records, has_more))
+    Ok((records, false))
 }

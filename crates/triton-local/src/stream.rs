@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::watch;
 use triton_core::{
-    Batch, Entries, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
+    Batch, ChildShard, Entries, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient,
+    Timestamp,
 };
 
+use crate::cursor::Cursor;
 use crate::file::StreamFile;
-use crate::read_thread::Cursor;
+use crate::read_thread::Fetched;
 use crate::write_thread::{GROUP_BYTES, GROUP_RECORDS};
 
 /// Longest time that a fetch waits for new records.
@@ -52,7 +54,8 @@ impl StreamClient for LocalStream {
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
         let cursor = self.0.reader().open(shard.clone(), position).await?;
         let commits = self.0.reader().commits();
-        Ok(Box::new(LocalShardReader { file: Arc::clone(&self.0), cursor, commits, is_caught_up: false }))
+        let file = Arc::clone(&self.0);
+        Ok(Box::new(LocalShardReader { file, cursor, commits, is_idle: false, children: Vec::new() }))
     }
 
     async fn limits(&self) -> Result<Limits> {
@@ -65,13 +68,16 @@ struct LocalShardReader {
     file: Arc<StreamFile>,
     cursor: Cursor,
     commits: watch::Receiver<u64>,
-    is_caught_up: bool,
+    /// Whether the last fetch found nothing. Only then does the next one wait.
+    is_idle: bool,
+    /// Known at the end.
+    children: Vec<ChildShard>,
 }
 
 #[async_trait]
 impl ShardReader for LocalShardReader {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
-        if self.is_caught_up && !self.commits.has_changed().unwrap_or(true) {
+        if self.is_idle && !self.commits.has_changed().unwrap_or(true) {
             self.file.reader().poll_until(Instant::now() + LONG_POLL)?;
             // Fetches after a timeout too, so that a missed commit delays a record and does not lose it.
             drop(tokio::time::timeout(LONG_POLL, self.commits.changed()).await);
@@ -80,14 +86,24 @@ impl ShardReader for LocalShardReader {
         self.commits.mark_unchanged();
         let fetched = self.file.reader().fetch(self.cursor.clone(), max_records).await?;
         // The cursor moves only once the records are here, so that dropping the future loses none.
-        Ok(fetched.map(|(batch, cursor)| {
-            self.cursor = cursor;
-            self.is_caught_up = batch.is_caught_up();
-            batch
-        }))
+        match fetched {
+            Fetched::Batch(batch, cursor) => {
+                self.cursor = cursor;
+                self.is_idle = batch.records.is_empty() && batch.is_caught_up();
+                Ok(Some(batch))
+            }
+            Fetched::End(children) => {
+                self.children = children;
+                Ok(None)
+            }
+        }
     }
 
     fn position(&self) -> Position {
         self.cursor.position()
+    }
+
+    fn children(&self) -> Vec<ChildShard> {
+        self.children.clone()
     }
 }

@@ -373,8 +373,8 @@ fn is_due(connection: &Connection, row: &StreamRow, oldest: i64) -> rusqlite::Re
     Ok(closed > 0)
 }
 
-/// Removes up to `limit` records that arrived before `oldest`, and marks empty shards that closed before it as removed.
-/// Returns the number of records removed.
+/// Removes up to `limit` records that arrived before `oldest`, and marks empty shards that closed before it as removed, each
+/// after its parents. Returns the number of records removed.
 fn remove_expired(
     transaction: &Transaction<'_>,
     mut row: StreamRow,
@@ -388,7 +388,14 @@ fn remove_expired(
     let mut remove = transaction.prepare_cached("DELETE FROM record WHERE id BETWEEN ?1 AND ?2")?;
     let mut set_removed_through =
         transaction.prepare_cached("UPDATE shard SET removed_through = ?2 WHERE number = ?1")?;
-    let mut removed = 0;
+    let mut remove_shard = transaction.prepare_cached(
+        "UPDATE shard SET is_removed = 1 WHERE number = ?1 AND closed_at < ?4
+            AND NOT EXISTS (SELECT 1 FROM record WHERE id BETWEEN ?2 AND ?3)
+            AND NOT EXISTS (SELECT 1 FROM shard AS older
+                            WHERE older.number IN (shard.parent, shard.adjacent_parent) AND NOT older.is_removed)",
+    )?;
+    let (mut removed, mut removed_shards) = (0, 0);
+    // Parents have lower numbers than their children.
     for number in shard_numbers(transaction)? {
         let (first, last) = (row.record_id(number, row.first_sequence), StreamRow::last_record_id(number));
         let (id, count): (Option<i64>, usize) = last_expired
@@ -398,12 +405,8 @@ fn remove_expired(
             set_removed_through.execute(params![number, row.sequence(id)])?;
             removed += count;
         }
+        removed_shards += remove_shard.execute(params![number, first, last, oldest])?;
     }
-    let removed_shards = transaction.execute(
-        "UPDATE shard SET is_removed = 1 WHERE NOT is_removed AND closed_at < ?1 AND NOT EXISTS
-            (SELECT 1 FROM record WHERE id BETWEEN number << 43 AND (number << 43) + ?2)",
-        params![oldest, StreamRow::last_record_id(0)],
-    )?;
     if removed_shards > 0 {
         row.reshards += 1;
         row.write(transaction)?;

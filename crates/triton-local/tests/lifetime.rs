@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use triton_core::{
     CreateOptions, Error, HashKey, PartitionKey, Position, PutEntry, PutReceipt, Record, SequenceNumber, ShardId,
-    ShardReader, StreamAdmin, StreamClient,
+    ShardReader, StreamAdmin, StreamClient, Timestamp,
 };
 use triton_local::LocalStreams;
 
@@ -305,14 +305,143 @@ async fn a_large_record_and_a_byte_limit_make_small_batches() {
 }
 
 #[tokio::test]
-async fn a_sequence_number_beyond_the_last_waits_for_records() {
+async fn a_page_that_is_full_says_whether_there_is_more() {
     let folder = tempfile::tempdir().expect("a folder");
     let streams = LocalStreams::new(folder.path());
     let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
-    let shard = put(&client, "0").await.shard_id;
-    for beyond in ["99999999999999999999999999999999999999999999999999999999", "9223372036854775807"] {
-        let position = Position::after(beyond.parse::<SequenceNumber>().expect("a number"));
-        assert!(read(&client, &shard, position).await.is_empty());
+    let shard = put(&client, &"x".repeat(900_000)).await.shard_id;
+    put(&client, &"y".repeat(900_000)).await;
+    let page = async |max_records| {
+        let mut reader = client.open_shard(&shard, Position::TrimHorizon).await.expect("open");
+        reader.next_batch(max_records).await.expect("fetch").expect("open")
+    };
+    let (some, all, all_bytes) = (page(1).await, page(2).await, page(3).await);
+    assert_eq!([some.records.len(), all.records.len(), all_bytes.records.len()], [1, 2, 2]);
+    assert!(some.behind > Some(Duration::ZERO) && some.caught_up_at.is_none());
+    assert!(all.is_caught_up() && all_bytes.is_caught_up());
+}
+
+#[tokio::test]
+async fn a_number_that_no_record_of_the_shard_has_is_refused_with_its_cause() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
+    let before = put(&client, "0").await;
+    streams.split("a", &before.shard_id, HashKey(1 << 127)).await.expect("split");
+    let after = put(&client, "1").await;
+    let shards = client.shards().await.expect("shards");
+    let other = shards.iter().find(|shard| shard.is_open() && shard.id != after.shard_id).expect("a second child");
+    let larger_than_64_bits = "99999999999999999999999999999999999999999999999999999999".parse().expect("a number");
+    let largest_of_sqlite = SequenceNumber::from(i64::MAX as u64);
+    for (shard, number, problem) in [
+        (&after.shard_id, before.sequence_number, "the shard begins at "),
+        (&after.shard_id, 0.into(), "the shard begins at "),
+        (&other.id, after.sequence_number, "the stream gave that number to another shard"),
+        (&before.shard_id, after.sequence_number, "the shard ended at "),
+        (&after.shard_id, largest_of_sqlite, "it is ahead of the newest record"),
+        (&after.shard_id, larger_than_64_bits, "it is ahead of the newest record"),
+    ] {
+        for position in [Position::At(number), Position::after(number)] {
+            let error = client.open_shard(shard, position).await.expect_err("no such record").to_string();
+            assert!(error.starts_with(&format!("{shard}: no record {number}: {problem}")), "{error}");
+        }
     }
-    assert_eq!(texts(&read(&client, &shard, Position::At(0.into())).await), ["0"]);
+}
+
+#[tokio::test]
+async fn a_position_in_a_deleted_stream_is_not_one_in_its_successor() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
+    let old = put(&client, "old").await;
+    streams.delete("a").await.expect("delete");
+    let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create again");
+    put(&client, "new").await;
+    let opened = client.open_shard(&old.shard_id, Position::after(old.sequence_number)).await;
+    assert!(matches!(opened, Err(Error::InvalidPosition { .. })), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_shard_that_retention_has_emptied_is_resumed_after_what_was_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    streams.create("a", CreateOptions::default().with_retention(RETENTION).with_shards(2)).await.expect("create");
+    let client = streams.open("a").await.expect("open");
+    let old = put(&client, "old").await;
+    drop((client, streams));
+    age(folder.path());
+    let streams = LocalStreams::new(folder.path());
+    let client = streams.open("a").await.expect("open");
+    // The writer looks for expired records after its first put, which is to the other shard.
+    let is_upper = |entry: &PutEntry| entry.partition_key.hash_key() >= HashKey(1 << 127);
+    let mut keys = (0..).map(|n| PartitionKey::new(format!("key-{n}")).expect("a key"));
+    let other = keys.find_map(|key| Some(PutEntry::new(key, "x")).filter(|x| is_upper(x) != is_upper(&entry("old"))));
+    client.put_batch([other.expect("a key of the other shard")].into()).await.expect("put");
+    let started = Instant::now();
+    while client.open_shard(&old.shard_id, Position::At(old.sequence_number)).await.is_ok() {
+        assert!(started.elapsed() < PATIENCE, "nothing was removed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for position in [Position::Latest, Position::TrimHorizon, Position::AtTime(Timestamp::default())] {
+        let reader = client.open_shard(&old.shard_id, position).await.expect("open");
+        assert_eq!(reader.position(), Position::after(old.sequence_number), "{position:?}");
+        client.open_shard(&old.shard_id, reader.position()).await.expect("a valid position");
+    }
+}
+
+/// Longer than a writer takes from a record's arrival time to its commit.
+const COMMIT_DELAY: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_position_says_up_to_when_its_reader_has_caught_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    let client = streams.open_or_create("a", CreateOptions::default()).await.expect("create");
+    let put = put(&client, "0").await;
+    let mut reader = client.open_shard(&put.shard_id, Position::TrimHorizon).await.expect("open");
+    let batch = reader.next_batch(1).await.expect("fetch").expect("open");
+    let caught_up_at = batch.caught_up_at.expect("a time");
+    assert!(caught_up_at <= batch.records[0].arrival + PATIENCE - COMMIT_DELAY, "a record may be on its way");
+    assert!(caught_up_at >= batch.records[0].arrival - COMMIT_DELAY);
+    let position = Position::After { sequence_number: put.sequence_number, caught_up_at: Some(caught_up_at) };
+    assert_eq!(reader.position(), position);
+    // Another reader passes it on.
+    assert_eq!(client.open_shard(&put.shard_id, position).await.expect("open").position(), position);
+}
+
+#[tokio::test]
+async fn a_child_leaves_the_list_after_its_parent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streams = LocalStreams::new(folder.path());
+    streams.create("a", CreateOptions::default().with_retention(RETENTION)).await.expect("create");
+    let client = streams.open("a").await.expect("open");
+    // More than one sweep removes.
+    for _ in 0..3 {
+        client.put_batch(vec![entry("old"); 10_000].into()).await.expect("put");
+    }
+    let parent = client.shards().await.expect("shards").remove(0).id;
+    streams.split("a", &parent, HashKey(1 << 127)).await.expect("split");
+    streams.merge("a", &ShardId::numbered(1), &ShardId::numbered(2)).await.expect("merge");
+    drop((client, streams));
+    age(folder.path());
+
+    let client = LocalStreams::new(folder.path()).open("a").await.expect("open");
+    let mut reader = client.open_shard(&parent, Position::Latest).await.expect("open");
+    put(&client, "fresh").await;
+    let started = Instant::now();
+    loop {
+        let listed: Vec<ShardId> = client.shards().await.expect("shards").into_iter().map(|shard| shard.id).collect();
+        if listed.len() == 1 {
+            break;
+        }
+        assert!(listed.len() == 4, "the parent is still listed, its children are not: {listed:?}");
+        assert!(started.elapsed() < PATIENCE, "still listed: {listed:?}");
+    }
+    // A reader at the end of the parent finds its children although they have left the list, too.
+    assert_eq!(reader.next_batch(1).await.expect("fetch"), None);
+    let children: Vec<ShardId> = reader.children().into_iter().map(|child| child.id).collect();
+    assert_eq!(children, [ShardId::numbered(1), ShardId::numbered(2)]);
+    let mut child = client.open_shard(&children[0], Position::TrimHorizon).await.expect("open");
+    assert_eq!(child.next_batch(1).await.expect("fetch"), None);
+    assert_eq!(child.children()[0].parents, children);
 }
