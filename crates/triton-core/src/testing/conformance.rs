@@ -25,6 +25,7 @@ use crate::record::{PartitionKey, PutEntry, PutReceipt, Record};
 use crate::testing::{Faults, FaultyClient};
 
 pub mod pipeline;
+pub mod position;
 pub mod shard;
 
 /// A backend under test.
@@ -173,6 +174,10 @@ impl Suite {
     }
 }
 
+async fn only_shard(suite: &Suite, client: &dyn StreamClient) -> ShardId {
+    suite.shards(client).await.remove(0).id
+}
+
 fn texts(records: &[Record]) -> Vec<String> {
     records.iter().map(|record| String::from_utf8_lossy(&record.data).into_owned()).collect()
 }
@@ -216,21 +221,27 @@ macro_rules! conformance {
                 an_empty_put_returns_no_results
                 a_put_over_the_limits_writes_nothing
                 payloads_and_keys_are_read_as_they_were_put
-                the_trim_horizon_is_before_every_record
-                latest_is_after_every_record
-                at_includes_the_record_and_after_excludes_it
-                at_a_time_starts_with_the_first_record_that_arrived_then_or_later
                 arrival_times_never_decrease
                 a_batch_reports_whether_its_reader_has_caught_up
+                a_page_with_the_newest_record_says_that_nothing_is_newer
                 a_dropped_fetch_loses_no_records
-                a_new_reader_resumes_from_the_position_of_another
                 a_closed_shard_ends_after_its_last_record_and_stays_ended
                 a_split_closes_the_parent_and_opens_two_children
                 a_merge_closes_both_parents_and_opens_one_child
+                a_closed_shard_names_its_children_or_lists_them
                 a_reshard_gives_shards_of_equal_size
                 an_unknown_shard_or_stream_is_not_found
                 streams_are_created_once_listed_and_deleted
                 two_clients_share_a_stream
+            );
+            $crate::conformance!(@tests $suite; position:
+                the_trim_horizon_is_before_every_record
+                latest_is_after_every_record
+                at_includes_the_record_and_after_excludes_it
+                at_a_time_starts_with_the_first_record_that_arrived_then_or_later
+                a_new_reader_resumes_from_the_position_of_another
+                the_position_of_a_reader_is_valid_at_every_step
+                a_position_of_another_shard_or_ahead_of_the_end_is_refused
             );
             $crate::conformance!(@tests $suite; pipeline:
                 every_record_is_acknowledged_and_read_in_order_per_key

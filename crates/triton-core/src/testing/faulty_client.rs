@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use crate::backend::{Batch, Limits, ShardReader, StreamClient};
 use crate::error::{Error, Result};
 use crate::model::position::Position;
-use crate::model::shard::{Shard, ShardId};
+use crate::model::shard::{ChildShard, Shard, ShardId};
 use crate::model::timestamp::Timestamp;
 use crate::record::{Entries, PutReceipt};
 
@@ -270,6 +270,14 @@ impl<C: StreamClient + 'static> ShardReader for FaultyShardReader<C> {
 
     fn position(&self) -> Position {
         self.reader.position()
+    }
+
+    fn children(&self) -> Vec<ChildShard> {
+        self.reader.children()
+    }
+
+    async fn is_drained(&mut self) -> Result<bool> {
+        self.reader.is_drained().await
     }
 }
 

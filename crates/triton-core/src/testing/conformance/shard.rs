@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{STREAM, Suite, entry, numbered, retrying, texts};
+use super::{STREAM, Suite, entry, numbered, only_shard, retrying, texts, within_timeout};
 use crate::Entries;
 use crate::backend::CreateOptions;
 use crate::backend::StreamClient;
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::model::hash_key::HashKey;
 use crate::model::position::Position;
 use crate::model::sequence_number::SequenceNumber;
-use crate::model::shard::{Shard, ShardId};
+use crate::model::shard::{ChildShard, Shard, ShardId};
 use crate::record::PutEntry;
 
 /// Asserts that each hash key belongs to exactly one open shard, and that the list is sorted by id.
@@ -24,10 +24,6 @@ fn assert_covered(shards: &[Shard]) {
     for pair in open.windows(2) {
         assert_eq!(pair[0].hash_key_range.last.0 + 1, pair[1].hash_key_range.first.0);
     }
-}
-
-async fn only_shard(suite: &Suite, client: &dyn StreamClient) -> ShardId {
-    suite.shards(client).await.remove(0).id
 }
 
 /// The shards of a new stream are open, have equal size and no parents.
@@ -150,71 +146,6 @@ pub async fn payloads_and_keys_are_read_as_they_were_put(suite: &Suite) {
     assert_eq!(read, entries);
 }
 
-/// From the trim horizon, all records are read in order, for any size of a fetch.
-pub async fn the_trim_horizon_is_before_every_record(suite: &Suite) {
-    let client = suite.stream(1).await;
-    let shard = only_shard(suite, &*client).await;
-    assert_eq!(suite.read(&*client, &shard, Position::TrimHorizon).await, (vec![], false), "an empty shard");
-    let entries = numbered("k", 0..25);
-    suite.put(&*client, &entries).await;
-    for max_records in [1, 3, 25, 10_000] {
-        let (records, ended) = suite.read_pages_of(&*client, &shard, Position::TrimHorizon, max_records).await;
-        assert_eq!(texts(&records), (0..25).map(|n| n.to_string()).collect::<Vec<_>>());
-        assert!(!ended, "an open shard does not end");
-    }
-}
-
-/// A reader from the latest record reads only records that are put after it was opened.
-pub async fn latest_is_after_every_record(suite: &Suite) {
-    let client = suite.stream(1).await;
-    let shard = only_shard(suite, &*client).await;
-    suite.put(&*client, &numbered("k", 0..3)).await;
-    let position = suite.latest(&*client, &shard).await;
-    suite.put(&*client, &numbered("k", 3..5)).await;
-    // The position is valid for another reader, although nothing has been fetched.
-    assert_eq!(suite.texts(&*client, &shard, position).await, ["3", "4"]);
-    assert!(suite.texts(&*client, &shard, Position::Latest).await.is_empty());
-}
-
-/// `At` a sequence number includes its record, `After` does not, even for the last record.
-pub async fn at_includes_the_record_and_after_excludes_it(suite: &Suite) {
-    let client = suite.stream(1).await;
-    let receipts = suite.put(&*client, &numbered("k", 0..5)).await;
-    let shard = &receipts[0].shard_id;
-    let texts = |position| suite.texts(&*client, shard, position);
-    for (index, receipt) in receipts.iter().enumerate() {
-        let expected: Vec<String> = (index..5).map(|n| n.to_string()).collect();
-        assert_eq!(texts(Position::At(receipt.sequence_number)).await, expected);
-        assert_eq!(texts(Position::after(receipt.sequence_number)).await, expected[1..]);
-    }
-}
-
-/// `AtTime` accepts times before, between and after the records.
-pub async fn at_a_time_starts_with_the_first_record_that_arrived_then_or_later(suite: &Suite) {
-    let client = suite.stream(1).await;
-    let shard = only_shard(suite, &*client).await;
-    suite.put(&*client, &numbered("k", 0..2)).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    suite.put(&*client, &numbered("k", 2..4)).await;
-    let (records, _) = suite.read(&*client, &shard, Position::TrimHorizon).await;
-    let at = |arrival| suite.texts(&*client, &shard, Position::AtTime(arrival));
-    let (first, second, third) = (records[0].arrival, records[1].arrival, records[2].arrival);
-    let records = suite.read_with_duplicates(&*client, &shard, Position::TrimHorizon, 100).await.0;
-    let last = records[records.len() - 1].arrival;
-    assert!(second < third, "the puts are 20 ms apart");
-    assert_eq!(at(first - Duration::from_secs(60)).await, ["0", "1", "2", "3"]);
-    assert_eq!(at(third).await, ["2", "3"]);
-    assert_eq!(at(third - Duration::from_millis(1)).await, ["2", "3"]);
-    assert_eq!(at(last + Duration::from_millis(1)).await, Vec::<String>::new(), "after {last:?} of {records:?}");
-
-    // With a time after the last record, the next record is read.
-    let after_last = Position::AtTime(last + Duration::from_millis(1));
-    let reader = retrying(|| client.open_shard(&shard, after_last)).await.expect("open");
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    suite.put(&*client, &[entry("k", "next")]).await;
-    assert_eq!(suite.texts(&*client, &shard, reader.position()).await, ["next"]);
-}
-
 /// Within a shard, arrival times never decrease.
 pub async fn arrival_times_never_decrease(suite: &Suite) {
     let client = suite.stream(1).await;
@@ -250,6 +181,42 @@ pub async fn a_batch_reports_whether_its_reader_has_caught_up(suite: &Suite) {
     assert!(read >= 3);
 }
 
+/// A page that holds the newest record says that nothing is newer, so that a reader knows its end without an empty page. The
+/// backend may miss one that has just arrived.
+pub async fn a_page_with_the_newest_record_says_that_nothing_is_newer(suite: &Suite) {
+    const ATTEMPTS: usize = 20;
+    let client = suite.stream(1).await;
+    let shard = only_shard(suite, &*client).await;
+    let mut reader = retrying(|| client.open_shard(&shard, Position::TrimHorizon)).await.expect("open");
+    let mut records = Vec::new();
+    for number in 0..ATTEMPTS {
+        suite.put(&*client, &numbered("k", number..number + 1)).await;
+        let has_records = loop {
+            match within_timeout(reader.next_batch(10)).await {
+                Ok(batch) => {
+                    let batch = batch.expect("an open shard does not end");
+                    let (has_records, is_caught_up) = (!batch.records.is_empty(), batch.is_caught_up());
+                    records.extend(batch.records);
+                    if is_caught_up {
+                        break has_records;
+                    }
+                }
+                Err(Error::IteratorExpired { .. }) => {
+                    let position = reader.position();
+                    reader = retrying(|| client.open_shard(&shard, position)).await.expect("open again");
+                }
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+        };
+        if has_records {
+            let expected: Vec<String> = (0..=number).map(|n| n.to_string()).collect();
+            assert_eq!(texts(&suite.first_occurrences(records)), expected);
+            return;
+        }
+    }
+    panic!("none of {ATTEMPTS} pages says so");
+}
+
 /// A fetch that is dropped before it completes has no effect on the reader.
 pub async fn a_dropped_fetch_loses_no_records(suite: &Suite) {
     let client = suite.stream(1).await;
@@ -276,31 +243,6 @@ pub async fn a_dropped_fetch_loses_no_records(suite: &Suite) {
     }
     let expected: Vec<String> = (0..50).map(|n| n.to_string()).collect();
     assert_eq!(texts(&suite.first_occurrences(records)), expected);
-}
-
-/// At every point of a shard, a new reader from the `position` of the last one skips and repeats no record.
-pub async fn a_new_reader_resumes_from_the_position_of_another(suite: &Suite) {
-    let client = suite.stream(1).await;
-    let shard = only_shard(suite, &*client).await;
-    suite.put(&*client, &numbered("k", 0..9)).await;
-    let mut position = Position::TrimHorizon;
-    let mut records = Vec::new();
-    loop {
-        let mut reader = retrying(|| client.open_shard(&shard, position)).await.expect("open");
-        match reader.next_batch(2).await {
-            Ok(batch) => {
-                let batch = batch.expect("an open shard does not end");
-                if batch.records.is_empty() && batch.is_caught_up() {
-                    break;
-                }
-                records.extend(batch.records);
-            }
-            Err(error) => assert!(error.is_retryable(), "{error:?}"),
-        }
-        position = reader.position();
-    }
-    assert!(records.is_sorted_by(|a, b| a.sequence_number < b.sequence_number));
-    assert_eq!(texts(&suite.first_occurrences(records)), (0..9).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
 /// After its last record, a closed shard returns `None` on every fetch, from every position.
@@ -374,6 +316,51 @@ pub async fn a_merge_closes_both_parents_and_opens_one_child(suite: &Suite) {
     for parent in &ids[..2] {
         assert!(suite.read(&*client, parent, Position::TrimHorizon).await.1, "both parents have ended");
     }
+}
+
+/// At the end of a closed shard, its reader names its children as the stream lists them, or names none.
+pub async fn a_closed_shard_names_its_children_or_lists_them(suite: &Suite) {
+    let client = suite.stream(2).await;
+    let ids: Vec<ShardId> = suite.shards(&*client).await.into_iter().map(|shard| shard.id).collect();
+    suite.put(&*client, &[entry("k", "0")]).await;
+    suite.admin().split(STREAM, &ids[0], HashKey(1 << 126)).await.expect("split");
+    let upper_child = suite.shards(&*client).await[3].id.clone();
+    suite.admin().merge(STREAM, &upper_child, &ids[1]).await.expect("merge");
+
+    let shards = suite.shards(&*client).await;
+    for closed in shards.iter().filter(|shard| !shard.is_open()) {
+        let is_child = |shard: &&Shard| shard.parents().any(|parent| *parent == closed.id);
+        let listed: Vec<ChildShard> = shards.iter().filter(is_child).map(ChildShard::from).map(sorted).collect();
+        assert_eq!(listed.len(), if closed.id == ids[0] { 2 } else { 1 });
+        for position in [Position::TrimHorizon, Position::Latest] {
+            let mut named = children(&*client, &closed.id, position).await;
+            named.sort_by(|a, b| a.id.cmp(&b.id));
+            let named: Vec<ChildShard> = named.into_iter().map(sorted).collect();
+            assert!(named.is_empty() || named == listed, "{named:?} of {}, listed: {listed:?}", closed.id);
+        }
+    }
+}
+
+/// The children that a reader names at the end of a shard.
+async fn children(client: &dyn StreamClient, shard: &ShardId, position: Position) -> Vec<ChildShard> {
+    let mut reader = retrying(|| client.open_shard(shard, position)).await.expect("open");
+    loop {
+        match within_timeout(reader.next_batch(7)).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return reader.children(),
+            Err(Error::IteratorExpired { .. }) => {
+                let position = reader.position();
+                reader = retrying(|| client.open_shard(shard, position)).await.expect("open again");
+            }
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+    }
+}
+
+/// With its parents in the order of their ids.
+fn sorted(mut child: ChildShard) -> ChildShard {
+    child.parents.sort();
+    child
 }
 
 /// A reshard increases or decreases the number of open shards.
