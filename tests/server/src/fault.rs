@@ -10,6 +10,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
+use crate::mode::{EndMode, ListMode, Modes, View};
+use crate::wire::now_ms;
+
 /// GetRecords requests per shard and second, for the read quota.
 const READS: usize = 5;
 
@@ -206,6 +209,8 @@ struct State {
     holds_resharding: bool,
     reads: HashMap<(String, String), VecDeque<Instant>>,
     trimmed: HashMap<(String, String), (String, PastRetention)>,
+    modes: Modes,
+    changed_lists: u64,
 }
 
 struct RandomFaults {
@@ -228,8 +233,8 @@ impl Faults {
         self.state().random = Some(RandomFaults { rng: StdRng::seed_from_u64(seed), chances });
     }
 
-    /// Removes the queued and random faults, the read quota, the page size and the hold on resharding. Counts and
-    /// trimmed records stay.
+    /// Removes the queued and random faults, the read quota, the page size, the hold on resharding and the modes. Counts
+    /// and trimmed records stay.
     pub fn clear(&self) {
         let mut state = self.state();
         state.queue.clear();
@@ -238,6 +243,7 @@ impl Faults {
         state.read_quota = false;
         state.holds_resharding = false;
         state.reads.clear();
+        state.modes = Modes::default();
     }
 
     /// How often this fault was injected.
@@ -271,6 +277,21 @@ impl Faults {
     /// Sets the most shards per response to ListShards; 0 means as many as on AWS.
     pub fn set_page(&self, shards: usize) {
         self.state().page = (shards > 0).then_some(shards);
+    }
+
+    /// Sets which shard list ListShards returns.
+    pub fn set_list_mode(&self, mode: ListMode) {
+        self.state().modes.set_list(mode);
+    }
+
+    /// Number of responses to ListShards of a list that lacked a shard, or had a closed one as open.
+    pub fn changed_lists(&self) -> u64 {
+        self.state().changed_lists
+    }
+
+    /// Sets how the ends of closed shards are reported.
+    pub fn set_end_mode(&self, mode: EndMode) {
+        self.state().modes.end = mode;
     }
 
     /// Counts a request.
@@ -310,6 +331,21 @@ impl Faults {
     /// The last sequence number that was trimmed from a shard.
     pub(crate) fn trimmed(&self, stream: &str, shard: &str) -> Option<(String, PastRetention)> {
         self.state().trimmed.get(&(stream.to_owned(), shard.to_owned())).cloned()
+    }
+
+    /// The view of the next listing.
+    pub(crate) fn next_view(&self) -> View {
+        self.state().modes.next_view(now_ms())
+    }
+
+    /// Counts a response to ListShards that differs from the current list.
+    pub(crate) fn count_changed_list(&self) {
+        self.state().changed_lists += 1;
+    }
+
+    /// How the ends of closed shards are reported.
+    pub(crate) fn end_mode(&self) -> EndMode {
+        self.state().modes.end
     }
 
     /// The page size of ListShards.

@@ -19,6 +19,19 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! A fault is injected into single requests. A mode holds until another is set: how old or partial shard lists are
+//! ([`ListMode`]), and how the end of a closed shard is reported ([`EndMode`]).
+//!
+//! ```
+//! use std::time::Duration;
+//! use triton_test_server::{EndMode, ListMode, Server, ServerOptions};
+//!
+//! let server = Server::start(ServerOptions::default())?;
+//! server.faults().set_list_mode(ListMode::Flapping(Duration::from_secs(3)));
+//! server.faults().set_end_mode(EndMode::Never);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! Any credentials do: signatures are not checked. The shim applies to JSON requests only; CBOR requests bypass it.
 
 use std::fmt;
@@ -33,10 +46,12 @@ mod connection;
 mod fault;
 mod inject;
 mod inner;
+mod mode;
 mod shim;
 mod wire;
 
 pub use fault::{Fault, Faults, Operation, PastRetention};
+pub use mode::{EndMode, ListMode, MissingShards};
 
 /// A running server; dropping it stops it.
 pub struct Server {

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 
 use self::arrivals::Arrivals;
 use self::consumer::Consumers;
+use self::history::History;
 use self::key::LongKeys;
 use self::reshard::Resharding;
 use self::subscribe::Subscriptions;
@@ -19,6 +20,8 @@ use crate::wire::{Answer, Call};
 mod arrivals;
 mod consumer;
 mod describe;
+mod end;
+mod history;
 mod key;
 mod list;
 mod name;
@@ -38,6 +41,7 @@ pub(crate) struct Shim {
     /// arrivals have the same order and no reader passes a record that is still being written.
     arrivals: Mutex<Arrivals>,
     long_keys: LongKeys,
+    history: Arc<History>,
     resharding: Arc<Resharding>,
     consumers: Consumers,
     subscriptions: Subscriptions,
@@ -46,13 +50,15 @@ pub(crate) struct Shim {
 
 impl Shim {
     pub(crate) fn new(inner: Inner, options: &ServerOptions, faults: Arc<Faults>) -> Self {
-        let resharding = Arc::new(Resharding::new(inner.clone(), Arc::clone(&faults), options.shard_limit));
+        let history = Arc::new(History::new(inner.clone()));
+        let resharding = Resharding::new(inner.clone(), Arc::clone(&history), Arc::clone(&faults), options.shard_limit);
         Self {
             inner,
             faults,
             arrivals: Mutex::default(),
             long_keys: LongKeys::default(),
-            resharding,
+            history,
+            resharding: Arc::new(resharding),
             consumers: Consumers::new(options.transition),
             subscriptions: Subscriptions::new(options),
             iterator_ttl: options.iterator_ttl,
@@ -92,7 +98,12 @@ impl Shim {
             Operation::DescribeStreamSummary => Ok(self.describe(call, &body, describe::SUMMARY).await),
             Operation::SplitShard | Operation::MergeShards => {
                 self.resharding.check(&body).await?;
-                Ok(self.inner.forward(call).await)
+                let answer = self.inner.forward(call).await;
+                if answer.status.is_success() {
+                    let (history, stream) = (Arc::clone(&self.history), stream_of(&body).to_owned());
+                    tokio::spawn(async move { history.watch(&stream).await });
+                }
+                Ok(answer)
             }
             Operation::UpdateShardCount => self.resharding.update_shard_count(&body).await,
             Operation::RegisterStreamConsumer => Ok(self.register_consumer(call).await),
@@ -115,6 +126,7 @@ impl Shim {
     async fn forget(&self, stream: &str) {
         self.arrivals.lock().await.forget(stream);
         self.faults.forget(stream);
+        self.history.forget(stream);
         self.resharding.forget(stream);
     }
 }

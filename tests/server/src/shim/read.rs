@@ -144,12 +144,8 @@ impl Shim {
         let more = last.is_some() && self.has_records(iterator, &from).await;
         let behind = if more { now_ms().saturating_sub(came.unwrap_or_default()).max(1) } else { 0 };
         page["MillisBehindLatest"] = json!(behind);
-        if !more && self.is_closed(stream, shard).await {
-            // A closed shard ends with its last record, not at its closing time.
-            if let Some(fields) = page.as_object_mut() {
-                fields.shift_remove("NextShardIterator");
-            }
-        } else {
+        // A closed shard ends with its last record, not at its closing time.
+        if more || !self.end_page(stream, shard, page).await {
             page["NextShardIterator"] = Value::from(Iterator { from, made: now_ms(), ..iterator.clone() }.encode());
         }
     }
@@ -162,12 +158,6 @@ impl Shim {
             }
             None => false,
         }
-    }
-
-    async fn is_closed(&self, stream: &str, shard: &str) -> bool {
-        let Ok(stream) = self.inner.store.get_stream(stream).await else { return false };
-        let found = stream.shards.iter().find(|found| found.shard_id == shard);
-        found.is_some_and(|found| found.sequence_number_range.ending_sequence_number.is_some())
     }
 }
 

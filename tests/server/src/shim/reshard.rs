@@ -12,6 +12,7 @@ use ferrokinesis::types::{Stream, StreamStatus};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::history::{History, is_closed};
 use super::stream_of;
 use crate::fault::Faults;
 use crate::inner::{Inner, refused};
@@ -23,6 +24,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// The streams whose shard count is changing.
 pub(super) struct Resharding {
     inner: Inner,
+    history: Arc<History>,
     faults: Arc<Faults>,
     shard_limit: u32,
     /// The change in progress of each stream. The number tells it from a change of an earlier stream of that name.
@@ -44,8 +46,8 @@ enum Step {
 }
 
 impl Resharding {
-    pub(super) fn new(inner: Inner, faults: Arc<Faults>, shard_limit: u32) -> Self {
-        Self { inner, faults, shard_limit, under_way: Mutex::default(), next: AtomicU64::new(0) }
+    pub(super) fn new(inner: Inner, history: Arc<History>, faults: Arc<Faults>, shard_limit: u32) -> Self {
+        Self { inner, history, faults, shard_limit, under_way: Mutex::default(), next: AtomicU64::new(0) }
     }
 
     pub(super) fn is_under_way(&self, stream: &str) -> bool {
@@ -66,11 +68,7 @@ impl Resharding {
         }
         for field in ["ShardToSplit", "ShardToMerge", "AdjacentShardToMerge"] {
             let Some(id) = body[field].as_str() else { continue };
-            let closed = stream
-                .shards
-                .iter()
-                .any(|shard| shard.shard_id == id && shard.sequence_number_range.ending_sequence_number.is_some());
-            if closed {
+            if stream.shards.iter().any(|shard| shard.shard_id == id && is_closed(shard)) {
                 return Err(Answer::invalid(format_args!(
                     "Shard {id} in stream {name} under account {} has already been merged or split, and thus is not \
                      eligible for merging or splitting.",
@@ -127,6 +125,7 @@ impl Resharding {
         while self.marks().get(&name) == Some(&mark)
             && let Ok(stream) = self.inner.store.get_stream(&name).await
         {
+            self.history.note(&stream);
             if stream.stream_status == StreamStatus::Updating || self.faults.holds_resharding() {
                 sleep(LOOK).await;
                 continue;
@@ -168,7 +167,7 @@ impl Resharding {
 
 /// The open shards in the order of their hash keys.
 fn open_shards(stream: &Stream) -> Vec<Open> {
-    let open = stream.shards.iter().filter(|shard| shard.sequence_number_range.ending_sequence_number.is_none());
+    let open = stream.shards.iter().filter(|shard| !is_closed(shard));
     let mut open: Vec<_> = open
         .map(|shard| Open {
             first: shard.hash_key_range.start_u128(),

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::Shim;
+use super::end::CHILD_SHARDS;
 use super::position::{self, Iterator};
 use super::read::empty_page;
 use crate::ServerOptions;
@@ -252,7 +253,11 @@ impl Shim {
                 };
                 *continuation = event["ContinuationSequenceNumber"].clone();
             }
-            None => event["ChildShards"] = self.children(stream, shard).await,
+            None => {
+                if let Some(children) = page.get(CHILD_SHARDS) {
+                    event[CHILD_SHARDS] = children.clone();
+                }
+            }
         }
         Ok(Next::Event { event, is_last })
     }
@@ -261,19 +266,6 @@ impl Shim {
         let Ok(stream) = self.inner.store.get_stream(stream).await else { return Value::Null };
         let found = stream.shards.iter().find(|found| found.shard_id == shard);
         found.map_or(Value::Null, |found| json!(found.sequence_number_range.starting_sequence_number))
-    }
-
-    async fn children(&self, stream: &str, shard: &str) -> Value {
-        let Ok(stream) = self.inner.store.get_stream(stream).await else { return json!([]) };
-        let children = stream.shards.iter().filter_map(|child| {
-            let parents = [child.parent_shard_id.as_deref(), child.adjacent_parent_shard_id.as_deref()];
-            let parents: Vec<&str> = parents.into_iter().flatten().collect();
-            let keys = &child.hash_key_range;
-            parents
-                .contains(&shard)
-                .then(|| json!({"ShardId": child.shard_id, "ParentShards": parents, "HashKeyRange": keys}))
-        });
-        children.collect()
     }
 }
 

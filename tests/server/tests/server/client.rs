@@ -1,6 +1,6 @@
 //! A client that shows the raw bytes: one connection per request.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,7 @@ pub(crate) fn send(server: &Server, operation: &str, kind: &str, body: &[u8]) ->
          Content-Length: {}\r\n\r\n",
         body.len()
     );
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body).unwrap();
     stream
@@ -169,4 +170,105 @@ pub(crate) fn shards(server: &Server) -> Vec<Value> {
 
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
+}
+
+/// Splits a shard in the middle of all hash keys.
+pub(crate) fn split(server: &Server, shard: &str) {
+    split_at(server, shard, 1 << 127);
+}
+
+pub(crate) fn split_at(server: &Server, shard: &str, key: u128) {
+    let key = key.to_string();
+    ok(server, "SplitShard", json!({"StreamName": STREAM, "ShardToSplit": shard, "NewStartingHashKey": key}));
+    wait_active(server, STREAM);
+}
+
+/// Merges the two children of the first shard.
+pub(crate) fn merge(server: &Server) {
+    let [left, right] = ["shardId-000000000001", "shardId-000000000002"];
+    ok(server, "MergeShards", json!({"StreamName": STREAM, "ShardToMerge": left, "AdjacentShardToMerge": right}));
+    wait_active(server, STREAM);
+}
+
+/// A server with one stream and a consumer, whose subscriptions may follow one another at once.
+pub(crate) fn server_with_consumer(shards: u32, heartbeat: Duration) -> (Server, String) {
+    let options = ServerOptions::default().with_subscription_interval(Duration::ZERO).with_heartbeat(heartbeat);
+    let server = Server::start(options).unwrap();
+    create(&server, STREAM, shards);
+    let consumer = register(&server);
+    (server, consumer)
+}
+
+/// Registers a consumer of the stream and returns its ARN.
+pub(crate) fn register(server: &Server) -> String {
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/events";
+    let body = json!({"StreamARN": arn, "ConsumerName": "consumer"});
+    let consumer = text(&ok(server, "RegisterStreamConsumer", body)["Consumer"]["ConsumerARN"]);
+    eventually("the consumer is ACTIVE", || {
+        let found = ok(server, "DescribeStreamConsumer", json!({"ConsumerARN": consumer}));
+        found["ConsumerDescription"]["ConsumerStatus"] == "ACTIVE"
+    });
+    consumer
+}
+
+/// A subscription's events, as they come.
+pub(crate) struct Events {
+    connection: BufReader<TcpStream>,
+    /// Number of bytes left of the current HTTP chunk.
+    left: usize,
+}
+
+pub(crate) fn subscribe(server: &Server, consumer: &str, shard: &str, position: Value) -> Events {
+    let body = json!({"ConsumerARN": consumer, "ShardId": shard, "StartingPosition": position});
+    let stream = send(server, "SubscribeToShard", "application/x-amz-json-1.1", body.to_string().as_bytes());
+    let mut connection = BufReader::new(stream);
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(connection.read_until(b'\n', &mut head).unwrap() > 0, "the head ends");
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    let mut events = Events { connection, left: 0 };
+    events.message().expect("the initial response");
+    events
+}
+
+impl Events {
+    /// The next event; `None` after the last one.
+    pub(crate) fn next(&mut self) -> Option<Value> {
+        self.message().map(|payload| serde_json::from_slice(&payload).unwrap())
+    }
+
+    /// The payload of the next message.
+    fn message(&mut self) -> Option<Vec<u8>> {
+        // Length, length of the headers, and a checksum; then headers, payload, and another checksum.
+        let mut prelude = [0; 12];
+        if self.read(&mut prelude[..1]).unwrap() == 0 {
+            return None;
+        }
+        self.read_exact(&mut prelude[1..]).unwrap();
+        let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap()) as usize;
+        let (length, headers) = (number(&prelude[..4]), number(&prelude[4..8]));
+        let mut rest = vec![0; length - prelude.len()];
+        self.read_exact(&mut rest).unwrap();
+        Some(rest[headers..rest.len() - 4].to_vec())
+    }
+}
+
+impl Read for Events {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.left == 0 {
+            let mut line = String::new();
+            self.connection.read_line(&mut line)?;
+            match line.trim() {
+                // The end of the chunk before.
+                "" => {}
+                "0" => return Ok(0),
+                size => self.left = usize::from_str_radix(size, 16).unwrap(),
+            }
+        }
+        let length = buffer.len().min(self.left);
+        let read = self.connection.read(&mut buffer[..length])?;
+        self.left -= read;
+        Ok(read)
+    }
 }

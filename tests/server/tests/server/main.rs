@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there fails it")]
 
 mod client;
+mod ends;
 mod faults;
+mod lists;
 mod reshard;
 mod shim;

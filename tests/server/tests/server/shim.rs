@@ -22,12 +22,6 @@ fn at(server: &Server, seconds: f64) -> Value {
     iterator(server, SHARD, json!({"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": seconds}))
 }
 
-fn close_first_shard(server: &Server) {
-    let half = (1u128 << 127).to_string();
-    ok(server, "SplitShard", json!({"StreamName": STREAM, "ShardToSplit": SHARD, "NewStartingHashKey": half}));
-    wait_active(server, STREAM);
-}
-
 #[test]
 fn arrivals_are_milliseconds_and_do_not_go_back() {
     let server = server(1);
@@ -100,7 +94,7 @@ fn a_closed_shard_ends_from_every_position() {
     let open = iterator(&server, SHARD, json!({"ShardIteratorType": "LATEST"}));
     let whole = page(&server, &iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"})));
     assert!(whole["NextShardIterator"].is_string());
-    close_first_shard(&server);
+    split(&server, SHARD);
     let kinds = [
         json!({"ShardIteratorType": "LATEST"}),
         json!({"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": last}),
@@ -128,7 +122,7 @@ fn a_closed_shard_ends_from_every_position() {
 #[test]
 fn an_empty_closed_shard_ends() {
     let server = server(1);
-    close_first_shard(&server);
+    split(&server, SHARD);
     assert_eq!(read_all(&server, SHARD), Vec::<String>::new());
     let page = page(&server, &iterator(&server, SHARD, json!({"ShardIteratorType": "TRIM_HORIZON"})));
     assert!(page.get("NextShardIterator").is_none(), "{page}");
