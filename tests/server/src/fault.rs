@@ -294,6 +294,12 @@ impl Faults {
         self.state().modes.end = mode;
     }
 
+    /// Sets whether a sequence number ahead of its shard's last record is rejected as a position. By default, it is a
+    /// position at which no record has arrived yet. AWS documents neither.
+    pub fn set_rejects_ahead(&self, on: bool) {
+        self.state().modes.rejects_ahead = on;
+    }
+
     /// Counts a request.
     pub(crate) fn count(&self, operation: Operation) {
         *self.state().requests.entry(operation).or_default() += 1;
@@ -346,6 +352,11 @@ impl Faults {
     /// How the ends of closed shards are reported.
     pub(crate) fn end_mode(&self) -> EndMode {
         self.state().modes.end
+    }
+
+    /// Whether a position ahead of its shard's last record is rejected.
+    pub(crate) fn rejects_ahead(&self) -> bool {
+        self.state().modes.rejects_ahead
     }
 
     /// The page size of ListShards.

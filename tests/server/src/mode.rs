@@ -63,6 +63,8 @@ pub(crate) struct Modes {
     /// Number of listings since the mode was set.
     listings: u64,
     pub(crate) end: EndMode,
+    /// Whether a position ahead of its shard's last record is rejected.
+    pub(crate) rejects_ahead: bool,
 }
 
 impl Modes {

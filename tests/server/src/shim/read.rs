@@ -19,8 +19,40 @@ const BEHIND_MS: u64 = 1000;
 impl Shim {
     pub(super) async fn get_shard_iterator(&self, call: Call, body: Value) -> Result<Answer, Answer> {
         let arrivals = self.arrivals.lock().await;
-        let shim = self.corrected_position(&arrivals, body)?;
-        Ok(self.inner.forward(call.with_json(&shim)).await)
+        let corrected = self.corrected_position(&arrivals, body.clone())?;
+        let answer = self.inner.forward(call.with_json(&corrected)).await;
+        if answer.status.is_success() {
+            self.check_ahead(&arrivals, &body).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Rejects a position ahead of its shard's last record, if that is asked for. ferrokinesis accepts every sequence
+    /// number that the shard could have given.
+    pub(super) async fn check_ahead(&self, arrivals: &Arrivals, body: &Value) -> Result<(), Answer> {
+        let Some(given) = body["StartingSequenceNumber"].as_str().filter(|_| self.faults.rejects_ahead()) else {
+            return Ok(());
+        };
+        let (stream, shard) = (stream_of(body), body["ShardId"].as_str().unwrap_or_default());
+        let Ok(found) = self.inner.store.get_stream(stream).await else { return Ok(()) };
+        // Both ends of a shard are positions too.
+        let is_end = found.shards.iter().filter(|found| found.shard_id == shard).any(|found| {
+            let range = &found.sequence_number_range;
+            range.starting_sequence_number == given || range.ending_sequence_number.as_deref() == Some(given)
+        });
+        let last = arrivals.shard(stream, shard).last();
+        if is_end || last.is_some_and(|last| position::compare(given, &last.sequence_number).is_le()) {
+            return Ok(());
+        }
+        Err(self.not_of_the_stream(stream, shard, given))
+    }
+
+    fn not_of_the_stream(&self, stream: &str, shard: &str, sequence_number: &str) -> Answer {
+        let account = &self.inner.store.aws_account_id;
+        Answer::invalid(format_args!(
+            "StartingSequenceNumber {sequence_number} used in GetShardIterator on shard {shard} in stream {stream} under \
+             account {account} is invalid because it did not come from this stream."
+        ))
     }
 
     /// Corrects the position of an iterator request where ferrokinesis would use another.
@@ -66,11 +98,7 @@ impl Shim {
                 let order = position::compare(given, &up_to);
                 let lost = if kind == "AT_SEQUENCE_NUMBER" { order.is_le() } else { order.is_lt() };
                 match form {
-                    PastRetention::InvalidArgument if lost => Err(Answer::invalid(format_args!(
-                        "StartingSequenceNumber {given} used in GetShardIterator on shard {shard} in stream {stream} \
-                         under account {} is invalid because it did not come from this stream.",
-                        self.inner.store.aws_account_id
-                    ))),
+                    PastRetention::InvalidArgument if lost => Err(self.not_of_the_stream(stream, shard, given)),
                     PastRetention::Jump if lost => Ok(after(&up_to)),
                     _ => Ok(None),
                 }

@@ -142,8 +142,9 @@ impl Shim {
         }
         Inner::validate(Operation::GetShardIterator, &request)?;
         let arrivals = self.arrivals.lock().await;
-        let request = self.corrected_position(&arrivals, request)?;
-        let answer = self.inner.ask(Operation::GetShardIterator, request).await?;
+        let corrected = self.corrected_position(&arrivals, request.clone())?;
+        let answer = self.inner.ask(Operation::GetShardIterator, corrected).await?;
+        self.check_ahead(&arrivals, &request).await?;
         let iterator = answer["ShardIterator"].as_str().and_then(Iterator::decode);
         iterator.ok_or_else(|| Answer::invalid("There is no such place."))
     }

@@ -6,5 +6,6 @@ mod client;
 mod ends;
 mod faults;
 mod lists;
+mod positions;
 mod reshard;
 mod shim;
