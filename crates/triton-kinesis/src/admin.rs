@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
 use aws_sdk_kinesis::types::{ScalingType, StreamMode, StreamModeDetails};
 use triton_core::flow::{Backoff, poll_until, random_seed};
-use triton_core::{CreateOptions, Error, HashKey, Result, RetryPolicy, ShardId, StreamAdmin, StreamClient};
+use triton_core::{CreateOptions, Error, HashKey, Result, RetryPolicy, Shard, ShardId, StreamAdmin, StreamClient};
 
 use crate::connection::Kinesis;
 use crate::description::StreamDescription;
@@ -63,7 +63,7 @@ impl Kinesis {
     /// Takes one step towards this number of open shards; `true` once it is reached.
     async fn reshard_step(&self, stream: &KinesisStream, shards: usize) -> Result<bool> {
         let description = self.wait_until_active(stream).await?;
-        if description.open_shards == shards && is_uniform(stream).await? {
+        if description.open_shards == shards && is_uniform(stream, shards).await? {
             return Ok(true);
         }
         let step = next_step(description.open_shards, shards);
@@ -221,15 +221,19 @@ fn next_step(open: usize, wanted: usize) -> usize {
     wanted.clamp(open.div_ceil(2), open.max(1) * 2)
 }
 
-async fn is_uniform(stream: &KinesisStream) -> Result<bool> {
-    let shards = stream.list_shards().await?;
-    let sizes = shards.iter().filter(|shard| shard.is_open()).map(|shard| {
-        let keys = shard.hash_key_range;
-        keys.last.0 - keys.first.0
+/// Whether the open shards, of which there are this many, have equal sizes.
+async fn is_uniform(stream: &KinesisStream, open: usize) -> Result<bool> {
+    let listed = poll_until(change_backoff(), || async {
+        let mut shards = stream.list_shards().await?;
+        shards.retain(Shard::is_open);
+        // A list with another number of open shards is older than the description.
+        Ok(Some(shards).filter(|shards| shards.len() == open))
     });
+    let shards = listed.await?.ok_or_else(|| still_changing(stream))?;
+    let sizes = shards.iter().map(|shard| shard.hash_key_range.last.0 - shard.hash_key_range.first.0);
     let (smallest, largest) = sizes.fold((u128::MAX, 0), |(min, max), size| (size.min(min), size.max(max)));
     // The last shard holds the remainder of the division.
-    Ok(largest.saturating_sub(smallest) <= shards.len() as u128)
+    Ok(largest.saturating_sub(smallest) <= open as u128)
 }
 
 fn retention_hours(retention: Duration) -> Result<u64> {

@@ -214,10 +214,26 @@ impl fmt::Display for Reason {
 
 impl StdError for Reason {}
 
-/// Whether a position was refused because its sequence number belongs to another shard: a wrong position, not one past
-/// retention. Kinesis reports both as InvalidArgumentException, and only the message tells them apart.
-pub(crate) fn is_of_another_shard(error: &Error) -> bool {
-    matches!(error, Error::Invalid { problem } if problem.contains("It encodes shardId"))
+/// The shard that a refused sequence number belongs to, if the refusal names it: a wrong position, not one past retention.
+/// Kinesis reports both as InvalidArgumentException, and only the message tells them apart.
+pub(crate) fn shard_of_refused(refused: &Error) -> Option<&str> {
+    let Error::Invalid { problem } = refused else { return None };
+    let (_, rest) = problem.split_once("It encodes ")?;
+    rest.split(',').next().filter(|shard| shard.starts_with("shardId-"))
+}
+
+/// What is wrong with a sequence number that was refused as a position, and is not past retention.
+pub(crate) fn problem_of_refused(refused: &Error) -> String {
+    match (shard_of_refused(refused), refused) {
+        (Some(shard), _) => format!("Kinesis reads it as a sequence number of {shard}"),
+        (None, Error::Invalid { problem }) if problem.contains("did not come from this stream") => {
+            "it is another stream's, or it is ahead of the shard's last record".into()
+        }
+        (None, Error::Invalid { problem }) if problem.ends_with("is invalid.") => {
+            "it is not a sequence number of Kinesis".into()
+        }
+        (None, _) => format!("Kinesis refuses it: {refused}"),
+    }
 }
 
 fn innermost(error: &(dyn StdError + 'static)) -> Reason {

@@ -1,25 +1,33 @@
 //! Reads one shard in order, by polling or by subscription: keeps the position, resumes there, and detects records lost
-//! to retention. Pacing and prefetching are the core's part.
+//! to retention, wrong positions and ends that are not told. Pacing and prefetching are the core's part.
 
+mod end;
+mod missing;
 pub(crate) mod polling;
 mod position;
 mod record;
+mod search;
 mod shard;
 mod source;
 pub(crate) mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 use std::vec;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use triton_core::{Batch, Error, Position, Record, Result, SequenceNumber, ShardId, ShardReader, Timestamp};
+use triton_core::{
+    Batch, ChildShard, Error, Position, Record, Result, SequenceNumber, ShardId, ShardReader, Timestamp,
+};
 
+use self::missing::Missing;
 use self::polling::Polling;
 use self::shard::ShardRequests;
 use self::source::{NextPage, Page, PageSource};
 use self::subscription::Subscription;
-use crate::error::is_of_another_shard;
+use crate::error::{problem_of_refused, shard_of_refused};
 use crate::stream::KinesisStream;
 
 /// Reads a shard by GetRecords.
@@ -31,8 +39,11 @@ pub(crate) type SubscribingReader = KinesisReader<Subscription>;
 const EMPTY_PAGES_AT_END: usize = 3;
 /// Empty pages after which a missing expected record is checked for.
 const EMPTY_PAGES_BEFORE_CHECK: usize = 5;
-/// Records become readable a little after their arrival time: positions by time are moved back by this much.
+/// Records become readable a little after their arrival time: a time up to which all records were returned is this much
+/// before the time of a request that returned the newest one.
 const MARGIN: Duration = Duration::from_secs(10);
+/// A record that is not readable this long after it was put does not exist.
+const READABLE_WITHIN: Duration = Duration::from_secs(5);
 /// Longest wait for a batch.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -47,21 +58,25 @@ pub(crate) struct KinesisReader<S> {
     source: S,
     /// Position that the source was started at; `None` after it has resumed by itself.
     opened_at: Option<Position>,
+    /// When it was started there.
+    opened_since: Instant,
     start: Position,
     /// Earlier records are left out. The server does so too, unless it has refused the time.
     not_before: Option<Timestamp>,
     /// Last record returned, or the record that reading started after.
     last_returned: Option<SequenceNumber>,
-    /// Server time up to which all records have been returned.
+    /// Server time: every record that arrived before it was returned.
     caught_up_at: Option<Timestamp>,
     /// Record that the next page starts with unless it was lost.
     expected: Option<SequenceNumber>,
     empty_pages: usize,
     /// The page that is being returned.
     page: Option<PartlyReturned>,
-    /// Milliseconds behind, reported while no page comes.
-    millis_behind: u64,
+    /// How far behind the last page is; `None` if the server has not said so since the source was started.
+    behind: Option<Duration>,
     has_ended: bool,
+    /// The shard's children, once it has ended and if they were named.
+    children: Vec<ChildShard>,
 }
 
 /// A page whose records are being returned.
@@ -70,9 +85,11 @@ struct PartlyReturned {
     records: vec::IntoIter<Record>,
     /// Its first record, which may have been returned before.
     first: Option<SequenceNumber>,
-    millis_behind: u64,
+    behind: Option<Duration>,
+    /// Whether the server itself reports that nothing is newer.
     is_latest: bool,
     is_last: bool,
+    children: Vec<ChildShard>,
     requested_at: Instant,
 }
 
@@ -83,6 +100,7 @@ impl<S: PageSource> KinesisReader<S> {
             shard: ShardRequests::new(stream, shard),
             source,
             opened_at: None,
+            opened_since: opened,
             start: position,
             not_before: None,
             last_returned: None,
@@ -90,11 +108,12 @@ impl<S: PageSource> KinesisReader<S> {
             expected: None,
             empty_pages: 0,
             page: None,
-            millis_behind: 1,
+            behind: None,
             has_ended: false,
+            children: Vec::new(),
         };
-        if let Position::After { sequence_number: number, .. } = position {
-            reader.last_returned = Some(number);
+        if let Position::After { sequence_number, caught_up_at } = position {
+            (reader.last_returned, reader.caught_up_at) = (Some(sequence_number), caught_up_at);
         }
         reader.open_at(position);
         while !reader.is_ready(Instant::now() + LONGEST_WAIT).await? {}
@@ -109,13 +128,14 @@ impl<S: PageSource> KinesisReader<S> {
 
     fn open_at(&mut self, position: Position) {
         self.source.start(position);
-        (self.opened_at, self.expected, self.empty_pages) = (Some(position), named_record(position), 0);
+        (self.opened_at, self.opened_since) = (Some(position), Instant::now());
+        (self.expected, self.empty_pages, self.behind) = (named_record(position), 0, None);
         self.page = None;
     }
 
     /// Opens again at the current position.
     fn reopen(&mut self) {
-        self.millis_behind = self.millis_behind.max(1);
+        self.behind = None;
         // An expected record is still to be checked for.
         if self.expected.is_none() && self.source.resume(&self.shard) {
             self.opened_at = None;
@@ -137,13 +157,13 @@ impl<S: PageSource> KinesisReader<S> {
     async fn reopen_after_refusal(&mut self, refused: Error) -> Result<()> {
         match self.opened_at {
             None => self.open_at(self.position()),
-            // Another shard's number is a mistake, not a loss.
-            Some(Position::At(_) | Position::After { .. }) if is_of_another_shard(&refused) => return Err(refused),
             Some(Position::At(number) | Position::After { sequence_number: number, .. }) => {
-                if !self.shard.is_past_retention(number).await? {
-                    return Err(refused);
+                let is_past_retention =
+                    shard_of_refused(&refused).is_none() && self.shard.why_missing(number).await? == Missing::Removed;
+                if !is_past_retention {
+                    return Err(self.invalid_position(number, problem_of_refused(&refused)));
                 }
-                self.continue_past_retention(number)?;
+                self.continue_past_retention(number).await?;
             }
             // Kinesis refuses a time that is ahead of its own clock, even by a millisecond.
             Some(Position::AtTime(time)) if self.shard.server_time(Instant::now()) < time => {
@@ -152,19 +172,6 @@ impl<S: PageSource> KinesisReader<S> {
             Some(_) => return Err(refused),
         }
         Ok(())
-    }
-
-    /// Retention has passed the position: an error, unless all removed records had been returned.
-    fn continue_past_retention(&mut self, position: SequenceNumber) -> Result<()> {
-        let Some(caught_up_at) = self.caught_up_at.filter(|caught_up_at| self.shard.retains(*caught_up_at)) else {
-            return Err(self.past_retention(position));
-        };
-        self.open_at(Position::AtTime(caught_up_at - MARGIN));
-        Ok(())
-    }
-
-    fn past_retention(&self, position: SequenceNumber) -> Error {
-        Error::PastRetention { shard: self.shard.id().clone(), position }
     }
 
     /// Gets a page, and reopens the source at most once. `false` if nothing came by `until`.
@@ -195,51 +202,25 @@ impl<S: PageSource> KinesisReader<S> {
 
     /// The page without the records returned before.
     fn partly_returned(&self, page: Page) -> PartlyReturned {
-        let millis_behind = self.millis_behind_of(&page);
+        let behind = self.behind_of(&page);
         let first = page.records.first().map(|record| record.sequence_number);
         let (mut records, mut last_returned) = (page.records, self.last_returned);
         records.retain(|record| {
-            let is_new = last_returned.is_none_or(|last_returned| record.sequence_number > last_returned)
-                && self.not_before.is_none_or(|time| record.arrival >= time);
+            let is_new = is_new(record, last_returned, self.not_before);
             if is_new {
                 last_returned = Some(record.sequence_number);
             }
             is_new
         });
         let is_latest = page.millis_behind == Some(0);
-        let (records, is_last, requested_at) = (records.into_iter(), page.is_last, page.requested_at);
-        PartlyReturned { records, first, millis_behind, is_latest, is_last, requested_at }
+        let Page { is_last, children, requested_at, .. } = page;
+        PartlyReturned { records: records.into_iter(), first, behind, is_latest, is_last, children, requested_at }
     }
 
-    /// Milliseconds behind. If the server does not send it, several empty pages count as caught up.
-    fn millis_behind_of(&self, page: &Page) -> u64 {
-        let unsaid = u64::from(!page.records.is_empty() || self.empty_pages < EMPTY_PAGES_AT_END);
-        page.millis_behind.unwrap_or(unsaid)
-    }
-
-    /// Checks the new page for lost records. If the position is gone and nothing was lost, drops the page and opens
-    /// another position.
-    ///
-    /// # Errors
-    /// [`Error::PastRetention`].
-    async fn check_for_loss(&mut self) -> Result<()> {
-        let (Some(expected), Some(page)) = (self.expected, &self.page) else { return Ok(()) };
-        let first = page.first;
-        let is_suspect = match first {
-            Some(first) => first > expected,
-            None => page.is_at_the_end() || self.empty_pages >= EMPTY_PAGES_BEFORE_CHECK,
-        };
-        if !is_suspect || !self.shard.is_past_retention(expected).await? {
-            return Ok(());
-        }
-        let had_been_read = self.caught_up_at.is_some_and(|caught_up_at| self.shard.retains(caught_up_at));
-        match (had_been_read, first) {
-            (false, _) => Err(self.past_retention(expected)),
-            // The gap had been returned before it was removed.
-            (true, Some(_)) => Ok(()),
-            // The position is gone, and empty pages may go on for ever.
-            (true, None) => self.continue_past_retention(expected),
-        }
+    /// How far behind a page is. If the server does not say, several empty pages count as caught up.
+    fn behind_of(&self, page: &Page) -> Option<Duration> {
+        let is_caught_up = || page.records.is_empty() && self.empty_pages >= EMPTY_PAGES_AT_END;
+        page.millis_behind.map(Duration::from_millis).or_else(|| is_caught_up().then_some(Duration::ZERO))
     }
 
     /// Takes records of the page, which count as returned from here on.
@@ -251,35 +232,47 @@ impl<S: PageSource> KinesisReader<S> {
         }
         if !page.records.as_slice().is_empty() {
             self.expected = None;
-            return PageOutcome::Batch(Some(Batch::new(
-                records,
-                Some(Duration::from_millis(page.millis_behind.max(1))),
-            )));
+            let behind = page.behind.map(|behind| behind.max(Duration::from_millis(1)));
+            return PageOutcome::Batch(Some(self.batch(records, behind)));
         }
-        // Until the expected record comes or is known to be lost, the reader does not count as caught up.
-        if page.first.is_some() || page.is_at_the_end() {
+        let (first, is_latest, is_last, requested_at) = (page.first, page.is_latest, page.is_last, page.requested_at);
+        self.behind = page.behind;
+        if is_last {
+            self.children = std::mem::take(&mut page.children);
+        }
+        self.page = None;
+        self.has_ended = is_last;
+        self.empty_pages = if first.is_none() { self.empty_pages + 1 } else { 0 };
+        if first.is_some() || is_last {
             self.expected = None;
         }
-        // Only if the server itself reports it: an empty page alone proves nothing.
-        if page.is_latest && self.expected.is_none() {
-            self.caught_up_at = self.caught_up_at.max(Some(self.shard.server_time(page.requested_at)));
+        if self.expected.is_some() {
+            // Until the expected record comes or is known to be lost, the reader does not count as caught up.
+            self.behind = None;
+        } else if is_latest {
+            // Only if the server itself reports it: an empty page alone proves nothing.
+            self.caught_up(requested_at);
         }
-        let (millis_behind, is_last, was_empty) = (page.millis_behind, page.is_last, page.first.is_none());
-        self.page = None;
-        self.millis_behind = millis_behind;
-        self.has_ended = is_last;
-        self.empty_pages = if was_empty { self.empty_pages + 1 } else { 0 };
         match (records.is_empty(), is_last) {
             (true, true) => PageOutcome::Batch(None),
-            (true, false) if !was_empty => PageOutcome::NothingNew,
-            _ => PageOutcome::Batch(Some(Batch::new(records, Some(Duration::from_millis(millis_behind))))),
+            (true, false) if first.is_some() && self.behind != Some(Duration::ZERO) => PageOutcome::NothingNew,
+            _ => PageOutcome::Batch(Some(self.batch(records, self.behind))),
         }
     }
-}
 
-impl PartlyReturned {
-    fn is_at_the_end(&self) -> bool {
-        self.millis_behind == 0 || self.is_last
+    /// Notes that every record that was readable at this time was returned.
+    fn caught_up(&mut self, instant: Instant) {
+        let caught_up_at = self.shard.server_time(instant) - MARGIN;
+        let start = if let Position::AtTime(start) = self.start { Some(start) } else { None };
+        self.caught_up_at = self.caught_up_at.max(Some(caught_up_at)).max(start);
+    }
+
+    fn batch(&self, records: Vec<Record>, behind: Option<Duration>) -> Batch {
+        let batch = Batch::new(records, behind);
+        match self.caught_up_at {
+            Some(caught_up_at) => batch.with_caught_up_at(caught_up_at),
+            None => batch,
+        }
     }
 }
 
@@ -293,25 +286,35 @@ impl<S: PageSource> ShardReader for KinesisReader<S> {
                 return Ok(None);
             }
             if self.page.is_none() && !self.fill(max_records, until).await? {
-                return Ok(Some(Batch::new(Vec::new(), Some(Duration::from_millis(self.millis_behind)))));
+                return Ok(Some(self.batch(Vec::new(), self.behind)));
             }
-            self.check_for_loss().await?;
+            self.check_expected().await?;
             // No await from here on.
             if let PageOutcome::Batch(batch) = self.take_batch(max_records) {
                 return Ok(batch);
             }
         }
-        Ok(Some(Batch::new(Vec::new(), Some(Duration::from_millis(1)))))
+        Ok(Some(self.batch(Vec::new(), self.behind)))
     }
 
     fn position(&self) -> Position {
         match (self.last_returned, self.caught_up_at, self.start) {
-            (Some(last_returned), _, _) => Position::after(last_returned),
+            (Some(sequence_number), caught_up_at, _) => Position::After { sequence_number, caught_up_at },
             // No record was returned, so none is returned twice.
-            (None, Some(caught_up_at), Position::AtTime(start)) => Position::AtTime(start.max(caught_up_at - MARGIN)),
-            (None, Some(caught_up_at), Position::TrimHorizon) => Position::AtTime(caught_up_at - MARGIN),
+            (None, Some(caught_up_at), Position::AtTime(_) | Position::TrimHorizon) => Position::AtTime(caught_up_at),
             (None, _, start) => start,
         }
+    }
+
+    fn children(&self) -> Vec<ChildShard> {
+        self.children.clone()
+    }
+
+    async fn is_drained(&mut self) -> Result<bool> {
+        if self.has_ended || self.page.is_some() {
+            return Ok(self.has_ended);
+        }
+        self.look_for_end().await
     }
 }
 
@@ -320,6 +323,12 @@ enum PageOutcome {
     Batch(Option<Batch>),
     /// All its records had been returned before.
     NothingNew,
+}
+
+/// Whether a record comes after the last one returned, and is not too early.
+fn is_new(record: &Record, last_returned: Option<SequenceNumber>, not_before: Option<Timestamp>) -> bool {
+    last_returned.is_none_or(|last_returned| record.sequence_number > last_returned)
+        && not_before.is_none_or(|time| record.arrival >= time)
 }
 
 /// The sequence number that a position names.

@@ -1,8 +1,9 @@
-//! The list of a stream's shards, open and closed, by ListShards. Hides its pages.
+//! The list of a stream's shards, open and closed, by ListShards; hides its pages. Also the children that are named at the
+//! end of a shard.
 
 use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
 use aws_sdk_kinesis::operation::list_shards::ListShardsOutput;
-use triton_core::{Error, HashKeyRange, Result, Shard, ShardId};
+use triton_core::{ChildShard, Error, HashKeyRange, Result, Shard, ShardId};
 
 use crate::error::contract_violation;
 use crate::stream::KinesisStream;
@@ -74,11 +75,24 @@ fn to_shard(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard> {
         id: ShardId::from(shard.shard_id.as_str()),
         parent: shard.parent_shard_id.as_deref().map(ShardId::from),
         adjacent_parent: shard.adjacent_parent_shard_id.as_deref().map(ShardId::from),
-        hash_key_range: HashKeyRange {
-            first: keys.starting_hash_key.parse().map_err(|_| missing("hash keys")())?,
-            last: keys.ending_hash_key.parse().map_err(|_| missing("hash keys")())?,
-        },
+        hash_key_range: to_range(&keys).ok_or_else(missing("hash keys"))?,
         first_sequence_number: first.parse().map_err(|_| missing("sequence numbers")())?,
         last_sequence_number: last.map(|last| last.parse().map_err(|_| missing("sequence numbers")())).transpose()?,
     })
+}
+
+fn to_range(keys: &aws_sdk_kinesis::types::HashKeyRange) -> Option<HashKeyRange> {
+    let (first, last) = (keys.starting_hash_key.parse().ok()?, keys.ending_hash_key.parse().ok()?);
+    Some(HashKeyRange { first, last })
+}
+
+/// The children that the last page of a shard names. None if one of them is incomplete: the list has them all.
+pub(crate) fn to_children(children: &[aws_sdk_kinesis::types::ChildShard]) -> Vec<ChildShard> {
+    let to_child = |child: &aws_sdk_kinesis::types::ChildShard| {
+        let parents: Vec<ShardId> = child.parent_shards.iter().map(|parent| ShardId::from(parent.as_str())).collect();
+        let hash_key_range = to_range(child.hash_key_range.as_ref()?)?;
+        let is_complete = !child.shard_id.is_empty() && !parents.is_empty();
+        is_complete.then(|| ChildShard { id: ShardId::from(child.shard_id.as_str()), parents, hash_key_range })
+    };
+    children.iter().map(to_child).collect::<Option<_>>().unwrap_or_default()
 }

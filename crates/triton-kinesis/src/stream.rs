@@ -112,7 +112,7 @@ impl KinesisStream {
         }
     }
 
-    async fn cached_description(&self) -> Result<Option<&StreamDescription>> {
+    pub(crate) async fn cached_description(&self) -> Result<Option<&StreamDescription>> {
         let description = self.0.description.get_or_try_init(|| self.describe_if_allowed()).await?;
         Ok(description.as_ref())
     }

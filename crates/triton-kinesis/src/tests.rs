@@ -23,7 +23,7 @@ use triton_core::{Error, ErrorKind, PartitionKey, Position, PutEntry, ShardId, S
 use crate::connection::Kinesis;
 use crate::stream::KinesisStream;
 
-fn summary() -> StreamDescriptionSummaryBuilder {
+pub(crate) fn summary() -> StreamDescriptionSummaryBuilder {
     StreamDescriptionSummary::builder()
         .stream_name("clicks")
         .stream_arn("arn:aws:kinesis:us-east-1:123456789012:stream/clicks")
@@ -34,13 +34,13 @@ fn summary() -> StreamDescriptionSummaryBuilder {
         .open_shard_count(1)
 }
 
-fn described(summary: StreamDescriptionSummaryBuilder) -> Rule {
+pub(crate) fn described(summary: StreamDescriptionSummaryBuilder) -> Rule {
     let summary = summary.build().expect("a summary");
     mock!(Client::describe_stream_summary)
         .then_output(move || DescribeStreamSummaryOutput::builder().stream_description_summary(summary.clone()).build())
 }
 
-fn stream(rules: &[&Rule]) -> KinesisStream {
+pub(crate) fn stream(rules: &[&Rule]) -> KinesisStream {
     let client = mock_client!(aws_sdk_kinesis, RuleMode::MatchAny, rules);
     Kinesis::of_client(client).stream("clicks").expect("a name")
 }
@@ -146,25 +146,25 @@ async fn an_entrys_own_code_decides_its_error() {
     assert_eq!(kinds, [ErrorKind::Throttled, ErrorKind::Unavailable, ErrorKind::EncryptionKey, ErrorKind::Contract]);
 }
 
-fn page() -> GetRecordsOutputBuilder {
+pub(crate) fn page() -> GetRecordsOutputBuilder {
     GetRecordsOutput::builder().set_records(Some(Vec::new())).next_shard_iterator("next")
 }
 
-fn record(number: &str) -> Record {
+pub(crate) fn record(number: &str) -> Record {
     Record::builder().sequence_number(number).partition_key("k").data(Blob::new(number)).build().expect("a record")
 }
 
-fn opened() -> Rule {
+pub(crate) fn opened() -> Rule {
     mock!(Client::get_shard_iterator)
         .then_output(|| GetShardIteratorOutput::builder().shard_iterator("iterator").build())
 }
 
 /// A list of one shard, with sequence numbers from 1.
-fn listed() -> Rule {
+pub(crate) fn listed() -> Rule {
     mock!(Client::list_shards).then_output(|| ListShardsOutput::builder().shards(shard("shardId-000000000000")).build())
 }
 
-fn shard(id: &str) -> Shard {
+pub(crate) fn shard(id: &str) -> Shard {
     let keys = HashKeyRange::builder().starting_hash_key("0").ending_hash_key("9").build().expect("a range");
     let numbers = SequenceNumberRange::builder().starting_sequence_number("1").build().expect("a range");
     Shard::builder().shard_id(id).hash_key_range(keys).sequence_number_range(numbers).build().expect("a shard")

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use triton_core::{Error, Position, Result};
+use triton_core::{Error, Position, Result, SequenceNumber};
 
 use super::record::to_records;
 use super::shard::ShardRequests;
 use super::source::{NextPage, Page, PageSource};
+use crate::shard_list::to_children;
 
 /// The next iterator, or the position to get it at.
 #[derive(Debug)]
@@ -28,6 +29,11 @@ impl PageSource for Polling {
         false
     }
 
+    /// `None`: iterators are opaque.
+    fn continuation(&self) -> Option<SequenceNumber> {
+        None
+    }
+
     async fn is_ready(&mut self, shard: &ShardRequests, _: Instant) -> Result<bool> {
         if let Self::At(position) = self {
             *self = Self::Iterator(shard.iterator(*position).await?);
@@ -42,11 +48,12 @@ impl PageSource for Polling {
             Err(expired @ Error::IteratorExpired { .. }) => return Ok(NextPage::Lapsed(expired)),
             page => page?,
         };
+        let children = to_children(page.child_shards());
         let records = to_records(shard.id(), page.records)?;
         let next = page.next_shard_iterator.filter(|iterator| !iterator.is_empty());
         let is_last = next.is_none();
         *self = next.map_or(Self::Ended, Self::Iterator);
         let millis_behind = page.millis_behind_latest.map(|millis| u64::try_from(millis).unwrap_or(0));
-        Ok(NextPage::Page(Page { records, millis_behind, is_last, requested_at }))
+        Ok(NextPage::Page(Page { records, millis_behind, is_last, children, requested_at }))
     }
 }

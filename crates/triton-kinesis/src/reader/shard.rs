@@ -1,22 +1,23 @@
-//! The requests about one shard: iterators, pages, and whether retention has passed a position. Holds no position.
+//! The requests about one shard: iterators, pages, its entry in the shard list. Holds no position.
 
 use std::time::Duration;
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
-use tokio::time::{Instant, sleep};
-use triton_core::{Error, Position, Result, SequenceNumber, ShardId, Timestamp};
+use tokio::time::Instant;
+use triton_core::flow::{poll_until, random_seed};
+use triton_core::{Error, Position, Result, RetryPolicy, Shard, ShardId, Timestamp};
 
 use super::position::StartAt;
 use crate::connection::Kinesis;
-use crate::error::{CallContext, contract_violation};
+use crate::error::CallContext;
 use crate::stream::KinesisStream;
 
 /// Records per GetRecords: its maximum.
-const MAX_RECORDS: usize = 10_000;
-/// Kinesis allows five GetRecords a second per shard.
-const BETWEEN_FETCHES: Duration = Duration::from_millis(200);
-/// Empty pages after which the search for the oldest record gives up: about five seconds.
-const MAX_EMPTY_PAGES: usize = 25;
+pub(crate) const MAX_RECORDS: usize = 10_000;
+/// Ceiling of the first wait before a list that lacks the shard is read again.
+const FIRST_LISTING_WAIT: Duration = Duration::from_millis(200);
+/// Lists lag by seconds. One that lacks the shard for longer has another cause.
+const LISTING_DEADLINE: Duration = Duration::from_secs(30);
 /// Kinesis' shortest retention.
 const MIN_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -50,13 +51,16 @@ impl ShardRequests {
         self.stream.kinesis().clock().at(instant)
     }
 
-    /// Whether records that arrived at this time or later are still within retention.
+    /// Whether records that arrived at this time or later are still within retention, by the shortest retention of Kinesis
+    /// until the stream was described.
     pub(crate) fn retains(&self, arrival: Timestamp) -> bool {
         arrival > self.server_time(Instant::now()) - self.stream.retention().unwrap_or(MIN_RETENTION)
     }
 
-    pub(crate) fn contract_violation(&self, problem: &str) -> Error {
-        contract_violation(&format!("{}: {problem}", self.id))
+    /// The same by the stream's own retention, unless it may not be described.
+    pub(crate) async fn is_retained(&self, arrival: Timestamp) -> Result<bool> {
+        self.stream.cached_description().await?;
+        Ok(self.retains(arrival))
     }
 
     /// Gets an iterator at a position.
@@ -118,58 +122,25 @@ impl ShardRequests {
 
     /// Whether the shard takes no more records.
     pub(crate) async fn is_closed(&self) -> Result<bool> {
-        Ok(self.stream.list_shards().await?.iter().any(|shard| shard.id == self.id && !shard.is_open()))
+        Ok(!self.listed().await?.is_open())
     }
 
-    /// Whether retention has removed the record of a sequence number: the oldest record kept is after it, and the
-    /// number is within the shard's range.
-    pub(crate) async fn is_past_retention(&self, position: SequenceNumber) -> Result<bool> {
-        match self.oldest_record().await? {
-            OldestRecord::Record(oldest) if oldest <= position => return Ok(false),
-            OldestRecord::Record(_) | OldestRecord::None => {}
-            OldestRecord::Unknown => {
-                tracing::warn!(
-                    "{}: its oldest record was not found within {MAX_EMPTY_PAGES} empty pages, so records after \
-                     {position} may have been lost",
-                    self.id
-                );
-                return Ok(false);
-            }
-        }
-        let shards = self.stream.list_shards().await?;
-        let is_inside = |shard: &triton_core::Shard| {
-            let ends_before = shard.last_sequence_number.is_some_and(|last| position > last);
-            shard.id == self.id && position > shard.first_sequence_number && !ends_before
-        };
-        Ok(shards.iter().any(is_inside))
+    /// The shard as the stream lists it. A list may be old, or lack a shard that an earlier one had: absence says nothing, so
+    /// the list is read again until it has the shard.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if no list has it in time.
+    pub(crate) async fn listed(&self) -> Result<Shard> {
+        let policy = RetryPolicy::default().with_first(FIRST_LISTING_WAIT).with_deadline(LISTING_DEADLINE);
+        let listed = poll_until(policy.backoff(random_seed()), || async {
+            Ok(self.stream.list_shards().await?.into_iter().find(|shard| shard.id == self.id))
+        });
+        listed.await?.ok_or_else(|| {
+            let stream = self.stream.stream_ref().name();
+            let problem = format!("{} can be read, but the shard list of stream '{stream}' lacks it", self.id);
+            Error::Unavailable { problem, may_have_written: false, source: None }
+        })
     }
-
-    async fn oldest_record(&self) -> Result<OldestRecord> {
-        let mut iterator = self.iterator(Position::TrimHorizon).await?;
-        for _ in 0..MAX_EMPTY_PAGES {
-            let page = self.fetch(&iterator, 1).await?;
-            if let Some(record) = page.records.first() {
-                let number = record.sequence_number.parse();
-                return number
-                    .map(OldestRecord::Record)
-                    .map_err(|_| self.contract_violation("a record has an invalid sequence number"));
-            }
-            match page.next_shard_iterator {
-                Some(next) if page.millis_behind_latest != Some(0) => iterator = next,
-                _ => return Ok(OldestRecord::None),
-            }
-            sleep(BETWEEN_FETCHES).await;
-        }
-        Ok(OldestRecord::Unknown)
-    }
-}
-
-/// The oldest record that retention has left.
-enum OldestRecord {
-    Record(SequenceNumber),
-    None,
-    /// All pages so far were empty.
-    Unknown,
 }
 
 /// Whether the response had an empty body, which the SDK parses as a page without records or a next iterator: the end

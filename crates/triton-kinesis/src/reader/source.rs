@@ -4,11 +4,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use triton_core::{Error, Position, Record, Result};
+use triton_core::{ChildShard, Error, Position, Record, Result, SequenceNumber};
 
 use super::shard::ShardRequests;
 
-/// A source of a shard's pages. Every method is cancel safe, and returns at `until` or one request later.
+/// A source of a shard's pages. Every method is cancel safe, and returns at `until` or soon after it.
 #[async_trait]
 pub(crate) trait PageSource: Send + fmt::Debug {
     /// Sets the position to start at. Sends nothing.
@@ -16,6 +16,9 @@ pub(crate) trait PageSource: Send + fmt::Debug {
 
     /// Continues right after the last page. `false` if it cannot, or if records might be lost unnoticed.
     fn resume(&mut self, shard: &ShardRequests) -> bool;
+
+    /// Sequence number up to which its pages so far have every record, if they say so: it need not be a record's.
+    fn continuation(&self) -> Option<SequenceNumber>;
 
     /// Starts, unless it has. `false` if it has not started by `until`; call it again then.
     async fn is_ready(&mut self, shard: &ShardRequests, until: Instant) -> Result<bool>;
@@ -42,6 +45,8 @@ pub(crate) struct Page {
     pub(crate) millis_behind: Option<u64>,
     /// Whether the shard ends with this page.
     pub(crate) is_last: bool,
+    /// The shard's children, if this is the last page and names them.
+    pub(crate) children: Vec<ChildShard>,
     /// Time of the request: the server made the page then or later.
     pub(crate) requested_at: Instant,
 }

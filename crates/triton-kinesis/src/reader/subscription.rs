@@ -18,13 +18,14 @@ use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
 use aws_sdk_kinesis::types::{StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use triton_core::flow::{Backoff, random_seed};
-use triton_core::{Error, Position, Result, RetryPolicy, Timestamp};
+use triton_core::{Error, Position, Result, RetryPolicy, SequenceNumber, Timestamp};
 
 use super::position::StartAt;
 use super::record::to_records;
 use super::shard::ShardRequests;
 use super::source::{NextPage, Page, PageSource};
 use crate::connection::Kinesis;
+use crate::shard_list::to_children;
 
 /// The ceilings of the waits before a refused subscription is requested again. Kinesis refuses a new one for five
 /// seconds after the one before.
@@ -168,6 +169,7 @@ impl Subscription {
 
     fn page(&mut self, shard: &ShardRequests) -> Result<Option<Page>> {
         let Some(event) = self.event.take() else { return Ok(None) };
+        let children = to_children(event.child_shards());
         let records = to_records(shard.id(), event.records)?;
         let millis_behind = u64::try_from(event.millis_behind_latest).unwrap_or(0);
         let is_last = event.continuation_sequence_number.is_empty();
@@ -175,7 +177,8 @@ impl Subscription {
             continuation: event.continuation_sequence_number,
             next_since: shard.server_time(self.requested_at) - Duration::from_millis(millis_behind),
         });
-        Ok(Some(Page { records, millis_behind: Some(millis_behind), is_last, requested_at: self.requested_at }))
+        let millis_behind = Some(millis_behind);
+        Ok(Some(Page { records, millis_behind, is_last, children, requested_at: self.requested_at }))
     }
 
     fn lapsed(&mut self, error: Error) -> NextPage {
@@ -218,6 +221,10 @@ impl PageSource for Subscription {
             }
             _ => false,
         }
+    }
+
+    fn continuation(&self) -> Option<SequenceNumber> {
+        self.progress.as_ref()?.continuation.parse().ok()
     }
 
     async fn is_ready(&mut self, shard: &ShardRequests, until: Instant) -> Result<bool> {

