@@ -63,20 +63,20 @@ fn acknowledged_records_survive_a_kill() {
         for line in put.stdout.by_ref().lines() {
             let line = line.unwrap();
             // The last line may be cut.
-            if line.split(' ').count() == 2 && line.len() > "shardId-000000000000 ".len() + 15 {
+            if line.len() > "shardId-000000000000:".len() + 15 {
                 acknowledged.push(line);
             }
         }
     }
 
-    let stored = home.all("a", r"%p %o %s\n");
-    let places: BTreeSet<&str> = stored.iter().map(|line| &line[..line.match_indices(' ').nth(1).unwrap().0]).collect();
+    let stored = home.all("a", r"%p:%o %s\n");
+    let places: BTreeSet<&str> = stored.iter().map(|line| line.split(' ').next().unwrap()).collect();
     for place in &acknowledged {
         assert!(places.contains(place.as_str()), "{place} was acknowledged and is not there");
     }
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     for line in &stored {
-        let record: serde_json::Value = serde_json::from_str(line.splitn(3, ' ').nth(2).unwrap()).unwrap();
+        let record: serde_json::Value = serde_json::from_str(line.split_once(' ').unwrap().1).unwrap();
         let (key, n) = (record["key"].as_str().unwrap().to_owned(), record["n"].as_u64().unwrap());
         assert!(last.insert(key.clone(), n) < Some(n), "{key} goes back to {n}");
     }

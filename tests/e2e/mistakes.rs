@@ -132,7 +132,7 @@ fn unknown_words_on_the_command_line() {
     let several = Home::with_config("a: {name: a, partition_key: null, backend: local, shards: 2}\n");
     insta::assert_snapshot!(several.run(&["get", "-s", "a", "--from", "at:5"]).mistake(), @r"
     error: a sequence number is unique only within a shard
-      help: choose one with -d NUMBER (0-1)
+      help: name the shard too: SHARD:SEQ, or -d SHARD
     [2]
     ");
     let delete = several.run(&["streams", "delete", "-s", "a"]);

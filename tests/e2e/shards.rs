@@ -77,7 +77,7 @@ fn a_recreated_stream_does_not_reuse_sequence_numbers() {
     let home = Home::new();
     let put = || {
         let acks = home.feed(&["put", "-q", "-s", "a", "--ack"], "hi\n".repeat(100)).ok().stdout;
-        acks.lines().map(|ack| ack.split(' ').nth(1).unwrap().parse::<u64>().unwrap()).collect::<Vec<_>>()
+        acks.lines().map(|ack| ack.split(':').nth(1).unwrap().parse::<u64>().unwrap()).collect::<Vec<_>>()
     };
     let before = put();
     home.run(&["streams", "delete", "-q", "-s", "a", "--yes"]).ok();

@@ -129,7 +129,7 @@ fn a_full_disk_leaves_whole_transactions() {
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     assert!(ran.stderr.contains("records were not "), "{}", ran.stderr);
     assert!(ran.stderr.contains("a.db: "), "{}", ran.stderr);
-    let stored = home.all("a", r"%p %o\n");
+    let stored = home.all("a", r"%p:%o\n");
     for ack in ran.stdout.lines() {
         assert!(stored.iter().any(|place| place == ack), "{ack} was acknowledged and is not there");
     }
