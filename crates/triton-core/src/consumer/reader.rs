@@ -180,7 +180,7 @@ impl Reader {
     /// let checkpoints = serde_json::from_str(&stored).expect("checkpoints");
     /// let mut reader = stream.reader(Start::All, ReaderOptions::default().with_checkpoints(checkpoints)).await?;
     /// let next = reader.next().await.expect("a record")?;
-    /// assert_eq!(next.value()?["user"].as_u64(), Some(2));
+    /// assert_eq!(next.decode::<serde_json::Value>()?["user"], 2);
     /// # Ok(())
     /// # }
     /// ```
