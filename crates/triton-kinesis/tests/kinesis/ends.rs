@@ -7,7 +7,7 @@ use std::time::Duration;
 use triton_core::{ChildShard, HashKey, Position, ShardId, ShardReader, StreamAdmin as _, StreamClient};
 use triton_test_server::{EndMode, Fault, ListMode, MissingShards, Operation, PastRetention, ServerOptions};
 
-use crate::fixture::{FanOut, Fixture, pushing, put, texts};
+use crate::fixture::{FanOut, Fixture, PATIENCE, pushing, put, texts};
 
 /// A stream of one shard, and a client by polling or by fan-out.
 struct Case {
@@ -187,7 +187,9 @@ async fn a_stuck_subscription_is_started_again_for_the_records_that_are_left() {
     let batch = reader.next_batch(10).await.expect("fetch").expect("no end");
     assert!(batch.records.is_empty(), "the subscription is silent");
     assert!(!reader.is_drained().await.expect("records are left"));
-    assert_eq!(read_to_the_end(&mut *reader).await, ["1", "2"]);
+    // Long before the idle timeout of the connection.
+    let rest = tokio::time::timeout(PATIENCE / 2, read_to_the_end(&mut *reader)).await.expect("started again");
+    assert_eq!(rest, ["1", "2"]);
     assert_eq!(reader.children().len(), 2);
 }
 
