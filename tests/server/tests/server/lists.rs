@@ -74,6 +74,13 @@ fn an_old_list_knows_no_change_of_the_shard_count() {
         json!({"StreamName": STREAM, "TargetShardCount": 4, "ScalingType": "UNIFORM_SCALING"}),
     );
     wait_active(&server, STREAM);
+    let after = Instant::now();
+    std::thread::sleep(Duration::from_millis(20));
+    // The change is that of its time, although nobody has listed the shards since.
+    eventually("the list after the change", || {
+        server.faults().set_list_mode(ListMode::Old(after.elapsed()));
+        listed(&server) == "0 1 2* 3* 4* 5*"
+    });
     server.faults().set_list_mode(ListMode::Old(LONG_AGO));
     assert_eq!(listed(&server), "0* 1*");
     let open = json!({"StreamName": STREAM, "ShardFilter": {"Type": "AT_LATEST"}});
