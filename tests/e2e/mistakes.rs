@@ -142,3 +142,27 @@ fn unknown_words_on_the_command_line() {
     [2]
     ");
 }
+
+#[test]
+fn positions_without_a_record() {
+    let home = Home::with_config("a: {name: a, partition_key: null, backend: local}\n");
+    let ack = home.feed(&["put", "-q", "-s", "a", "--ack"], "1\n").ok().stdout.trim_end().to_owned();
+    let number = ack.split(':').nth(1).unwrap();
+    let get = |position: &str| home.run(&["get", "-s", "a", "-e", "--from", position]).mistake().replace(number, "SEQ");
+    insta::assert_snapshot!(get("at:shardId-000000000000:99999999999999999999"), @r"
+    error: shardId-000000000000: no record 99999999999999999999: it is ahead of the newest record
+    [5]
+    ");
+    insta::assert_snapshot!(get("after:7"), @r"
+    error: shardId-000000000000: no record 7: the shard begins at SEQ
+    [5]
+    ");
+    insta::assert_snapshot!(get(&format!("after:{ack}.3")), @r"
+    error: shardId-000000000000: no record SEQ.3: that record is no aggregate
+    [5]
+    ");
+    insta::assert_snapshot!(get("at:shardId-000000000003:7"), @r"
+    error: no shard 'shardId-000000000003' in stream 'a'
+    [5]
+    ");
+}

@@ -9,10 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use triton_stream::{Backend, Config, CreateOptions, Stream, StreamAdmin, StreamClient, StreamConfig, Triton};
+use triton_stream::flow::random_seed;
+use triton_stream::{
+    Backend, Config, CreateOptions, RetryPolicy, ShardId, ShardRef, Stream, StreamAdmin, StreamClient, StreamConfig,
+    Triton,
+};
 
 use crate::args::Global;
-use crate::exit::{Code, Failure};
+use crate::exit::{self, Code, Failure};
 
 use self::kinesis::KinesisAccess;
 
@@ -163,10 +167,14 @@ fn shorten(path: &Path) -> String {
     }
 }
 
-/// The id of a shard by its number.
-pub(crate) async fn shard_id(client: &dyn StreamClient, number: usize) -> Result<triton_stream::ShardId> {
-    let shards = client.shards().await?;
-    let out_of_range =
-        || triton_stream::Error::ShardOutOfRange { number, stream: client.name().into(), count: shards.len() };
-    Ok(shards.get(number).ok_or_else(out_of_range)?.id.clone())
+/// The ids of the shards that the user names, one for each. A number means another shard once retention has removed one before it, so the id
+/// that it stands for is said.
+pub(crate) async fn shard_ids(global: &Global, client: &dyn StreamClient, shards: &[ShardRef]) -> Result<Vec<ShardId>> {
+    let ids = triton_stream::backend::shard_ids(client, shards, RetryPolicy::default(), random_seed()).await?;
+    for (shard, id) in shards.iter().zip(&ids) {
+        if shard.number().is_some() && !global.quiet {
+            exit::note(&format!("shard {shard} is {id}"));
+        }
+    }
+    Ok(ids)
 }

@@ -9,6 +9,7 @@ mod admin;
 mod check;
 mod limits;
 mod registry;
+mod shard_ids;
 
 use std::fmt;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use self::admin::{CreateOptions, StreamAdmin};
 pub use self::check::{Check, CheckOutcome};
 pub use self::limits::{Limits, Quota};
 pub use self::registry::{Backend, Registry};
+pub use self::shard_ids::shard_ids;
 
 /// One real stream.
 ///

@@ -17,7 +17,7 @@ use crate::args::{Global, StreamArg};
 use crate::exit::{self, Code, Failure, Reported};
 use crate::output::Output;
 use crate::printer::{Printed, Printer};
-use crate::session::Session;
+use crate::session::{Session, shard_ids};
 use crate::signals::{self, Signals};
 
 use self::from::{From, Id};
@@ -72,7 +72,7 @@ async fn get(global: &Global, args: GetArgs, mut signals: Signals) -> Result<()>
     };
     let mut options = ReaderOptions::default().with_until_caught_up(args.until_caught_up);
     let shards = match &args.shards {
-        Some(shards) => Some(shard_ids(&stream, shards, global.quiet).await?),
+        Some(shards) => Some(shard_ids(global, stream.client(), shards).await?),
         None => None,
     };
     let start = start(&stream, &args, shards.as_deref()).await?;
@@ -112,27 +112,6 @@ async fn open(session: &Session<'_>, args: &GetArgs) -> Result<Stream> {
         Some(consumer) => session.kinesis.fan_out(&session.configure(&args.stream.stream)?, consumer).await,
         None => session.stream(&args.stream.stream).await,
     }
-}
-
-/// The ids of the chosen shards. A number means another shard once retention has removed one before it, so the id that it stands
-/// for is said.
-async fn shard_ids(stream: &Stream, shards: &[ShardRef], is_quiet: bool) -> Result<Vec<ShardId>> {
-    let has_numbers = shards.iter().any(|shard| matches!(shard, ShardRef::Number(_)));
-    let listed = if has_numbers { stream.client().shards().await? } else { Vec::new() };
-    let id = |shard: &ShardRef| match (shard, shard.id(&listed)) {
-        (ShardRef::Number(number), Some(id)) => {
-            if !is_quiet {
-                exit::note(&format!("shard {number} is {id}"));
-            }
-            Ok(id)
-        }
-        (ShardRef::Number(number), None) => {
-            let stream = stream.config().logical_name.clone();
-            Err(Error::ShardOutOfRange { number: *number, stream, count: listed.len() }.into())
-        }
-        (ShardRef::Id(id), _) => Ok(id.clone()),
-    };
-    shards.iter().map(id).collect()
 }
 
 /// Where to start, in the reader's terms.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
-use triton_stream::{Error, HashKey, StreamConfig};
+use triton_stream::{Error, HashKey, ShardRef, StreamConfig};
 
 use crate::args::{Global, StreamArg, TableOutput};
 use crate::command::duration::duration;
 use crate::exit::{self, Code, Failure};
 use crate::output::table::{plain_table, render};
 use crate::printer;
-use crate::session::{Session, shard_id};
+use crate::session::{Session, shard_ids};
 
 use self::consumers::ConsumersCommand;
 
@@ -52,9 +52,9 @@ pub(crate) enum StreamsCommand {
     Split {
         #[command(flatten)]
         stream: StreamArg,
-        /// The shard's number
-        #[arg(short = 'd', long = "shard", value_name = "NUMBER")]
-        shard: usize,
+        /// The shard, by id or by number
+        #[arg(short = 'd', long = "shard", value_name = "SHARD")]
+        shard: ShardRef,
         /// The first hash key of the second half (default: the middle)
         #[arg(long, value_name = "HASH_KEY")]
         at: Option<HashKey>,
@@ -63,9 +63,9 @@ pub(crate) enum StreamsCommand {
     Merge {
         #[command(flatten)]
         stream: StreamArg,
-        /// The numbers of the two shards
-        #[arg(short = 'd', long = "shard", value_name = "NUMBER", num_args = 2, required = true)]
-        shards: Vec<usize>,
+        /// The two shards, by id or by number
+        #[arg(short = 'd', long = "shard", value_name = "SHARD", num_args = 2, required = true)]
+        shards: Vec<ShardRef>,
     },
     /// Split and merge until there are N shards of equal size
     Reshard {
@@ -105,22 +105,22 @@ pub(crate) async fn run(global: &Global, command: StreamsCommand) -> Result<()> 
             let config = session.configure(&stream.stream)?;
             let admin = session.admin(&config).await?;
             let client = admin.open(&config.name).await?;
+            let id = shard_ids(global, &*client, &[shard]).await?.remove(0);
             let shards = client.shards().await?;
-            let id = shard_id(&*client, shard).await?;
-            let range = shards.iter().find(|shard| shard.id == id).map(|shard| shard.hash_key_range);
+            let not_found = || Error::ShardNotFound { shard: id.clone(), stream: config.name.clone() };
+            let range = shards.iter().find(|shard| shard.id == id).ok_or_else(not_found)?.hash_key_range;
             let one_key = || Error::Invalid { problem: format!("{id} holds a single hash key and cannot be split") };
-            let at = at.or(range.and_then(|range| range.middle())).ok_or_else(one_key)?;
+            let at = at.or(range.middle()).ok_or_else(one_key)?;
             admin.split(&config.name, &id, at).await?;
         }
         StreamsCommand::Merge { stream, shards } => {
             let config = session.configure(&stream.stream)?;
             let admin = session.admin(&config).await?;
             let client = admin.open(&config.name).await?;
-            let [first, second] = shards[..] else {
+            let [first, second] = &shard_ids(global, &*client, &shards).await?[..] else {
                 return Err(Failure::new(Code::Usage, "a merge takes two shards").into());
             };
-            let ids = (shard_id(&*client, first).await?, shard_id(&*client, second).await?);
-            admin.merge(&config.name, &ids.0, &ids.1).await?;
+            admin.merge(&config.name, first, second).await?;
         }
         StreamsCommand::Reshard { stream, shards } => {
             let config = session.configure(&stream.stream)?;

@@ -13,7 +13,7 @@ use crate::model::shard::Shard;
 #[derive(Debug)]
 pub(super) struct ShardList {
     client: Arc<dyn StreamClient>,
-    /// The newest list, and when it was requested. Locked while a list is requested, so that those who wait for one share it.
+    /// The newest list, and when it was requested. It stays locked during a request: callers that wait share the result.
     newest: Mutex<Option<(Instant, Arc<[Shard]>)>>,
 }
 

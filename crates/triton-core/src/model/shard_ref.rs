@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::shard::{Shard, ShardId};
+use super::shard::ShardId;
 use crate::error::ParseError;
 
 /// A shard, named by its id or by its number.
@@ -19,12 +19,9 @@ pub enum ShardRef {
 }
 
 impl ShardRef {
-    /// The id that this names, given the stream's shards sorted by id; `None` for a number that is not in the list.
-    pub fn id(&self, shards: &[Shard]) -> Option<ShardId> {
-        match self {
-            Self::Id(id) => Some(id.clone()),
-            Self::Number(number) => shards.get(*number).map(|shard| shard.id.clone()),
-        }
+    /// The number; `None` if the shard is named by its id.
+    pub fn number(&self) -> Option<usize> {
+        if let Self::Number(number) = self { Some(*number) } else { None }
     }
 }
 

@@ -248,6 +248,9 @@ macro_rules! conformance {
                 concurrent_puts_are_all_read
                 a_record_too_large_fails_alone
                 a_reader_follows_splits_and_merges
+                a_reader_goes_on_from_checkpoints_through_splits_and_merges
+                a_reader_goes_on_inside_an_aggregate
+                checkpoints_of_another_stream_of_the_name_are_refused
                 parents_are_read_before_their_children
                 a_reader_from_latest_reads_only_new_records_and_all_of_new_shards
                 readers_of_disjoint_shards_read_every_record_once

@@ -48,7 +48,7 @@ impl<S: PageSource> KinesisReader<S> {
                 }
             }
         }
-        // The source does not return what is there: it starts again.
+        // There are records that the source does not return. It is started again.
         self.open_at(self.position());
         Ok(false)
     }

@@ -1,4 +1,4 @@
-//! Tests of the lineage: who owns a shard, when it starts and where, whatever the lists show.
+//! Tests of the lineage: which reader owns a shard, and when and where it starts. The shard lists may be old or incomplete.
 
 mod property;
 

@@ -1,11 +1,10 @@
 //! The first shard list of a reader: asked for again until nothing that the reader needs is missing in it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backend::{Limits, StreamClient};
+use crate::backend::{Limits, StreamClient, shard_ids};
 use crate::consumer::lineage::Share;
 use crate::consumer::options::{ReaderOptions, Start};
 use crate::consumer::shard_list::ShardList;
@@ -14,10 +13,6 @@ use crate::flow::retry;
 use crate::model::hash_key::HashKeyRange;
 use crate::model::position::Position;
 use crate::model::shard::{Shard, ShardId};
-use crate::model::shard_ref::ShardRef;
-
-/// How long a shard by number may be missing. It is more often a mistake than a list that lags.
-const NUMBER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a reader starts from.
 #[derive(Debug)]
@@ -41,10 +36,10 @@ pub(super) async fn first_list(
     options: &ReaderOptions,
     seed: u64,
 ) -> Result<FirstList> {
+    let share = share(client, start, options, seed).await?;
     let mut backoff = options.retry.backoff(seed);
     let mut known: BTreeMap<ShardId, Shard> = BTreeMap::new();
     let mut gone = BTreeSet::new();
-    let begun = Instant::now();
     loop {
         let listed = retry(options.retry.backoff(seed), || shard_list.requested_since(Instant::now())).await?;
         for shard in &*listed {
@@ -53,21 +48,13 @@ pub(super) async fn first_list(
                 known.insert(shard.id.clone(), shard.clone());
             }
         }
-        let shards: Vec<Shard> = known.values().cloned().collect();
-        let problem = match share(client.name(), &shards, start, options) {
-            Ok(share) => {
-                let unlisted = named(&share, options).filter(|id| !known.contains_key(*id) && !gone.contains(*id));
-                let unlisted = existing(client, unlisted.cloned().collect(), &mut gone, options, seed).await?;
-                match unlisted {
-                    Some(shard) => unlisted_yet(client.name(), &format!("{shard}, which exists")),
-                    None if limits.key_routed && !covers_every_key(&shards) => {
-                        unlisted_yet(client.name(), "a shard for every hash key")
-                    }
-                    None => return Ok(FirstList { shards, gone, share }),
-                }
+        let unlisted = named(&share, options).filter(|id| !known.contains_key(*id) && !gone.contains(*id));
+        let problem = match existing(client, unlisted.cloned().collect(), &mut gone, options, seed).await? {
+            Some(shard) => unlisted_yet(client.name(), &format!("{shard}, which exists")),
+            None if limits.key_routed && !covers_every_key(known.values()) => {
+                unlisted_yet(client.name(), "a shard for every hash key")
             }
-            Err(out_of_range @ Error::ShardOutOfRange { .. }) if begun.elapsed() < NUMBER_PATIENCE => out_of_range,
-            Err(error) => return Err(error),
+            None => return Ok(FirstList { shards: known.into_values().collect(), gone, share }),
         };
         if !backoff.wait(&problem).await {
             return Err(problem);
@@ -76,25 +63,15 @@ pub(super) async fn first_list(
 }
 
 /// The part of the stream that the options choose.
-fn share(stream: &str, shards: &[Shard], start: &Start, options: &ReaderOptions) -> Result<Share> {
-    let chosen = |shard: &ShardRef| {
-        let out_of_range = |number| Error::ShardOutOfRange { number, stream: stream.into(), count: shards.len() };
-        match shard {
-            ShardRef::Id(id) => Ok(id.clone()),
-            ShardRef::Number(number) => {
-                let id = shards.get(*number).map(|shard| shard.id.clone()).ok_or_else(|| out_of_range(*number))?;
-                tracing::info!(stream, "shard {number} is {id}");
-                Ok(id)
-            }
-        }
-    };
-    let shares = (&options.shards, options.hash_keys);
-    let share = match shares {
+async fn share(client: &dyn StreamClient, start: &Start, options: &ReaderOptions, seed: u64) -> Result<Share> {
+    let share = match (&options.shards, options.hash_keys) {
         (Some(_), Some(_)) => {
             let problem = "a reader reads either chosen shards or a range of hash keys, not both".into();
             return Err(Error::Invalid { problem });
         }
-        (Some(shards), None) => Share::Shards(shards.iter().map(chosen).collect::<Result<_>>()?),
+        (Some(shards), None) => {
+            Share::Shards(shard_ids(client, shards, options.retry, seed).await?.into_iter().collect())
+        }
         (None, Some(range)) => Share::HashKeys(range),
         (None, None) => Share::All,
     };
@@ -144,8 +121,8 @@ pub(super) async fn exists(client: &dyn StreamClient, shard: &ShardId) -> Result
     }
 }
 
-fn covers_every_key(shards: &[Shard]) -> bool {
-    let open = shards.iter().filter(|shard| shard.is_open());
+fn covers_every_key<'a>(shards: impl Iterator<Item = &'a Shard>) -> bool {
+    let open = shards.filter(|shard| shard.is_open());
     HashKeyRange::ALL.is_covered_by(open.map(|shard| shard.hash_key_range))
 }
 

@@ -1,4 +1,4 @@
-//! Stopping a reader: at once for what is still to be fetched, and at a deadline for what was fetched.
+//! Stops a reader. Fetching stops at once. Records that were fetched are delivered, or discarded at a deadline.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 #[derive(Clone, Debug)]
 pub struct StopHandle {
     stop: CancellationToken,
-    /// When what was fetched and is not delivered is discarded.
+    /// When records that were fetched and not delivered are discarded.
     discard_at: Arc<watch::Sender<Option<Instant>>>,
 }
 
@@ -31,8 +31,8 @@ impl StopHandle {
         self.stop.cancel();
     }
 
-    /// Stops fetching, and discards what was fetched and is not delivered: the reader ends at once. The
-    /// [checkpoints](crate::Reader::checkpoints) are those of the records that were delivered.
+    /// Stops fetching, and discards the records that were fetched and not delivered. The reader ends at once; its
+    /// [checkpoints](crate::Reader::checkpoints) cover only what was delivered.
     pub fn stop_now(&self) {
         self.stop_within(Duration::ZERO);
     }
@@ -61,18 +61,11 @@ impl StopHandle {
         let waiting = async move {
             loop {
                 let deadline = *discard_at.borrow_and_update();
-                let changed = discard_at.changed();
-                let Some(deadline) = deadline else {
-                    if changed.await.is_err() {
-                        // The last handle is gone: nobody can stop the reader this way any more.
-                        return std::future::pending().await;
-                    }
-                    continue;
-                };
                 tokio::select! {
                     biased;
-                    () = sleep_until(deadline) => return,
-                    Ok(()) = changed => {}
+                    () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return,
+                    // The reader itself holds a handle, so the channel stays open.
+                    _ = discard_at.changed() => {}
                 }
             }
         };
@@ -80,7 +73,7 @@ impl StopHandle {
     }
 }
 
-/// Completes when what was fetched is to be discarded.
+/// The time at which records that were fetched and not delivered are discarded.
 pub(super) struct Deadline {
     stop: CancellationToken,
     /// `None` once it has passed.

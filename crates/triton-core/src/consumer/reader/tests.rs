@@ -5,6 +5,7 @@ mod delivery;
 mod metric;
 mod pacing;
 mod source;
+mod stop;
 mod typed;
 mod warning;
 

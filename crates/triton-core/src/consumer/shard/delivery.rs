@@ -30,7 +30,7 @@ pub struct ShardBatch {
 pub enum ReaderEvent {
     /// Records of one shard.
     Batch(ShardBatch),
-    /// A shard is in trouble, for as long as the [`RetryPolicy`](crate::RetryPolicy) allows. Reading it goes on by itself.
+    /// Reading a shard has failed for as long as the [`RetryPolicy`](crate::RetryPolicy) allows. It goes on by itself.
     Retrying {
         /// The shard.
         shard: ShardId,
