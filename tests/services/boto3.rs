@@ -74,7 +74,7 @@ fn boto3_gets_what_triton_puts() {
     assert_eq!(sorted(payloads(&got)), sorted(records()));
     let word = |line: &Value, field: &str| line[field].as_str().unwrap().to_owned();
     let mut places: Vec<String> =
-        got.iter().map(|line| format!("{} {}", word(line, "shard"), word(line, "seq"))).collect();
+        got.iter().map(|line| format!("{}:{}", word(line, "shard"), word(line, "seq"))).collect();
     let mut acknowledged: Vec<&str> = acks.lines().collect();
     places.sort();
     acknowledged.sort();
