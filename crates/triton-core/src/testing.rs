@@ -8,6 +8,8 @@ pub mod conformance;
 mod fault;
 #[cfg(feature = "testing")]
 mod faulty_client;
+#[cfg(feature = "testing")]
+mod list_fault;
 #[cfg(feature = "mock")]
 pub mod mock;
 
@@ -15,3 +17,5 @@ pub mod mock;
 pub use self::fault::{Call, Fault, Faults, InjectedFaults};
 #[cfg(feature = "testing")]
 pub use self::faulty_client::FaultyClient;
+#[cfg(feature = "testing")]
+pub use self::list_fault::ListFault;

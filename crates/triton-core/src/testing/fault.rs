@@ -169,6 +169,7 @@ pub struct InjectedFaults {
     pub(super) expired_iterators: AtomicU64,
     pub(super) reordered: AtomicU64,
     pub(super) exact: AtomicU64,
+    pub(super) lists: AtomicU64,
 }
 
 impl InjectedFaults {
@@ -200,5 +201,10 @@ impl InjectedFaults {
     /// Calls that failed by an exact [`Fault`].
     pub fn exact(&self) -> u64 {
         self.exact.load(Ordering::Relaxed)
+    }
+
+    /// Shard lists that were not the stream's at the moment, by a [`ListFault`](super::ListFault).
+    pub fn lists(&self) -> u64 {
+        self.lists.load(Ordering::Relaxed)
     }
 }

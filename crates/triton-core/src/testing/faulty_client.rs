@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
 
 use crate::backend::{Batch, Limits, ShardReader, StreamClient};
 use crate::error::{Error, Result};
@@ -18,8 +19,10 @@ use crate::model::timestamp::Timestamp;
 use crate::record::{Entries, PutReceipt};
 
 use super::fault::{Call, Fault, Faults, InjectedFaults};
+use super::list_fault::{FaultyLists, ListFault};
 
-/// A stream whose calls fail at random by [`Faults`], or exactly by a [`Fault`].
+/// A stream whose calls fail at random by [`Faults`], or exactly by a [`Fault`], and whose shard list may be old by a
+/// [`ListFault`].
 ///
 /// ```
 /// use triton_core::memory::Memory;
@@ -53,6 +56,7 @@ struct Injector {
     faults: Faults,
     random: Mutex<StdRng>,
     exact: Mutex<Vec<Fault>>,
+    lists: Mutex<FaultyLists>,
     injected: Arc<InjectedFaults>,
 }
 
@@ -60,13 +64,24 @@ impl<C: StreamClient + 'static> FaultyClient<C> {
     /// Wraps a stream; `seed` decides which calls the random faults strike.
     pub fn new(inner: C, faults: Faults, seed: u64) -> Self {
         let random = Mutex::new(StdRng::seed_from_u64(seed));
-        let injector = Injector { faults, random, exact: Mutex::default(), injected: Arc::default() };
+        let (exact, lists) = (Mutex::default(), Mutex::default());
+        let injector = Injector { faults, random, exact, lists, injected: Arc::default() };
         Self { inner: Arc::new(inner), injector: Arc::new(injector) }
     }
 
     /// Adds an exact fault, behind those that were added before.
     pub fn inject(&self, fault: Fault) {
         self.injector.exact().push(fault);
+    }
+
+    /// Adds a fault of the shard list, behind those that were added before. From then on, every call looks at the list first, to
+    /// remember it.
+    ///
+    /// # Errors
+    /// The inner client's, if it cannot list the shards.
+    pub async fn inject_list(&self, fault: ListFault) -> Result<()> {
+        self.injector.lists().inject(fault);
+        self.injector.look(&*self.inner).await
     }
 
     /// The counts of injected faults.
@@ -93,6 +108,34 @@ impl<C: StreamClient + 'static> FaultyClient<C> {
 impl Injector {
     fn exact(&self) -> MutexGuard<'_, Vec<Fault>> {
         self.exact.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lists(&self) -> MutexGuard<'_, FaultyLists> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the shard list, if it has faults.
+    async fn look(&self, client: &dyn StreamClient) -> Result<()> {
+        if self.lists().is_active() {
+            let shards = client.shards().await?;
+            self.lists().saw(&shards, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// What a call returns while the stream has these shards.
+    fn list(&self, shards: Vec<Shard>) -> Vec<Shard> {
+        let mut lists = self.lists();
+        if !lists.is_active() {
+            return shards;
+        }
+        let now = Instant::now();
+        lists.saw(&shards, now);
+        let answer = lists.answer(shards.clone(), now);
+        if answer != shards {
+            self.injected.lists.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// The exact fault of this call, if there is one.
@@ -159,11 +202,13 @@ impl<C: StreamClient + 'static> StreamClient for FaultyClient<C> {
     }
 
     async fn shards(&self) -> Result<Vec<Shard>> {
-        self.call(Call::Shards, None, async |inner| inner.shards().await).await
+        let shards = self.call(Call::Shards, None, async |inner| inner.shards().await).await?;
+        Ok(self.injector.list(shards))
     }
 
     async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
         self.inner.limits().await?.check(&entries)?;
+        self.injector.look(&*self.inner).await?;
         let listed = if self.injector.exact().iter().any(|fault| fault.shard().is_some()) {
             self.inner.shards().await?
         } else {
@@ -216,6 +261,7 @@ impl<C: StreamClient + 'static> StreamClient for FaultyClient<C> {
     }
 
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>> {
+        self.injector.look(&*self.inner).await?;
         let open = async |inner: &C| inner.open_shard(shard, position).await;
         let reader = self.call(Call::OpenShard, Some(shard), open).await?;
         if self.injector.loses_reply() {
@@ -249,6 +295,7 @@ struct FaultyShardReader<C> {
 #[async_trait]
 impl<C: StreamClient + 'static> ShardReader for FaultyShardReader<C> {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
+        self.injector.look(&*self.client).await?;
         let (faults, injected) = (&self.injector.faults, &self.injector.injected);
         self.is_expired |= self.injector.strikes(faults.expire_iterator, &injected.expired_iterators);
         if self.is_expired {
@@ -283,8 +330,12 @@ impl<C: StreamClient + 'static> ShardReader for FaultyShardReader<C> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::backend::StreamAdmin as _;
     use crate::memory::Memory;
+    use crate::model::hash_key::HashKey;
     use crate::record::{PartitionKey, PutEntry};
 
     async fn open(client: &impl StreamClient, position: Position) -> Box<dyn ShardReader> {
@@ -428,6 +479,31 @@ mod tests {
         assert!(!results[0].as_ref().unwrap_err().may_have_written());
         let mut reader = stream.open_shard(&shards[0].id, Position::TrimHorizon).await.unwrap();
         assert_eq!(reader.next_batch(9).await.unwrap().unwrap().records.len(), 0, "it was refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_old_flaps_or_misses_shards_as_planned() {
+        let memory = Memory::new();
+        let client = FaultyClient::new(memory.stream("clicks", 1).unwrap(), Faults::default(), 1);
+        let open = async || {
+            let shards = client.shards().await.unwrap();
+            shards.iter().filter(|shard| shard.is_open()).filter_map(|shard| shard.id.number()).collect::<Vec<_>>()
+        };
+        client.inject_list(ListFault::old(Duration::from_secs(3)).times(3)).await.unwrap();
+        client.inject_list(ListFault::old(Duration::MAX).every(2).times(1)).await.unwrap();
+        client.inject_list(ListFault::partial([ShardId::numbered(2)]).skip(1).times(1)).await.unwrap();
+        memory.split("clicks", &ShardId::numbered(0), HashKey(1 << 127)).await.unwrap();
+        assert_eq!(open().await, [0]);
+        tokio::time::sleep(Duration::from_millis(2_999)).await;
+        assert_eq!(open().await, [0]);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(open().await, [1, 2], "three seconds ago");
+        assert_eq!(client.injected().lists(), 2);
+        assert_eq!(open().await, [1, 2], "the first of two");
+        assert_eq!(open().await, [0], "the second is the first list ever");
+        assert_eq!(open().await, [1], "a shard is missing");
+        assert_eq!(open().await, [1, 2]);
+        assert_eq!(client.injected().lists(), 4);
     }
 
     #[tokio::test]
