@@ -18,6 +18,7 @@ mod listing;
 mod open_flushes;
 mod record;
 mod reshard;
+mod shard_list;
 mod shard_queue;
 mod shard_queues;
 
@@ -40,11 +41,11 @@ use self::listing::Listing;
 use self::open_flushes::OpenFlushes;
 use self::record::{QueuedRecord, RecordState};
 use self::reshard::Misrouted;
+use self::shard_list::ShardList;
 use self::shard_queues::{QueueSettings, ShardQueues};
 use super::options::{KeyOrder, ProducerOptions};
 use super::outcome::Report;
 use super::record::{FlushId, SubmittedRecord};
-use super::routing::Routing;
 
 /// Batches that may be in flight at once.
 const MAX_BATCHES: usize = 64;
@@ -62,7 +63,7 @@ enum InFlightRule {
     Any,
     /// One record of each key.
     OneRecordPerKey,
-    /// One aggregate of each shard.
+    /// One aggregate of each shard, or one batch with records of the shard that are not packed, one of each key.
     OneAggregatePerShard,
     /// One batch, whose order the backend keeps.
     OneBatch,
@@ -74,7 +75,9 @@ struct Settings {
     stream: String,
     limits: Limits,
     rule: InFlightRule,
-    /// Whether records of one shard are packed into aggregates.
+    /// Whether records are routed by the listed shards.
+    is_routed: bool,
+    /// Whether records of one shard are packed into aggregates, while the shard list is not known to be old.
     aggregates: bool,
     linger: Duration,
     /// Time after its first failure at which a record fails for good.
@@ -93,6 +96,7 @@ pub(super) struct Schedule {
     urgent_before: Option<Instant>,
     open_flushes: OpenFlushes,
     breaker: CircuitBreaker,
+    shard_list: ShardList,
     /// Aggregates that were stored where some of their records may not belong.
     misrouted: Vec<Misrouted>,
     listing: Listing,
@@ -142,8 +146,8 @@ impl Schedule {
             return Err(Error::Invalid { problem });
         }
         let mut random = StdRng::seed_from_u64(seed);
-        let routing = if limits.key_routed { shards.and_then(Routing::of_shards) } else { None };
-        let aggregates = wants_aggregates && routing.is_some();
+        let is_routed = limits.key_routed && shards.is_some();
+        let aggregates = wants_aggregates && is_routed;
         let rule = match options.ordering {
             KeyOrder::Relaxed => InFlightRule::Any,
             KeyOrder::PerKey if limits.ordered_batches => InFlightRule::OneBatch,
@@ -157,17 +161,15 @@ impl Schedule {
         let open = shards
             .filter(|_| !limits.key_routed)
             .map_or(0, |shards| shards.iter().filter(|shard| shard.is_open()).count());
-        let mut queues = ShardQueues::single(open, queue_settings, &mut random);
-        if let Some(routing) = routing {
-            queues.reroute(routing, &mut random, now);
-        }
+        let queues = ShardQueues::single(open, queue_settings, &mut random);
         // With one batch in flight, the records of the next gather while it is.
         let linger = if rule == InFlightRule::OneBatch { Duration::ZERO } else { options.linger.min(LONG) };
-        Ok(Self {
+        let mut schedule = Self {
             settings: Settings {
                 stream: stream.to_owned(),
                 limits,
                 rule,
+                is_routed,
                 aggregates,
                 linger,
                 deadline: options.retry.deadline,
@@ -179,11 +181,16 @@ impl Schedule {
             urgent_before: None,
             open_flushes: OpenFlushes::default(),
             breaker: CircuitBreaker::new(options.retry.backoff(random.random())),
+            shard_list: ShardList::default(),
             misrouted: Vec::new(),
             listing: Listing::new(options.retry.backoff(random.random())),
             random,
             report: Report::default(),
-        })
+        };
+        if let Some(shards) = shards.filter(|_| is_routed) {
+            schedule.shards(shards, now);
+        }
+        Ok(schedule)
     }
 
     /// Accepts records, in the order of their submission. A record over the stream's limits fails at once.
@@ -221,7 +228,10 @@ impl Schedule {
                 poll.wake = Some(next.at);
                 break;
             }
-            let builder = BatchBuilder::new(&self.settings.limits, self.settings.aggregates, now);
+            // Kinesis routes each record by its own hash key, but an aggregate by its first one's. So records that are not packed
+            // are stored where they belong whatever the list says; they cost more, and lose no time to a list that lags.
+            let aggregates = self.settings.aggregates && !self.is_list_old();
+            let builder = BatchBuilder::new(&self.settings.limits, self.settings.rule, aggregates, now);
             let Some(batch) = builder.build(&mut self.queues) else {
                 // Every queue that looked ready waits for its next step.
                 poll.wake = Some(now + NEXT_STEP);
@@ -241,12 +251,11 @@ impl Schedule {
         poll
     }
 
-    /// Whether nothing may be sent before an answer or a listing has come.
+    /// Whether nothing may be sent before an answer has come.
     fn waits_for_answer(&self) -> bool {
-        let waits_for_listing = self.settings.aggregates
-            && (!self.misrouted.is_empty() || self.in_flight.has_older_than(self.queues.version()));
+        let waits_for_older = self.settings.aggregates && self.in_flight.has_older_than(self.queues.version());
         let most = if self.settings.rule == InFlightRule::OneBatch { 1 } else { MAX_BATCHES };
-        self.in_flight.len() >= most || waits_for_listing
+        self.in_flight.len() >= most || waits_for_older
     }
 
     /// When the next batch may be sent: by the linger, the rates of the shards, and what has failed.

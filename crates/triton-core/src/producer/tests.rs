@@ -3,6 +3,7 @@
 mod closing;
 mod edges;
 mod intake;
+mod lists;
 mod shards;
 
 use std::sync::Mutex;

@@ -114,9 +114,7 @@ impl FaultyLists {
         let fault = self.faults.iter_mut().find_map(|fault| fault.strikes().then(|| fault.answer.clone()));
         match fault {
             None => shards,
-            Some(Answer::Partial(missing)) => {
-                shards.into_iter().filter(|shard| !missing.contains(&shard.id)).collect()
-            }
+            Some(Answer::Partial(missing)) => shards.into_iter().filter(|shard| !missing.contains(&shard.id)).collect(),
             Some(Answer::Old(age)) => {
                 let is_old_enough = |seen_at: Instant| now.saturating_duration_since(seen_at) >= age;
                 let old = self.seen.iter().rev().find(|(seen_at, _)| is_old_enough(*seen_at));

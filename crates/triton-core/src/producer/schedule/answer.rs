@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record::{PutEntry, PutReceipt};
 
 use super::batch::{Batch, BatchId, BatchItem, ItemRecords};
-use super::record::RecordState;
+use super::record::{QueuedRecord, RecordState};
 use super::reshard::Misrouted;
 use super::shard_queue::Tally;
 use super::{InFlightRule, Schedule};
@@ -35,6 +35,7 @@ impl Schedule {
         let is_current = version == self.queues.version();
         let mut tallies: Vec<(usize, Tally)> = Vec::new();
         let mut failed = Vec::new();
+        let misrouted_before = self.misrouted.len();
         // The call has ended, and with it the other hold on the entries.
         let entries = entries.into_vec();
         for ((item, entry), result) in items.into_iter().zip(entries).zip(results) {
@@ -52,11 +53,18 @@ impl Schedule {
                 Err(error) => failed.push(FailedItem { records: item.records, entry, error }),
             }
         }
+        let has_misrouted = self.misrouted.len() > misrouted_before;
         for (queue, tally) in tallies {
             self.report.throttled += tally.throttled() as u64;
             self.queues.change(queue, |queue| queue.answered(&tally, now));
         }
         self.failed(failed, now);
+        if has_misrouted {
+            self.settle_misrouted();
+        }
+        if self.is_list_old() {
+            self.listing.request();
+        }
         self.expire(now);
     }
 
@@ -73,25 +81,26 @@ impl Schedule {
     }
 
     fn stored(&mut self, item: BatchItem, entry: PutEntry, receipt: PutReceipt, is_current: bool) {
-        let expected = if is_current { self.queues.shard(item.queue) } else { None };
-        let is_misrouted =
-            expected.is_some_and(|expected| *expected != receipt.shard_id) || (!is_current && self.settings.aggregates);
-        if is_misrouted {
-            self.listing.request();
+        let is_expected = is_current && self.queues.shard(item.queue) == Some(&receipt.shard_id);
+        if !is_expected && self.settings.is_routed {
+            self.shard_list.stored(entry.hash_key(), &receipt.shard_id, self.queues.routing(), is_current);
         }
         match item.records {
             ItemRecords::One(state) => self.acknowledge(entry, state, receipt),
-            // The shard list will show whether all of its records belong there.
-            ItemRecords::Packed(records) if is_misrouted => self.misrouted.push(Misrouted { receipt, records }),
-            ItemRecords::Packed(records) => {
-                for record in records {
-                    self.acknowledge(record.entry, record.state, receipt.clone());
-                }
-            }
+            // The shard's hash keys tell whether all of its records belong there.
+            ItemRecords::Packed(records) if !is_expected => self.misrouted.push(Misrouted { receipt, records }),
+            ItemRecords::Packed(records) => self.acknowledge_packed(records, &receipt),
         }
     }
 
-    pub(super) fn acknowledge(&mut self, entry: PutEntry, state: RecordState, receipt: PutReceipt) {
+    /// The aggregate of these records is stored.
+    pub(super) fn acknowledge_packed(&mut self, records: Vec<QueuedRecord>, receipt: &PutReceipt) {
+        for QueuedRecord { entry, state } in records {
+            self.acknowledge(entry, state, receipt.clone());
+        }
+    }
+
+    fn acknowledge(&mut self, entry: PutEntry, state: RecordState, receipt: PutReceipt) {
         if self.settings.rule == InFlightRule::OneRecordPerKey {
             let (is_inverted, next) = self.keys.stored(state.key, receipt.sequence_number);
             if is_inverted {

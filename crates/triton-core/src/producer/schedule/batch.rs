@@ -1,11 +1,14 @@
 //! A batch in flight: its entries, and the records that each of them carries.
 
+use std::collections::BTreeSet;
+
 use tokio::time::Instant;
 
 use crate::backend::Limits;
 use crate::record::aggregate::Packer;
-use crate::record::{Entries, PutEntry};
+use crate::record::{Entries, PartitionKey, PutEntry};
 
+use super::InFlightRule;
 use super::record::{QueuedRecord, RecordState};
 use super::shard_queue::ShardQueue;
 use super::shard_queues::ShardQueues;
@@ -82,6 +85,8 @@ impl InFlight {
 /// Takes records from the shard queues until a batch is full.
 pub(super) struct BatchBuilder<'a> {
     limits: &'a Limits,
+    rule: InFlightRule,
+    /// Whether records are packed.
     aggregates: bool,
     now: Instant,
     entries: Vec<PutEntry>,
@@ -99,8 +104,8 @@ enum Exhausted {
 }
 
 impl<'a> BatchBuilder<'a> {
-    pub(super) fn new(limits: &'a Limits, aggregates: bool, now: Instant) -> Self {
-        Self { limits, aggregates, now, entries: Vec::new(), items: Vec::new(), bytes: 0 }
+    pub(super) fn new(limits: &'a Limits, rule: InFlightRule, aggregates: bool, now: Instant) -> Self {
+        Self { limits, rule, aggregates, now, entries: Vec::new(), items: Vec::new(), bytes: 0 }
     }
 
     /// Takes records that may be sent now from the queues in turn, until the batch is full or no queue has any.
@@ -108,7 +113,13 @@ impl<'a> BatchBuilder<'a> {
         for _ in 0..queues.turns() {
             let Some(index) = queues.next_turn() else { break };
             let before = self.items.len();
-            let exhausted = queues.change(index, |queue| self.take_from(queue, index));
+            let exhausted = queues.change(index, |queue| {
+                let exhausted = self.take_from(queue, index);
+                if self.items.len() > before {
+                    queue.sent();
+                }
+                exhausted
+            });
             if exhausted == Exhausted::Batch && self.items.len() == before {
                 queues.keep_turn(index);
                 break;
@@ -123,7 +134,11 @@ impl<'a> BatchBuilder<'a> {
     }
 
     fn take_from(&mut self, queue: &mut ShardQueue, index: usize) -> Exhausted {
-        while queue.may_send(self.now) {
+        if !queue.may_send(self.now) {
+            return Exhausted::Queue;
+        }
+        let (start, mut keys) = (self.items.len(), BTreeSet::new());
+        while queue.is_unblocked(self.now) && self.keeps_order(queue, start, &mut keys) {
             let room = self.limits.max_call_bytes.saturating_sub(self.bytes);
             let is_full = self.entries.len() >= self.limits.max_entries
                 || queue.front().is_some_and(|first| first.entry.size() > room);
@@ -133,12 +148,23 @@ impl<'a> BatchBuilder<'a> {
             }
             let item = if self.aggregates { self.pack(queue, room) } else { one(queue) };
             let Some((entry, records)) = item else { return Exhausted::Queue };
-            queue.sent(entry.size(), self.now);
+            queue.acquire(entry.size(), self.now);
             self.bytes += entry.size();
             self.entries.push(entry);
             self.items.push(BatchItem { queue: index, records });
         }
         Exhausted::Queue
+    }
+
+    /// Whether the first record of a queue may be in one call with what was taken from the queue before: the items from
+    /// `start`, which hold these keys if they are not packed.
+    fn keeps_order(&self, queue: &ShardQueue, start: usize, keys: &mut BTreeSet<PartitionKey>) -> bool {
+        let Some(first) = queue.front() else { return false };
+        match self.rule {
+            InFlightRule::OneAggregatePerShard if self.aggregates => self.items.len() == start,
+            InFlightRule::OneAggregatePerShard => keys.insert(first.entry.partition_key.clone()),
+            InFlightRule::OneBatch | InFlightRule::OneRecordPerKey | InFlightRule::Any => true,
+        }
     }
 
     /// As many records as an aggregate holds; a single one as it is.

@@ -13,7 +13,7 @@ use super::record::QueuedRecord;
 use super::{InFlightRule, Schedule};
 
 /// Keys with a failed record that may still be written, and its error.
-type UncertainKeys = BTreeMap<PartitionKey, Error>;
+pub(super) type UncertainKeys = BTreeMap<PartitionKey, Error>;
 
 impl Schedule {
     /// Batch items were not stored: each of their records is queued again in its place, or fails.
@@ -65,7 +65,7 @@ impl Schedule {
     }
 
     /// Fails a record. Its dependents fail with it, or are noted in `uncertain`, for one pass over the queues.
-    fn fail(&mut self, record: QueuedRecord, error: &Error, uncertain: &mut UncertainKeys) {
+    pub(super) fn fail(&mut self, record: QueuedRecord, error: &Error, uncertain: &mut UncertainKeys) {
         let fails_dependents = record.state.is_uncertain && self.settings.fail_dependents;
         let (id, key) = (record.state.key, record.entry.partition_key.clone());
         self.conclude_failed(record, error.clone());
@@ -88,7 +88,7 @@ impl Schedule {
     }
 
     /// Fails the queued records of these keys.
-    fn fail_dependents(&mut self, uncertain: &UncertainKeys) {
+    pub(super) fn fail_dependents(&mut self, uncertain: &UncertainKeys) {
         if uncertain.is_empty() {
             return;
         }

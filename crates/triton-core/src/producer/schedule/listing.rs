@@ -1,4 +1,4 @@
-//! When the shards are listed again: after a record was stored in an unexpected shard.
+//! When the shards are listed again: after a record was stored in an unexpected shard, until a list shows it.
 
 use std::time::Duration;
 
@@ -16,12 +16,21 @@ pub(super) struct Listing {
     is_under_way: bool,
     not_before: Option<Instant>,
     failing_since: Option<Instant>,
+    /// Whether it was given up since the last success.
+    is_given_up: bool,
     backoff: Backoff,
 }
 
 impl Listing {
     pub(super) fn new(backoff: Backoff) -> Self {
-        Self { is_wanted: false, is_under_way: false, not_before: None, failing_since: None, backoff }
+        Self {
+            is_wanted: false,
+            is_under_way: false,
+            not_before: None,
+            failing_since: None,
+            is_given_up: false,
+            backoff,
+        }
     }
 
     /// Requests a new list, since the shards have changed.
@@ -38,24 +47,25 @@ impl Listing {
         Some(self.not_before.map_or(now, |not_before| not_before.max(now)))
     }
 
-    /// The shards were listed.
+    /// The shards were listed, and the list shows every shard that it was requested for.
     pub(super) fn succeeded(&mut self, now: Instant) {
-        self.is_under_way = false;
+        (self.is_wanted, self.is_under_way, self.is_given_up) = (false, false, false);
         self.backoff.reset();
         self.failing_since = None;
         self.not_before = Some(now + INTERVAL);
     }
 
-    /// The shards could not be listed, and are listed again. Returns since when that fails.
+    /// The shards could not be listed, or the list is old: they are listed again. Returns since when that is so.
     pub(super) fn failed(&mut self, now: Instant) -> Instant {
         (self.is_wanted, self.is_under_way) = (true, false);
         self.not_before = Some(now + self.backoff.next_wait().max(INTERVAL));
         *self.failing_since.get_or_insert(now)
     }
 
-    /// No more attempts, until the next request.
-    pub(super) fn give_up(&mut self) {
+    /// No more attempts, until the next request. Returns whether that is for the first time since a success.
+    pub(super) fn give_up(&mut self) -> bool {
         self.is_wanted = false;
         self.failing_since = None;
+        !std::mem::replace(&mut self.is_given_up, true)
     }
 }

@@ -22,9 +22,11 @@ pub(super) struct ShardQueue {
     /// predecessor stands behind younger ones.
     oldest: Option<Instant>,
     limiter: Option<RateLimiter>,
-    /// Batch items that have no answer yet, and how many there may be.
+    /// Batches with records of this queue that have no answer yet, and how many there may be.
     in_flight: usize,
     max_in_flight: usize,
+    /// Whether its records have to wait for the outcome of others of their keys, whatever is in flight.
+    is_held: bool,
     backoff: Backoff,
     /// Nothing is sent before.
     blocked_until: Option<Instant>,
@@ -38,7 +40,6 @@ pub(super) struct ShardQueue {
 /// The results of a queue's items in a batch.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    items: usize,
     bytes: usize,
     stored: usize,
     throttled: usize,
@@ -48,7 +49,6 @@ pub(super) struct Tally {
 impl Tally {
     /// Adds the result of a batch item of `bytes` bytes.
     pub(super) fn add(&mut self, result: &Result<PutReceipt>, bytes: usize) {
-        self.items += 1;
         match result {
             Ok(_) => {
                 self.bytes += bytes;
@@ -77,6 +77,7 @@ impl ShardQueue {
             limiter,
             in_flight: 0,
             max_in_flight,
+            is_held: false,
             backoff,
             blocked_until: None,
             failing_since: None,
@@ -150,11 +151,16 @@ impl ShardQueue {
     /// The earliest time at which the queue may send its next batch item; `None` if that depends on an answer, or if it is
     /// empty. This is the one rule for when a queue may send.
     pub(super) fn sends_at(&mut self, now: Instant) -> Option<Instant> {
-        if self.records.is_empty() || self.in_flight >= self.max_in_flight {
+        if self.records.is_empty() || self.is_held || self.in_flight >= self.max_in_flight {
             return None;
         }
+        Some(self.unblocked_at(now))
+    }
+
+    /// The earliest time at which the shard accepts another batch item.
+    fn unblocked_at(&mut self, now: Instant) -> Instant {
         let limited = self.limiter.as_mut().map_or(now, |limiter| limiter.ready_at(now));
-        Some(limited.max(self.blocked_until.unwrap_or(now)))
+        limited.max(self.blocked_until.unwrap_or(now))
     }
 
     /// Whether the queue may send a batch item now.
@@ -162,22 +168,41 @@ impl ShardQueue {
         self.sends_at(now).is_some_and(|at| at <= now)
     }
 
+    /// Whether the shard accepts another batch item now.
+    pub(super) fn is_unblocked(&mut self, now: Instant) -> bool {
+        self.unblocked_at(now) <= now
+    }
+
+    /// Sends nothing until it is released.
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Ends a hold.
+    pub(super) fn release(&mut self) {
+        self.is_held = false;
+    }
+
     /// Bytes that the shard's quota has left at the moment.
     pub(super) fn quota_left(&mut self, now: Instant) -> usize {
         self.limiter.as_mut().map_or(0, |limiter| limiter.available_bytes(now))
     }
 
-    /// Notes that a batch item of `bytes` bytes is sent.
-    pub(super) fn sent(&mut self, bytes: usize, now: Instant) {
+    /// Uses the shard's quota for a batch item of `bytes` bytes.
+    pub(super) fn acquire(&mut self, bytes: usize, now: Instant) {
         if let Some(limiter) = &mut self.limiter {
             limiter.acquire(now, bytes, 1);
         }
+    }
+
+    /// Notes that a batch with records of this queue is sent.
+    pub(super) fn sent(&mut self) {
         self.in_flight += 1;
     }
 
-    /// Batch items have their answers: learns the shard's rate from them, and whether to wait before the next attempt.
+    /// A batch has its answers: learns the shard's rate from them, and whether to wait before the next attempt.
     pub(super) fn answered(&mut self, tally: &Tally, now: Instant) {
-        self.in_flight -= tally.items;
+        self.in_flight -= 1;
         if let Some(limiter) = &mut self.limiter {
             limiter.accepted(now, tally.bytes, tally.stored);
             if tally.throttled > 0 {

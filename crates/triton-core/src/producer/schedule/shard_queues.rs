@@ -11,6 +11,7 @@ use crate::flow::RetryPolicy;
 use crate::flow::rate_limiter::{ProbeBudget, RateLimiter};
 use crate::model::shard::ShardId;
 use crate::producer::routing::Routing;
+use crate::record::PutEntry;
 
 use super::record::QueuedRecord;
 use super::shard_queue::ShardQueue;
@@ -20,7 +21,7 @@ use super::shard_queue::ShardQueue;
 pub(super) struct QueueSettings {
     pub(super) write_quota: Option<Quota>,
     pub(super) retry: RetryPolicy,
-    /// Batch items of a queue that may be in flight at once.
+    /// Batches with records of a queue that may be in flight at once.
     pub(super) max_in_flight: usize,
     /// Start of the time steps of all rate limiters.
     pub(super) origin: Instant,
@@ -114,6 +115,21 @@ impl ShardQueues {
     /// Number of queues.
     pub(super) fn len(&self) -> usize {
         self.queues.len()
+    }
+
+    /// What the records are routed by.
+    pub(super) fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    /// Sends nothing from the queue that this entry belongs to, until it is released.
+    pub(super) fn hold(&mut self, entry: &PutEntry) {
+        self.queues[self.routing.route(entry)].hold();
+    }
+
+    /// Releases every queue.
+    pub(super) fn release(&mut self) {
+        self.queues.iter_mut().for_each(ShardQueue::release);
     }
 
     /// The shard that a queue's records go to, where it is known.

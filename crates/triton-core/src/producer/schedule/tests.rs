@@ -1,5 +1,6 @@
 //! The schedule on a clock that is only counted, over a stream that is only remembered.
 
+mod lists;
 mod property;
 
 use futures_util::FutureExt as _;
@@ -36,13 +37,16 @@ impl Driven {
     /// `k/1` is record 1 of key k.
     fn submit(&mut self, texts: &[&str]) {
         for text in texts {
-            let (slot, ticket) = self.slots.ticket();
             let key = PartitionKey::new(text.split('/').next().unwrap().to_owned()).unwrap();
-            let entry = PutEntry::new(key, text.as_bytes().to_vec());
-            let record = SubmittedRecord { entry, slot, submitted_at: self.now, flush: self.flush };
-            self.schedule.accept(std::iter::once(record));
-            self.tickets.push(ticket);
+            self.submit_entry(PutEntry::new(key, text.as_bytes().to_vec()));
         }
+    }
+
+    fn submit_entry(&mut self, entry: PutEntry) {
+        let (slot, ticket) = self.slots.ticket();
+        let record = SubmittedRecord { entry, slot, submitted_at: self.now, flush: self.flush };
+        self.schedule.accept(std::iter::once(record));
+        self.tickets.push(ticket);
     }
 
     fn advance(&mut self, time: Duration) {

@@ -26,9 +26,30 @@ enum Step {
     Split {
         shard: usize,
     },
-    List {
-        is_listed: bool,
+    Merge {
+        shard: usize,
     },
+    List(List),
+}
+
+/// What a listing is answered.
+#[derive(Clone, Copy, Debug)]
+enum List {
+    Current,
+    /// The list of some reshards ago.
+    Old(usize),
+    /// The list without one of its shards.
+    Partial(usize),
+    Failed,
+}
+
+fn list() -> impl Strategy<Value = List> {
+    prop_oneof![
+        Just(List::Current),
+        (1..4usize).prop_map(List::Old),
+        any::<usize>().prop_map(List::Partial),
+        Just(List::Failed),
+    ]
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<usize>(), prop::option::weighted(0.2, fault()), prop::collection::vec(prop::option::weighted(0.3, fault()), 1..5))
             .prop_map(|(batch, call, entries)| Step::Answer { batch, call, entries }),
         1 => any::<usize>().prop_map(|shard| Step::Split { shard }),
-        1 => any::<bool>().prop_map(|is_listed| Step::List { is_listed }),
+        1 => any::<usize>().prop_map(|shard| Step::Merge { shard }),
+        2 => list().prop_map(Step::List),
     ]
 }
 
@@ -100,6 +122,10 @@ struct World {
     is_listing: bool,
     /// Payloads, in the order in which they were written.
     written: Vec<String>,
+    /// Those of them that a reader gets which drops each aggregate with a record of another shard.
+    filtered: Vec<String>,
+    /// The shard list after each reshard.
+    lists: Vec<Vec<Shard>>,
     submitted: Vec<String>,
     counts: BTreeMap<u8, usize>,
 }
@@ -118,11 +144,13 @@ impl World {
         Self {
             mode,
             driven,
+            lists: vec![shards.shards().to_vec()],
             shards,
             sequence: 1,
             in_flight: Vec::new(),
             is_listing: false,
             written: Vec::new(),
+            filtered: Vec::new(),
             submitted: Vec::new(),
             counts: BTreeMap::new(),
         }
@@ -149,7 +177,8 @@ impl World {
                 }
             }
             Step::Split { shard } => self.split(shard),
-            Step::List { is_listed } => self.list(is_listed),
+            Step::Merge { shard } => self.merge(shard),
+            Step::List(list) => self.list(list),
         }
         let poll = self.driven.schedule.poll(self.driven.now);
         self.in_flight.extend(poll.batches);
@@ -198,14 +227,18 @@ impl World {
     }
 
     fn write(&mut self, entry: &PutEntry) -> PutReceipt {
-        let shard_id =
-            self.shards.open().find(|shard| shard.hash_key_range.contains(entry.hash_key())).unwrap().id.clone();
+        let shard = self.shards.open().find(|shard| shard.hash_key_range.contains(entry.hash_key())).unwrap();
+        let (shard_id, range) = (shard.id.clone(), shard.hash_key_range);
         self.sequence += 1;
         let sequence_number = self.sequence.into();
         let (key, data) = (entry.partition_key.clone(), entry.data.clone());
         let record = Record::new(shard_id.clone(), sequence_number, key, Timestamp::default(), data);
         let records = unpack_all(vec![record]);
-        self.written.extend(records.iter().map(|record| String::from_utf8_lossy(&record.data).into_owned()));
+        let texts = records.iter().map(|record| String::from_utf8_lossy(&record.data).into_owned());
+        self.written.extend(texts.clone());
+        if records.iter().all(|record| range.contains(record.partition_key.hash_key())) {
+            self.filtered.extend(texts);
+        }
         PutReceipt::new(shard_id, sequence_number)
     }
 
@@ -215,18 +248,35 @@ impl World {
         let middle = HashKey(range.first.0 + (range.last.0 - range.first.0) / 2);
         if open.len() < 6 && middle > range.first {
             self.shards.split(&open[shard % open.len()].id, middle, &mut self.sequence).unwrap();
+            self.lists.push(self.shards.shards().to_vec());
         }
     }
 
-    fn list(&mut self, is_listed: bool) {
+    fn merge(&mut self, shard: usize) {
+        let mut open: Vec<_> = self.shards.open().cloned().collect();
+        open.sort_by_key(|shard| shard.hash_key_range.first);
+        if open.len() > 1 {
+            let first = shard % (open.len() - 1);
+            self.shards.merge(&open[first].id, &open[first + 1].id, &mut self.sequence).unwrap();
+            self.lists.push(self.shards.shards().to_vec());
+        }
+    }
+
+    fn list(&mut self, list: List) {
         if !std::mem::take(&mut self.is_listing) {
             return;
         }
-        if is_listed {
-            self.driven.schedule.shards(self.shards.shards(), self.driven.now);
-        } else {
-            self.driven.schedule.shards_failed(&throttled(), self.driven.now);
+        let mut shards = self.shards.shards().to_vec();
+        match list {
+            List::Current => {}
+            List::Old(reshards) => shards = self.lists[self.lists.len().saturating_sub(reshards + 1)].clone(),
+            List::Partial(missing) => drop(shards.remove(missing % shards.len())),
+            List::Failed => {
+                self.driven.schedule.shards_failed(&throttled(), self.driven.now);
+                return self.driven.report();
+            }
         }
+        self.driven.schedule.shards(&shards, self.driven.now);
         self.driven.report();
     }
 
@@ -236,7 +286,7 @@ impl World {
             if self.driven.schedule.is_empty() {
                 return;
             }
-            self.step(Step::List { is_listed: true });
+            self.step(Step::List(List::Current));
             self.step(Step::Answer { batch: 0, call: None, entries: vec![None] });
             self.step(Step::Advance(Duration::from_millis(100)));
         }
@@ -250,22 +300,32 @@ impl World {
             let outcome = (&mut self.driven.tickets[index]).now_or_never().expect("an outcome");
             let copies = self.written.iter().filter(|written| *written == text).count();
             match outcome {
-                Ok(_) => assert!(copies > 0, "{text} was acknowledged and not written"),
+                Ok(_) => {
+                    assert!(copies > 0, "{text} was acknowledged and not written");
+                    let is_read = self.filtered.contains(text);
+                    assert!(is_read, "{text} was acknowledged, and is in no aggregate that belongs to its shard");
+                }
                 Err(error) => assert!(copies == 0 || error.may_have_written(), "{text} was written, yet {error}"),
             }
         }
         if matches!(self.mode, Mode::Relaxed) {
             return;
         }
-        let mut last: BTreeMap<&str, &str> = BTreeMap::new();
-        for (index, text) in self.written.iter().enumerate() {
-            if self.written[..index].contains(text) {
-                continue;
-            }
-            let key = text.split('/').next().unwrap();
-            if let Some(before) = last.insert(key, text) {
-                assert!(before < text.as_str(), "{text} was first written after {before}: {:?}", self.written);
-            }
+        assert_ordered_by_key(&self.written);
+        assert_ordered_by_key(&self.filtered);
+    }
+}
+
+/// Asserts that the first occurrences of a key's records are in the order of their puts.
+fn assert_ordered_by_key(texts: &[String]) {
+    let mut last: BTreeMap<&str, &str> = BTreeMap::new();
+    for (index, text) in texts.iter().enumerate() {
+        if texts[..index].contains(text) {
+            continue;
+        }
+        let key = text.split('/').next().unwrap();
+        if let Some(before) = last.insert(key, text) {
+            assert!(before < text.as_str(), "{text} was first written after {before}: {texts:?}");
         }
     }
 }
