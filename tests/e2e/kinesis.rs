@@ -66,7 +66,8 @@ fn aggregates_are_put_and_read_record_by_record() {
     let lines: String = (0..3_000).map(|n| format!("line {n}\n")).collect();
     server.faults().inject(Operation::PutRecords, Fault::ResetBefore, 1);
     let acks = home.feed(&["put", "-s", "test_stream", "--aggregate", "--ack", "-k", "one key"], &lines).ok().stdout;
-    assert_eq!(acks.lines().count(), 3_000);
+    let acks: Vec<&str> = acks.lines().collect();
+    assert_eq!(acks.len(), 3_000);
     // Depends on how fast lines are read; without aggregation there would be 3,000 records.
     assert!(server.faults().requests(Operation::PutRecords) < 300, "{:?}", server.faults());
 
@@ -76,6 +77,19 @@ fn aggregates_are_put_and_read_record_by_record() {
     assert_eq!(texts, lines, "in the order of the input, each once");
     assert!(read.iter().any(|record| record["sub"].as_u64() > Some(10)));
     assert!(read.iter().all(|record| record["key"] == "one key"));
+    let id = |record: &serde_json::Value| {
+        let sub = record["sub"].as_u64().map_or(String::new(), |sub| format!(".{sub}"));
+        format!("{}:{}{sub}", record["shard"].as_str().unwrap(), record["seq"].as_str().unwrap())
+    };
+    assert_eq!(acks, read.iter().map(id).collect::<Vec<_>>(), "each is where it was acknowledged");
+
+    // A position inside an aggregate.
+    let inside = (1_000..2_000).find(|&n| read[n]["sub"].as_u64() > Some(0)).unwrap();
+    for (from, first) in [("at", inside), ("after", inside + 1)] {
+        let from = format!("{from}:{}", acks[inside]);
+        let rest = home.run(&["get", "-s", "test_stream", "--from", &from, "-e", "-o", "json"]).ok().stdout;
+        assert_eq!(rest, got.lines().skip(first).map(|line| format!("{line}\n")).collect::<String>(), "{from}");
+    }
 
     home.write("triton.yaml", "test_stream: {name: test_stream_v2, partition_key: null, aggregate: true}\n");
     home.feed(&["put", "-s", "test_stream"], "a\nb\n").ok();

@@ -24,6 +24,11 @@ impl PutReceipt {
         Self { shard_id, sequence_number: sequence_number.into(), sub_sequence_number: None }
     }
 
+    /// The receipt of the record with this index in the aggregate.
+    pub(crate) fn with_sub_sequence_number(self, sub_sequence_number: u32) -> Self {
+        Self { sub_sequence_number: Some(sub_sequence_number), ..self }
+    }
+
     /// The address of the record: a reader's [`Record::id`](crate::Record::id) is the same.
     pub fn id(&self) -> RecordId {
         let Self { shard_id, sequence_number, sub_sequence_number } = self.clone();

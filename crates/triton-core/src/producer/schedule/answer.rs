@@ -95,8 +95,8 @@ impl Schedule {
 
     /// The aggregate of these records is stored.
     pub(super) fn acknowledge_packed(&mut self, records: Vec<QueuedRecord>, receipt: &PutReceipt) {
-        for QueuedRecord { entry, state } in records {
-            self.acknowledge(entry, state, receipt.clone());
+        for (number, QueuedRecord { entry, state }) in (0..).zip(records) {
+            self.acknowledge(entry, state, receipt.clone().with_sub_sequence_number(number));
         }
     }
 
