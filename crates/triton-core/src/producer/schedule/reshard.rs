@@ -74,7 +74,9 @@ impl Schedule {
         for misrouted in std::mem::take(&mut self.misrouted).into_iter().rev() {
             match self.shard_list.range(&misrouted.receipt.shard_id) {
                 None => unlisted.push(misrouted),
-                Some(range) if misrouted.belongs(range) => self.acknowledge_packed(misrouted.records, &misrouted.receipt),
+                Some(range) if misrouted.belongs(range) => {
+                    self.acknowledge_packed(misrouted.records, &misrouted.receipt)
+                }
                 Some(_) => self.put_again(misrouted.records),
             }
         }

@@ -272,9 +272,10 @@ fn what_is_in_a_shard_that_no_list_shows_fails_at_the_deadline_as_possibly_writt
         assert_eq!(stream.acknowledged(0), None);
         stream.list(&old);
         listings += 1;
+        assert!(listings < 80, "it is given up");
     }
     assert!((120..126).contains(&(stream.driven.now - started).as_secs()), "{:?}", stream.driven.now - started);
-    assert!((24..80).contains(&listings), "{listings}");
+    assert!(listings >= 24, "{listings}");
     for index in [0, 1] {
         let error = stream.driven.outcome(index).unwrap().unwrap_err();
         assert!(error.may_have_written() && error.is_retryable(), "{error:?}");
@@ -285,7 +286,10 @@ fn what_is_in_a_shard_that_no_list_shows_fails_at_the_deadline_as_possibly_writt
         );
     }
     let error = stream.driven.outcome(2).unwrap().unwrap_err();
-    assert!(matches!(error, Error::PredecessorFailed { .. }), "it would overtake what its caller puts again: {error:?}");
+    assert!(
+        matches!(error, Error::PredecessorFailed { .. }),
+        "it would overtake what its caller puts again: {error:?}"
+    );
     let warning = "message=stream 'clicks': the shard list stays older than shardId-000000000002; until that changes, records are \
                    put without aggregates ";
     assert_eq!(captured.warnings(), [warning]);
