@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::flow::Backoff;
 
-/// Minimum time between two lists.
+/// Minimum time between the starts of two listings.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether the shards have to be listed, and when.
@@ -44,21 +44,22 @@ impl Listing {
             return None;
         }
         (self.is_wanted, self.is_under_way) = (false, true);
-        Some(self.not_before.map_or(now, |not_before| not_before.max(now)))
+        let at = self.not_before.map_or(now, |not_before| not_before.max(now));
+        self.not_before = Some(at + INTERVAL);
+        Some(at)
     }
 
     /// The shards were listed, and the list shows every shard that it was requested for.
-    pub(super) fn succeeded(&mut self, now: Instant) {
+    pub(super) fn succeeded(&mut self) {
         (self.is_wanted, self.is_under_way, self.is_given_up) = (false, false, false);
         self.backoff.reset();
         self.failing_since = None;
-        self.not_before = Some(now + INTERVAL);
     }
 
     /// The shards could not be listed, or the list is old: they are listed again. Returns since when that is so.
     pub(super) fn failed(&mut self, now: Instant) -> Instant {
         (self.is_wanted, self.is_under_way) = (true, false);
-        self.not_before = Some(now + self.backoff.next_wait().max(INTERVAL));
+        self.not_before = self.not_before.max(Some(now + self.backoff.next_wait()));
         *self.failing_since.get_or_insert(now)
     }
 

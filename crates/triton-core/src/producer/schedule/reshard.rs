@@ -36,7 +36,7 @@ impl Schedule {
         self.shard_list.listed(shards, self.queues.routing(), is_confirmed);
         self.settle_misrouted();
         if self.misrouted.is_empty() && !self.is_list_old() {
-            self.listing.succeeded(now);
+            self.listing.succeeded();
         } else {
             self.list_again(None, now);
         }

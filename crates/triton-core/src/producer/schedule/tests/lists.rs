@@ -138,6 +138,20 @@ fn an_aggregate_in_an_unlisted_shard_has_no_outcome_until_a_list_shows_it() {
 }
 
 #[test]
+fn a_list_is_asked_for_at_once_and_then_after_a_second() {
+    let mut stream = Resharded::aggregating();
+    stream.split();
+    stream.submit(&["a/1"], IN_2);
+    stream.put();
+    assert_eq!(stream.list_at(), Some(stream.driven.now), "however young the first list is");
+    stream.list_all();
+    stream.shards.merge(&ShardId::numbered(2), &ShardId::numbered(3), &mut stream.sequence).unwrap();
+    stream.submit(&["a/2"], IN_2);
+    stream.put();
+    assert_eq!(stream.list_at(), Some(stream.driven.now + Duration::from_secs(1)));
+}
+
+#[test]
 fn an_aggregate_that_belongs_to_the_unlisted_shard_is_not_put_again() {
     let mut stream = Resharded::aggregating();
     let old = stream.shards.shards().to_vec();
