@@ -3,27 +3,33 @@
 //!
 //! ```text
 //! // In the backend's tests:
-//! triton_core::conformance!(plain, Suite::new(Arc::new(Memory::new())));
-//! triton_core::conformance!(faulty, Suite::new(Arc::new(Memory::new())).with_faults(Faults::all(), 1));
+//! triton_core::conformance!(plain, Suite::new(Arc::new(Memory::new()), MemoryRetention));
+//! triton_core::conformance!(faulty, Suite::new(Arc::new(Memory::new()), MemoryRetention).with_faults(Faults::all(), 1));
 //! ```
+//!
+//! A suite also takes the backend's [`Retention`], since no test waits until records are that old.
 //!
 //! A backend must show the same behaviours under injected faults. Failed calls are then retried, and a record whose
 //! acknowledgement was lost may be stored twice. The assertions hold for the first occurrence of each record.
 
-use std::any::Any;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use async_trait::async_trait;
 
 use crate::backend::StreamClient;
 use crate::backend::{CreateOptions, StreamAdmin};
 use crate::error::{Error, Result};
 use crate::flow::{RetryPolicy, retry};
 use crate::model::position::Position;
+use crate::model::record_id::RecordId;
 use crate::model::shard::{Shard, ShardId};
 use crate::record::{PartitionKey, PutEntry, PutReceipt, Record};
 use crate::testing::{Faults, FaultyClient};
 
+pub mod checkpoint;
 pub mod pipeline;
 pub mod position;
 pub mod shard;
@@ -32,9 +38,18 @@ pub mod shard;
 #[derive(Debug)]
 pub struct Suite {
     admin: Arc<dyn StreamAdmin>,
+    retention: Box<dyn Retention>,
     faults: Option<(Faults, u64)>,
     clock_grain: Duration,
-    _guard: Box<dyn Any + Send>,
+}
+
+/// The retention of the backend under test: removes records without waiting until they are old enough. Dropped with the suite, so
+/// that it may hold what the backend needs, such as a temporary folder.
+#[async_trait]
+pub trait Retention: fmt::Debug + Send + Sync {
+    /// Removes every record that the stream holds, as retention does when nothing was put for long. `newest` is the last record
+    /// of each shard that holds any.
+    async fn expire(&self, stream: &str, newest: &[RecordId]);
 }
 
 /// Name of the stream that the behaviours create.
@@ -42,8 +57,8 @@ const STREAM: &str = "conformance";
 
 impl Suite {
     /// A suite for a backend, which must have no streams yet.
-    pub fn new(admin: Arc<dyn StreamAdmin>) -> Self {
-        Self { admin, faults: None, clock_grain: Duration::ZERO, _guard: Box::new(()) }
+    pub fn new(admin: Arc<dyn StreamAdmin>, retention: impl Retention + 'static) -> Self {
+        Self { admin, retention: Box::new(retention), faults: None, clock_grain: Duration::ZERO }
     }
 
     /// Injects faults into the calls of every client.
@@ -55,11 +70,6 @@ impl Suite {
     /// earlier.
     pub fn with_clock_grain(self, clock_grain: Duration) -> Self {
         Self { clock_grain, ..self }
-    }
-
-    /// Keeps a value, such as a temporary folder, until the suite is dropped.
-    pub fn holding(self, guard: impl Any + Send) -> Self {
-        Self { _guard: Box::new(guard), ..self }
     }
 
     /// Whether each record must be stored exactly once.
@@ -85,6 +95,11 @@ impl Suite {
             Some((faults, seed)) => Arc::new(FaultyClient::new(client, faults, seed)),
             None => client,
         }
+    }
+
+    /// Removes every record that the stream holds. `newest` is the last record of each shard that holds any.
+    async fn expire(&self, newest: &[RecordId]) {
+        self.retention.expire(STREAM, newest).await;
     }
 
     /// Lists the shards.
@@ -248,15 +263,19 @@ macro_rules! conformance {
                 concurrent_puts_are_all_read
                 a_record_too_large_fails_alone
                 a_reader_follows_splits_and_merges
-                a_reader_goes_on_from_checkpoints_through_splits_and_merges
-                a_reader_goes_on_inside_an_aggregate
-                checkpoints_of_another_stream_of_the_name_are_refused
                 parents_are_read_before_their_children
                 a_reader_from_latest_reads_only_new_records_and_all_of_new_shards
                 readers_of_disjoint_shards_read_every_record_once
                 a_stopped_reader_delivers_its_fetched_records_and_ends
                 a_reader_until_caught_up_ends
                 an_unknown_shard_number_is_out_of_range
+            );
+            $crate::conformance!(@tests $suite; checkpoint:
+                a_reader_goes_on_from_checkpoints_through_splits_and_merges
+                a_reader_goes_on_inside_an_aggregate
+                checkpoints_of_another_stream_of_the_name_are_refused
+                a_reader_goes_on_over_a_merge_far_behind_in_one_parent
+                a_reader_goes_on_after_an_idle_time_past_retention
             );
         }
     };
@@ -275,6 +294,23 @@ mod tests {
     use super::*;
     use crate::memory::Memory;
 
-    crate::conformance!(memory, Suite::new(Arc::new(Memory::new())));
-    crate::conformance!(memory_under_faults, Suite::new(Arc::new(Memory::new())).with_faults(Faults::all(), 1));
+    /// Moves the clock of streams in memory past their retention.
+    #[derive(Debug)]
+    struct MemoryRetention;
+
+    #[async_trait]
+    impl Retention for MemoryRetention {
+        async fn expire(&self, _: &str, _: &[RecordId]) {
+            tokio::time::pause();
+            tokio::time::advance(CreateOptions::default().retention + Duration::from_secs(1)).await;
+            tokio::time::resume();
+        }
+    }
+
+    fn suite() -> Suite {
+        Suite::new(Arc::new(Memory::new()), MemoryRetention)
+    }
+
+    crate::conformance!(memory, suite());
+    crate::conformance!(memory_under_faults, suite().with_faults(Faults::all(), 1));
 }

@@ -5,17 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use triton_core::testing::Faults;
-use triton_core::testing::conformance::Suite;
-use triton_test_server::{Fault, Operation};
+use triton_core::testing::conformance::{Retention, Suite};
+use triton_core::{RecordId, async_trait};
+use triton_test_server::{Fault, Operation, PastRetention};
 
 use crate::fixture::{FanOut, Fixture};
 
 /// The server's dates count seconds; the rest is for responses that are slow to arrive.
 const CLOCK_GRAIN: Duration = Duration::from_millis(2_500);
 
+#[async_trait]
+impl Retention for Fixture {
+    async fn expire(&self, stream: &str, newest: &[RecordId]) {
+        for RecordId { shard, sequence_number, .. } in newest {
+            let form = PastRetention::InvalidArgument;
+            self.server.faults().trim(stream, shard.as_str(), &sequence_number.to_string(), form);
+        }
+    }
+}
+
 async fn plain() -> Suite {
     let fixture = Fixture::new().await;
-    Suite::new(Arc::new(fixture.kinesis.clone())).with_clock_grain(CLOCK_GRAIN).holding(fixture)
+    Suite::new(Arc::new(fixture.kinesis.clone()), fixture).with_clock_grain(CLOCK_GRAIN)
 }
 
 async fn under_faults() -> Suite {
@@ -64,17 +75,16 @@ async fn under_random_faults() -> Suite {
         }
     }
     fixture.server.faults().inject_randomly(1, chances);
-    Suite::new(Arc::new(fixture.impatient.clone()))
+    Suite::new(Arc::new(fixture.impatient.clone()), fixture)
         .with_clock_grain(CLOCK_GRAIN)
         // Allows duplicates; the server injects the faults.
         .with_faults(Faults::default(), 1)
-        .holding(fixture)
 }
 
 /// With fan-out, one consumer per client.
 async fn pushed() -> Suite {
     let fixture = Fixture::pushing().await;
-    Suite::new(Arc::new(FanOut::over(&fixture.kinesis))).with_clock_grain(CLOCK_GRAIN).holding(fixture)
+    Suite::new(Arc::new(FanOut::over(&fixture.kinesis)), fixture).with_clock_grain(CLOCK_GRAIN)
 }
 
 async fn pushed_under_faults() -> Suite {
@@ -104,7 +114,7 @@ async fn fan_out_under_random_faults() -> Suite {
     }
     chances.push((Operation::SubscribeToShard, Fault::SilenceMidStream, 0.02));
     fixture.server.faults().inject_randomly(1, chances);
-    Suite::new(Arc::new(FanOut::over(&fixture.impatient))).with_clock_grain(CLOCK_GRAIN).holding(fixture)
+    Suite::new(Arc::new(FanOut::over(&fixture.impatient)), fixture).with_clock_grain(CLOCK_GRAIN)
 }
 
 triton_core::conformance!(on_a_server, plain().await);

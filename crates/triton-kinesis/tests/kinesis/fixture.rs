@@ -23,6 +23,7 @@ const HEARTBEAT: Duration = Duration::from_millis(30);
 /// Instead of five seconds.
 const SUBSCRIPTION_INTERVAL: Duration = Duration::from_millis(20);
 
+#[derive(Debug)]
 pub(crate) struct Fixture {
     pub(crate) server: Server,
     /// With a timeout that a busy machine does not reach.

@@ -10,43 +10,46 @@ use crate::consumer::reader::Reader;
 use crate::consumer::{ReaderOptions, Start};
 use crate::error::Error;
 use crate::flow::RetryPolicy;
-use crate::model::checkpoint::Checkpoints;
 use crate::model::hash_key::HashKey;
 use crate::model::shard::ShardId;
 use crate::producer::{Producer, ProducerOptions};
 use crate::record::{PutEntry, Record};
 
-fn retry() -> RetryPolicy {
+pub(super) fn retry() -> RetryPolicy {
     RetryPolicy::default().with_first(Duration::from_millis(2))
 }
 
-fn producer(client: &Arc<dyn StreamClient>) -> Producer {
+pub(super) fn producer(client: &Arc<dyn StreamClient>) -> Producer {
     Producer::new(Arc::clone(client), ProducerOptions::default().with_retry(retry()).with_seed(1))
 }
 
-fn options() -> ReaderOptions {
+pub(super) fn options() -> ReaderOptions {
     ReaderOptions::default().with_retry(retry()).with_seed(1).with_max_records(17)
 }
 
 /// Entries of `keys` keys in turn, with `KEY/NUMBER` as payload.
-fn interleaved(keys: usize, numbers: std::ops::Range<usize>) -> Vec<PutEntry> {
+pub(super) fn interleaved(keys: usize, numbers: std::ops::Range<usize>) -> Vec<PutEntry> {
     numbers
         .flat_map(|number| (0..keys).map(move |key| entry(&format!("key-{key}"), format!("key-{key}/{number}"))))
         .collect()
 }
 
-async fn put_all(client: &Arc<dyn StreamClient>, entries: &[PutEntry]) {
+pub(super) async fn put_all(client: &Arc<dyn StreamClient>, entries: &[PutEntry]) {
     for outcome in within_timeout(producer(client).put_all(entries.to_vec())).await {
         outcome.expect("acknowledged");
     }
 }
 
-async fn read_until_caught_up(client: &Arc<dyn StreamClient>, start: Start, options: ReaderOptions) -> Vec<Record> {
+pub(super) async fn read_until_caught_up(
+    client: &Arc<dyn StreamClient>,
+    start: Start,
+    options: ReaderOptions,
+) -> Vec<Record> {
     let reader = Reader::start(Arc::clone(client), start, options.with_until_caught_up(true)).await;
     read_until_end(&mut reader.expect("start")).await
 }
 
-async fn read_until_end(reader: &mut Reader) -> Vec<Record> {
+pub(super) async fn read_until_end(reader: &mut Reader) -> Vec<Record> {
     let mut records = Vec::new();
     while let Some(record) = within_timeout(reader.next()).await {
         records.push(record.expect("a record"));
@@ -63,7 +66,12 @@ async fn read_until(suite: &Suite, reader: &mut Reader, records: &mut Vec<Record
 }
 
 /// Asserts that every record of every key was read, in the order of the puts.
-fn assert_in_order_per_key(suite: &Suite, records: Vec<Record>, keys: usize, numbers: std::ops::Range<usize>) {
+pub(super) fn assert_in_order_per_key(
+    suite: &Suite,
+    records: Vec<Record>,
+    keys: usize,
+    numbers: std::ops::Range<usize>,
+) {
     let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for record in suite.first_occurrences(records) {
         let text = String::from_utf8_lossy(&record.data).into_owned();
@@ -112,7 +120,7 @@ pub async fn a_record_too_large_fails_alone(suite: &Suite) {
     assert_eq!(texts(&suite.first_occurrences(records)), ["a", "c"]);
 }
 
-async fn change_shards(suite: &Suite, client: &Arc<dyn StreamClient>, step: usize) {
+pub(super) async fn change_shards(suite: &Suite, client: &Arc<dyn StreamClient>, step: usize) {
     let open: Vec<ShardId> =
         suite.shards(&**client).await.into_iter().filter(|shard| shard.is_open()).map(|shard| shard.id).collect();
     match step {
@@ -139,85 +147,6 @@ pub async fn a_reader_follows_splits_and_merges(suite: &Suite) {
     reader.stop_handle().stop();
     records.extend(read_until_end(&mut reader).await);
     assert_in_order_per_key(suite, records, 5, 0..50);
-}
-
-/// Reads a few records at a time, each time with a new reader, which goes on where the one before stood. Ends once `count`
-/// distinct payloads were read.
-async fn read_with_restarts(
-    suite: &Suite,
-    client: &Arc<dyn StreamClient>,
-    checkpoints: &mut Checkpoints,
-    records: &mut Vec<Record>,
-    count: usize,
-) {
-    for life in 0.. {
-        if suite.first_occurrences(records.clone()).len() >= count {
-            return;
-        }
-        let options = options().with_checkpoints(checkpoints.clone());
-        let mut reader = Reader::start(Arc::clone(client), Start::All, options).await.expect("start");
-        // Lives of different lengths, so that they end inside of pages, aggregates and shards.
-        for _ in 0..3 + life % 11 {
-            if suite.first_occurrences(records.clone()).len() < count {
-                records.push(within_timeout(reader.next()).await.expect("the reader does not end").expect("a record"));
-            }
-        }
-        // As a program stores them.
-        let stored = serde_json::to_string(&reader.checkpoints()).expect("JSON");
-        *checkpoints = serde_json::from_str(&stored).expect("checkpoints");
-    }
-}
-
-/// Each record is read once and in order per key by readers that go on from checkpoints, through splits and merges.
-pub async fn a_reader_goes_on_from_checkpoints_through_splits_and_merges(suite: &Suite) {
-    let client = suite.stream(2).await;
-    let (mut checkpoints, mut records) = (Checkpoints::default(), Vec::new());
-    for step in 0..3 {
-        put_all(&client, &interleaved(5, 10 * step..10 * step + 10)).await;
-        // The reader is behind the change, and passes it in one of its lives.
-        change_shards(suite, &client, step).await;
-        put_all(&client, &interleaved(5, 100 + 10 * step..100 + 10 * step + 2)).await;
-        read_with_restarts(suite, &client, &mut checkpoints, &mut records, 60 * (step + 1) - 7).await;
-    }
-    read_with_restarts(suite, &client, &mut checkpoints, &mut records, 180).await;
-    let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for record in suite.first_occurrences(records) {
-        let text = String::from_utf8_lossy(&record.data).into_owned();
-        by_key.entry(record.partition_key.to_string()).or_default().push(text);
-    }
-    let put = |step| (10 * step..10 * step + 10).chain(100 + 10 * step..100 + 10 * step + 2);
-    for (key, texts) in by_key {
-        assert_eq!(texts, (0..3).flat_map(put).map(|number| format!("{key}/{number}")).collect::<Vec<_>>());
-    }
-}
-
-/// Readers that go on from checkpoints inside of aggregates skip and repeat no record.
-pub async fn a_reader_goes_on_inside_an_aggregate(suite: &Suite) {
-    let client = suite.stream(1).await;
-    let options = ProducerOptions::default().with_retry(retry()).with_seed(1).with_aggregation(true);
-    let aggregating = Producer::new(Arc::clone(&client), options);
-    for outcome in within_timeout(aggregating.put_all(interleaved(3, 0..20))).await {
-        outcome.expect("acknowledged");
-    }
-    let (mut checkpoints, mut records) = (Checkpoints::default(), Vec::new());
-    read_with_restarts(suite, &client, &mut checkpoints, &mut records, 60).await;
-    assert!(records.iter().any(|record| record.sub_sequence_number.is_some()), "there are aggregates");
-    assert_in_order_per_key(suite, records, 3, 0..20);
-}
-
-/// Checkpoints of a stream that was deleted and created again are refused.
-pub async fn checkpoints_of_another_stream_of_the_name_are_refused(suite: &Suite) {
-    let client = suite.stream(1).await;
-    put_all(&client, &interleaved(1, 0..1)).await;
-    let mut reader = Reader::start(Arc::clone(&client), Start::All, options()).await.expect("start");
-    within_timeout(reader.next()).await.expect("a record").expect("a record");
-    let checkpoints = reader.checkpoints();
-    suite.admin().delete(STREAM).await.expect("delete");
-    // The creation time is only as accurate as the backend's clock.
-    tokio::time::sleep(suite.clock_grain).await;
-    let replacement = suite.stream(1).await;
-    let started = Reader::start(replacement, Start::All, options().with_checkpoints(checkpoints)).await;
-    assert!(matches!(started, Err(Error::AnotherStream { .. })), "{started:?}");
 }
 
 /// Invariant 5: the first record of a child is read after the last record of each parent.

@@ -261,7 +261,7 @@ async fn try_page(
 }
 
 /// A partition key whose records are written to this shard.
-fn key_of(shard: &Shard) -> String {
+pub(super) fn key_of(shard: &Shard) -> String {
     let is_written = |key: &String| shard.hash_key_range.contains(entry(key, "").hash_key());
     (0..).map(|number| format!("key-{number}")).find(is_written).expect("a key")
 }
