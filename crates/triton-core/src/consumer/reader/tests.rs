@@ -4,6 +4,7 @@ mod budget;
 mod delivery;
 mod metric;
 mod pacing;
+mod silence;
 mod source;
 mod stop;
 mod typed;

@@ -26,7 +26,7 @@ use super::delivery::{Delivery, ReaderEvent, ShardBatch};
 use super::metrics::ShardMetrics;
 use super::pacing::Pacing;
 use super::prefetch::{PAGES_AHEAD, PUSHED_RECORDS, PageSize, Prefetch, PrefetchPermit};
-use super::silence::{LOOK_AFTER, Silence};
+use super::silence::{LIST_AGE, Silence};
 use super::start::{Dropped, ShardStart, checkpoint_at};
 
 /// The checkpoint of an idle shard is moved at most this often.
@@ -278,8 +278,7 @@ impl ShardTask {
     /// Finds out whether a shard that has been silent for long has ended.
     async fn look_into_silence(&mut self) -> Option<Ended> {
         self.silence.broken(&mut self.random);
-        // One list serves every shard that looks at about the same time.
-        let recently = Instant::now().checked_sub(LOOK_AFTER).unwrap_or(self.shared.started);
+        let recently = Instant::now().checked_sub(LIST_AGE).unwrap_or(self.shared.started);
         match self.is_silently_drained(recently).await {
             Ok(Some(true)) => {
                 tracing::info!("the shard is closed and was read to its end, which the stream did not tell");

@@ -7,10 +7,14 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 /// How long a shard is silent before its stream's shard list is looked at.
-pub(in crate::consumer) const LOOK_AFTER: Duration = Duration::from_secs(30);
+const LOOK_AFTER: Duration = Duration::from_secs(30);
 
 /// Random part of that time: shards that fell silent together do not look at the list together.
 const JITTER: f64 = 0.1;
+
+/// Shards that fell silent together look at the list within this time of each other, so that one list serves them. An older list
+/// may have been requested before a shard was closed, although the shard has been silent for long since.
+pub(in crate::consumer) const LIST_AGE: Duration = Duration::from_secs(6);
 
 /// Notes the silence of one shard.
 #[derive(Debug)]
