@@ -5,11 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there fails it")]
 
 mod crash;
+mod direct;
 mod first_run;
 mod follow;
 mod home;
 mod input;
 mod kinesis;
+mod lagging_lists;
 mod live_reshard;
 mod mistakes;
 mod one_program;

@@ -1,0 +1,171 @@
+//! Shard lists that are old, flapping or partial, and ends of shards that are never told: no record is lost, repeated, or out of
+//! order for its key, by polling and by fan-out, of one shard and of two, to what is there and while records are put.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use triton_test_server::{EndMode, ListMode, MissingShards, Operation, Server, ServerOptions};
+
+use crate::direct::Direct;
+use crate::home::{Home, eventually};
+
+const KEYS: usize = 40;
+/// Number of records before, between and after the changes of the stream.
+const PART: usize = 120;
+
+/// Longer than a reader takes to find the end of a shard.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How a stream is read.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    fan_out: bool,
+    shards: usize,
+    /// Whether the stream is changed before it is read to its end (`-e`), or while it is read.
+    to_its_end: bool,
+}
+
+/// How the server reports a stream, and what happens to it.
+#[derive(Clone, Copy, Debug)]
+struct Lag {
+    list: ListMode,
+    end: EndMode,
+    changes: &'static [fn(&Direct)],
+}
+
+impl Lag {
+    /// The list alone tells the children of a shard.
+    fn of_lists(list: ListMode) -> Self {
+        Self { list, end: EndMode::WithoutChildren, changes: &[Direct::split_first, Direct::merge_last] }
+    }
+
+    /// Reads a stream in every way at once.
+    fn check(self) {
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let (fan_out, to_its_end, shards) = (number & 1 > 0, number & 2 > 0, 1 + number / 4);
+                let reading = Reading { fan_out, shards, to_its_end };
+                // Again where the machine was slower than the list.
+                scope.spawn(move || (0..3).any(|_| self.lags_for(reading)));
+            }
+        });
+    }
+
+    /// Checks that no record is missing. Returns whether the server has shown a list that was not the current one, if it was to.
+    fn lags_for(self, reading: Reading) -> bool {
+        let options = ServerOptions::default().with_subscription_interval(Duration::from_millis(20));
+        let server = Server::start(options).unwrap();
+        let home = Home::on_kinesis("w: {name: w, partition_key: user}\n", &server);
+        home.run(&["streams", "create", "-q", "-s", "w", "--shards", &reading.shards.to_string()]).ok();
+        let direct = Direct::to("w", &server);
+        let set_modes = || {
+            server.faults().set_list_mode(self.list);
+            server.faults().set_end_mode(self.end);
+        };
+        let put_and_change = || {
+            put(&home, 0);
+            for (number, change) in self.changes.iter().enumerate() {
+                set_modes();
+                let before = server.faults().changed_lists();
+                change(&direct);
+                if !reading.to_its_end && self.list != ListMode::Current {
+                    // The first listing after the change is the reader's.
+                    within(POLL, || server.faults().changed_lists() > before);
+                }
+                put(&home, number + 1);
+            }
+        };
+        let count = PART * (1 + self.changes.len());
+        let count_text = count.to_string();
+        let mut arguments = vec!["get", "-q", "-s", "w", "--from", "all", "-o", r"%s\n"];
+        arguments.extend(if reading.to_its_end { vec!["-e"] } else { vec!["-n", &count_text] });
+        arguments.extend(if reading.fan_out { vec!["--fan-out", "audit"] } else { vec![] });
+        if reading.to_its_end {
+            put_and_change();
+        }
+        set_modes();
+        let mut get = home.start(&arguments);
+        if !reading.to_its_end {
+            let reads = if reading.fan_out { Operation::SubscribeToShard } else { Operation::GetRecords };
+            eventually("the shards are read", || server.faults().requests(reads) >= reading.shards as u64);
+            put_and_change();
+        }
+        // What it prints fits into the pipe.
+        eventually(&format!("{self:?}, {reading:?}: the end"), || get.child.try_wait().unwrap().is_some());
+        let (status, stdout, stderr) = get.end();
+        assert!(status.success(), "{self:?}, {reading:?}: {stderr}");
+        assert_in_order_per_key(&stdout, count, &format!("{self:?}, {reading:?}: {stderr}"));
+        self.list == ListMode::Current || server.faults().changed_lists() > 0
+    }
+}
+
+/// Waits for an event, which may not happen.
+fn within(time: Duration, mut has_happened: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !has_happened() && started.elapsed() < time {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn put(home: &Home, part: usize) {
+    let numbers = part * PART..(part + 1) * PART;
+    let lines: String = numbers.map(|n| format!("{{\"user\": \"user-{}\", \"n\": {n}}}\n", n % KEYS)).collect();
+    home.feed(&["put", "-q", "-s", "w", "--json"], &lines).ok();
+}
+
+/// Asserts that every record was printed once, in the order of the puts of its key.
+fn assert_in_order_per_key(printed: &str, count: usize, case: &str) {
+    let mut numbers_of_key: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for line in printed.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let number = record["n"].as_u64().unwrap() as usize;
+        numbers_of_key.entry(number % KEYS).or_default().push(number);
+    }
+    for key in 0..KEYS {
+        let numbers = numbers_of_key.remove(&key).unwrap_or_default();
+        assert_eq!(numbers, (key..count).step_by(KEYS).collect::<Vec<_>>(), "key {key}, {case}");
+    }
+}
+
+#[test]
+fn a_list_that_is_one_second_old_loses_nothing() {
+    Lag::of_lists(ListMode::Old(Duration::from_secs(1))).check();
+}
+
+#[test]
+fn a_list_that_is_three_seconds_old_loses_nothing() {
+    Lag::of_lists(ListMode::Old(Duration::from_secs(3))).check();
+}
+
+#[test]
+fn a_list_that_is_ten_seconds_old_loses_nothing() {
+    Lag::of_lists(ListMode::Old(Duration::from_secs(10))).check();
+}
+
+#[test]
+fn a_flapping_list_loses_nothing() {
+    Lag::of_lists(ListMode::Flapping(Duration::from_secs(3))).check();
+}
+
+#[test]
+fn a_list_without_parents_loses_nothing() {
+    Lag::of_lists(ListMode::Partial(MissingShards::Parents)).check();
+}
+
+#[test]
+fn a_list_without_second_children_loses_nothing() {
+    // Nothing later makes a reader ask for a list again.
+    Lag { changes: &[Direct::split_first], ..Lag::of_lists(ListMode::Partial(MissingShards::SecondChildren)) }.check();
+}
+
+/// As AWS does it: the ends of shards name their children.
+#[test]
+fn an_old_list_and_named_children_lose_nothing() {
+    Lag { end: EndMode::WithChildren, ..Lag::of_lists(ListMode::Old(Duration::from_secs(10))) }.check();
+}
+
+/// A reader looks for such an end after half a minute of silence.
+#[test]
+fn an_end_that_is_never_told_loses_nothing() {
+    Lag { list: ListMode::Current, end: EndMode::Never, changes: &[Direct::split_first] }.check();
+}
