@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there fails it")]
 
+mod caught_up;
 mod crash;
 mod direct;
 mod first_run;
