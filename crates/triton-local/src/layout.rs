@@ -49,7 +49,7 @@ const SCHEMA: &str = "
         last_sequence   INTEGER,           -- NULL: open
         removed_through INTEGER NOT NULL,  -- the highest sequence number that retention has removed
         closed_at       INTEGER,           -- ms since 1970
-        is_removed      INTEGER NOT NULL   -- all of it is past retention: not listed, but its readers still find it
+        is_removed      INTEGER NOT NULL   -- all of it is past retention: neither listed nor found, but its readers find its end
     );
     CREATE TABLE record (
         id              INTEGER PRIMARY KEY,  -- shard number << 43 | sequence number - stream.first_sequence
@@ -216,16 +216,23 @@ pub(crate) struct ShardRow {
     pub(crate) is_open: bool,
     /// The highest sequence number that retention has removed; 0 if it has removed none.
     pub(crate) removed_through: i64,
+    /// Whether all of it is past retention.
+    pub(crate) is_removed: bool,
 }
 
 impl ShardRow {
     pub(crate) fn read(connection: &Connection, number: u64) -> rusqlite::Result<Option<Self>> {
         connection
             .prepare_cached(
-                "SELECT first_sequence, last_sequence IS NULL, removed_through FROM shard WHERE number = ?1",
+                "SELECT first_sequence, last_sequence IS NULL, removed_through, is_removed FROM shard WHERE number = ?1",
             )?
             .query_row([number], |row| {
-                Ok(Self { first_sequence: row.get(0)?, is_open: row.get(1)?, removed_through: row.get(2)? })
+                Ok(Self {
+                    first_sequence: row.get(0)?,
+                    is_open: row.get(1)?,
+                    removed_through: row.get(2)?,
+                    is_removed: row.get(3)?,
+                })
             })
             .optional()
     }
@@ -241,11 +248,16 @@ pub(crate) fn read_shard(connection: &Connection, number: u64) -> rusqlite::Resu
     Ok(select_shards(connection, "number = ?1", params![number])?.pop())
 }
 
-/// Reads the shards that a shard was split or merged into, sorted by id. Those that retention has removed are among them: a
-/// reader finds their end, and their children.
+/// Reads the shards that a shard was split or merged into, sorted by id. None if retention has removed one of them: then the
+/// list shows what came of it.
 pub(crate) fn read_children(connection: &Connection, number: u64) -> rusqlite::Result<Vec<Shard>> {
     // A child has a higher number than its parents.
-    select_shards(connection, "number > ?1 AND ?1 IN (parent, adjacent_parent)", params![number])
+    let is_child = "number > ?1 AND ?1 IN (parent, adjacent_parent)";
+    let has_removed = format!("SELECT 1 FROM shard WHERE {is_child} AND is_removed");
+    if connection.prepare_cached(&has_removed)?.exists([number])? {
+        return Ok(Vec::new());
+    }
+    select_shards(connection, is_child, params![number])
 }
 
 fn select_shards(connection: &Connection, which: &str, params: impl Params) -> rusqlite::Result<Vec<Shard>> {

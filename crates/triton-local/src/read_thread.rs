@@ -206,7 +206,9 @@ impl State {
             Error::ShardNotFound { shard: shard.clone(), stream: stream.clone() }
         };
         let number = shard.number().filter(|&number| number <= MAX_SHARD_NUMBER).ok_or_else(not_found)?;
-        let shard_row = ShardRow::read(&transaction, number).map_err(sqlite)?.ok_or_else(not_found)?;
+        let shard_row = ShardRow::read(&transaction, number).map_err(sqlite)?;
+        // What can be opened is expected in the list: readers of its children would wait for it there.
+        let shard_row = shard_row.filter(|shard| !shard.is_removed).ok_or_else(not_found)?;
         let records = ShardRecords { connection: &transaction, stream: &row, number };
         let start = Start::find(&records, &shard_row, position).map_err(sqlite)?;
         match start {

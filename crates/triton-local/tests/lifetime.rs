@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use triton_core::{
-    CreateOptions, Error, HashKey, PartitionKey, Position, PutEntry, PutReceipt, Record, SequenceNumber, ShardId,
-    ShardReader, StreamAdmin, StreamClient, Timestamp,
+    CreateOptions, Error, HashKey, PartitionKey, Position, PutEntry, PutReceipt, Reader, ReaderOptions, Record,
+    SequenceNumber, ShardId, ShardReader, Start, StreamAdmin, StreamClient, Timestamp,
 };
 use triton_local::LocalStreams;
 
@@ -116,6 +116,13 @@ async fn a_closed_shard_leaves_the_list_when_retention_has_emptied_it() {
     }
     let shards = client.shards().await.expect("shards");
     assert!(shards.iter().all(|shard| shard.is_open() && shard.parent.as_ref() == Some(&parent)));
+    // A reader of the whole stream, or of the parent's part, does not wait for it.
+    for options in [ReaderOptions::default(), ReaderOptions::default().with_shards([parent.clone()])] {
+        let children = Reader::start(Arc::clone(&client), Start::All, options.with_until_caught_up(true));
+        let mut children = tokio::time::timeout(PATIENCE, children).await.expect("in time").expect("start");
+        assert_eq!(children.next().await.expect("a record").expect("a record").data, "1");
+        assert!(children.next().await.is_none());
+    }
     // A reader that had read everything reaches the end; a reader behind gets an error.
     assert_eq!(reader.next_batch(1).await.expect("fetch"), None);
     let fetched = behind.next_batch(1).await;
@@ -427,6 +434,8 @@ async fn a_child_leaves_the_list_after_its_parent() {
 
     let client = LocalStreams::new(folder.path()).open("a").await.expect("open");
     let mut reader = client.open_shard(&parent, Position::Latest).await.expect("open");
+    let options = ReaderOptions::default().with_shards([parent.clone()]);
+    let mut following = Reader::start(Arc::clone(&client), Start::All, options).await.expect("start");
     put(&client, "fresh").await;
     let started = Instant::now();
     loop {
@@ -437,11 +446,11 @@ async fn a_child_leaves_the_list_after_its_parent() {
         assert!(listed.len() == 4, "the parent is still listed, its children are not: {listed:?}");
         assert!(started.elapsed() < PATIENCE, "still listed: {listed:?}");
     }
-    // A reader at the end of the parent finds its children although they have left the list, too.
+    // A reader finds the end of the parent. What came of its children is in the list: they are not found any more.
     assert_eq!(reader.next_batch(1).await.expect("fetch"), None);
-    let children: Vec<ShardId> = reader.children().into_iter().map(|child| child.id).collect();
-    assert_eq!(children, [ShardId::numbered(1), ShardId::numbered(2)]);
-    let mut child = client.open_shard(&children[0], Position::TrimHorizon).await.expect("open");
-    assert_eq!(child.next_batch(1).await.expect("fetch"), None);
-    assert_eq!(child.children()[0].parents, children);
+    assert_eq!(reader.children(), []);
+    let child = client.open_shard(&ShardId::numbered(1), Position::TrimHorizon).await;
+    assert!(matches!(child, Err(Error::ShardNotFound { .. })), "{child:?}");
+    let read = tokio::time::timeout(PATIENCE, following.next()).await.expect("in time").expect("no end");
+    assert_eq!(read.expect("a record").data, "fresh");
 }
