@@ -17,5 +17,6 @@ mod live_reshard;
 mod mistakes;
 mod one_program;
 mod shards;
+mod shared_work;
 mod signals;
 mod storage;

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 /// How long a shard is silent before its stream's shard list is looked at.
-const LOOK_AFTER: Duration = Duration::from_secs(30);
+pub(in crate::consumer) const LOOK_AFTER: Duration = Duration::from_secs(30);
 
 /// Random part of that time: shards that fell silent together do not look at the list together.
 const JITTER: f64 = 0.1;
