@@ -68,8 +68,9 @@ pub trait StreamClient: Send + Sync + fmt::Debug {
     /// Opens a shard for reading from a position.
     ///
     /// # Errors
-    /// [`Error::ShardNotFound`]; [`Error::PastRetention`] if records after the position have been removed by retention;
-    /// [`Error::InvalidPosition`] if the shard has and had no record of that sequence number.
+    /// [`Error::ShardNotFound`], also for a shard that retention has removed from the list; [`Error::PastRetention`] if records
+    /// after the position have been removed by retention; [`Error::InvalidPosition`] if the shard has and had no record of that
+    /// sequence number.
     async fn open_shard(&self, shard: &ShardId, position: Position) -> Result<Box<dyn ShardReader>>;
 
     /// The stream's limits and quotas. Cached after the first call.
