@@ -13,6 +13,7 @@ mod home;
 mod input;
 mod kinesis;
 mod lagging_lists;
+mod lagging_puts;
 mod live_reshard;
 mod mistakes;
 mod one_program;
