@@ -35,7 +35,9 @@ pub(super) struct Lineage {
     children: BTreeMap<ShardId, Vec<ShardId>>,
     /// Drained shards whose children are not all known yet.
     unsettled: BTreeSet<ShardId>,
-    /// Whether the first list was applied: later shards were created after the start.
+    /// The ancestors of shards that were there at the start. A list may show them later.
+    elders: BTreeSet<ShardId>,
+    /// Whether the first list was applied: other shards were created after the start.
     has_started: bool,
     outcomes: Vec<Outcome>,
 }
@@ -136,6 +138,7 @@ impl Lineage {
             nodes: BTreeMap::new(),
             children: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            elders: BTreeSet::new(),
             has_started: false,
             outcomes: Vec::new(),
         };
@@ -174,6 +177,9 @@ impl Lineage {
             if self.checkpoints.contains_key(&shard.id) || self.ancestors.contains(&shard.id) {
                 self.ancestors.extend(shard.parents().cloned());
             }
+            if self.was_there(&shard.id) {
+                self.elders.extend(shard.parents().cloned());
+            }
         }
         // Sorted by id, parents come before their children.
         for shard in shards {
@@ -192,6 +198,7 @@ impl Lineage {
         self.set_state(shard, State::Drained);
         let is_told = !children.is_empty();
         children.into_iter().for_each(|child| self.learn(child, true));
+        self.decide();
         if is_told || self.knows_children(shard, &[]) {
             self.tell_end(shard);
         } else {
@@ -212,6 +219,7 @@ impl Lineage {
             }
         }
         self.decide();
+        self.settle();
         self.advance(self.children_of(shard).to_vec());
     }
 
@@ -292,7 +300,8 @@ impl Lineage {
         };
         let has_checkpoint = self.checkpoints.contains_key(&id);
         let is_resumed = has_checkpoint || parents.iter().any(descends);
-        let info = Info { parents, range, is_open, was_there: !self.has_started };
+        let is_open = is_open && !self.elders.contains(&id);
+        let info = Info { parents, range, is_open, was_there: self.was_there(&id) };
         let state = match self.state(&id) {
             Some(gone @ State::Gone { .. }) => gone,
             _ => self.initial_state(&id, &info, is_resumed),
@@ -301,6 +310,12 @@ impl Lineage {
             self.unsettled.insert(id.clone());
         }
         self.nodes.insert(id, Node { info: Some(info), state, is_resumed });
+    }
+
+    /// Whether a shard was there at the start: the first list has shown it, or a shard that descends from it.
+    fn was_there(&self, id: &ShardId) -> bool {
+        let known = self.nodes.get(id).and_then(|node| node.info.as_ref());
+        !self.has_started || self.elders.contains(id) || known.is_some_and(|info| info.was_there)
     }
 
     fn initial_state(&self, id: &ShardId, info: &Info, is_resumed: bool) -> State {
@@ -431,7 +446,8 @@ impl Lineage {
         if self.unsettled.is_empty() {
             return;
         }
-        let is_gone = |parent: &ShardId| matches!(self.state(parent), None | Some(State::Gone { .. }));
+        self.confirm_parents_beside_unsettled();
+        let is_gone = |parent: &ShardId| matches!(self.state(parent), Some(State::Gone { .. }));
         let infos = self.nodes.values().filter_map(|node| node.info.as_ref());
         let orphans: Vec<HashKeyRange> =
             infos.filter(|info| info.parents.iter().any(is_gone)).map(|info| info.range).collect();
@@ -444,6 +460,20 @@ impl Lineage {
                 self.tell_end(&id);
             }
         }
+    }
+
+    /// A shard that no list has shown may be a child that is awaited, or one that retention has removed.
+    fn confirm_parents_beside_unsettled(&mut self) {
+        let range = |id: &ShardId| self.nodes.get(id)?.info.as_ref().map(|info| info.range);
+        let unsettled: Vec<HashKeyRange> = self.unsettled.iter().filter_map(range).collect();
+        let infos = self.nodes.values().filter_map(|node| node.info.as_ref());
+        let beside = infos.filter(|info| unsettled.iter().any(|range| range.overlaps(info.range)));
+        let unknown: BTreeSet<ShardId> = beside
+            .flat_map(|info| &info.parents)
+            .filter(|parent| !self.nodes.contains_key(*parent) && !self.ancestors.contains(*parent))
+            .cloned()
+            .collect();
+        unknown.into_iter().for_each(|parent| self.confirm(parent));
     }
 
     fn tell_end(&mut self, shard: &ShardId) {

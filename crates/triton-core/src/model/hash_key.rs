@@ -66,6 +66,11 @@ impl HashKeyRange {
         (self.first..=self.last).contains(&key)
     }
 
+    /// Whether a key lies in both ranges.
+    pub(crate) fn overlaps(&self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
     /// Whether each key of this range lies in one of those.
     pub(crate) fn is_covered_by(&self, ranges: impl IntoIterator<Item = Self>) -> bool {
         let mut ranges: Vec<Self> = ranges.into_iter().collect();
@@ -114,6 +119,14 @@ mod tests {
         assert!(!range(5, 9).is_covered_by([range(6, 9)]) && !range(5, 9).is_covered_by([range(5, 8)]));
         assert!(!range(5, 9).is_covered_by([]));
         assert!(HashKeyRange::ALL.is_covered_by([HashKeyRange::ALL]));
+    }
+
+    #[test]
+    fn ranges_overlap_where_they_share_a_key() {
+        let range = |first, last| HashKeyRange { first: HashKey(first), last: HashKey(last) };
+        assert!(range(5, 9).overlaps(range(9, 12)) && range(5, 9).overlaps(range(0, 5)));
+        assert!(range(5, 9).overlaps(range(6, 7)) && range(6, 7).overlaps(range(5, 9)));
+        assert!(!range(5, 9).overlaps(range(10, 12)) && !range(5, 9).overlaps(range(0, 4)));
     }
 
     #[test]

@@ -186,9 +186,25 @@ fn a_child_that_retention_removed_unseen_is_replaced_by_its_children() {
     reader.drained(&id(0), vec![]);
     // 1 was removed before a list showed it.
     reader.apply(&only(&map, &[0, 2, 3, 4]));
-    assert_eq!(said(&mut reader), ["ended 0 -> 2", "2 start", "confirm 1"]);
+    assert_eq!(said(&mut reader), ["confirm 1", "2 start"]);
     reader.gone(&id(1));
-    assert_eq!(said(&mut reader), ["3 start", "4 start"]);
+    assert_eq!(said(&mut reader), ["ended 0 -> 2", "3 start", "4 start"]);
+    assert_eq!(reader.awaits_list(), None);
+}
+
+#[test]
+fn a_child_that_a_list_forgets_is_awaited_although_its_children_are_listed() {
+    let (old, mut map) = (map(1), map(1));
+    split(&mut map, 0);
+    split(&mut map, 1);
+    let mut reader = all(&old, Start::All);
+    reader.outcomes();
+    reader.drained(&id(0), vec![]);
+    reader.apply(&only(&map, &[0, 2, 3, 4]));
+    assert_eq!(said(&mut reader), ["confirm 1", "2 start"]);
+    reader.exists(&id(1));
+    reader.apply(map.shards());
+    assert_eq!(said(&mut reader), ["ended 0 -> 2 1", "1 start"]);
     assert_eq!(reader.awaits_list(), None);
 }
 
@@ -204,6 +220,19 @@ fn latest_skips_closed_shards_and_reads_later_ones_from_their_start() {
     assert_eq!(said(&mut latest), ["ended 2 -> 3 4", "3 start", "4 start"]);
     let mut latest = of(&map.shards()[1..], Start::Latest, Share::All);
     assert_eq!(said(&mut latest), ["1 latest", "3 latest", "4 latest"], "a parent does not matter");
+}
+
+#[test]
+fn latest_skips_closed_shards_that_only_a_later_list_shows() {
+    let mut map = map(1);
+    split(&mut map, 0);
+    split(&mut map, 1);
+    let mut reader = of(&only(&map, &[2, 3, 4]), Start::Latest, Share::All);
+    assert_eq!(said(&mut reader), ["2 latest", "3 latest", "4 latest"]);
+    split(&mut map, 2);
+    reader.drained(&id(2), vec![]);
+    reader.apply(map.shards());
+    assert_eq!(said(&mut reader), ["ended 2 -> 5 6", "5 start", "6 start"], "and neither 0 nor 1");
 }
 
 #[test]
@@ -302,6 +331,23 @@ fn a_merged_child_belongs_to_its_first_parents_reader() {
     assert_eq!(said(&mut first), ["ended 1 -> 2", "2 start"], "waits only for parents that it owns");
     second.drained(&id(0), vec![]);
     assert_eq!(said(&mut second), ["ended 0 -> 2"], "left to the other reader");
+}
+
+#[test]
+fn a_merged_child_that_one_parent_names_first_is_owned_with_the_other() {
+    let mut map = map(3);
+    let mut reader = of(map.shards(), Start::All, chosen(&[0, 1, 2]));
+    assert_eq!(said(&mut reader), ["0 start", "1 start", "2 start"]);
+    merge(&mut map, 0, 1);
+    merge(&mut map, 3, 2);
+    let child = |number: u64| vec![ChildShard::from(map.get(&id(number)).unwrap())];
+    reader.drained(&id(2), child(4));
+    assert_eq!(said(&mut reader), ["confirm 3", "ended 2 -> 4"]);
+    reader.drained(&id(0), child(3));
+    reader.drained(&id(1), child(3));
+    assert_eq!(said(&mut reader), ["ended 0 -> 3", "ended 1 -> 3", "3 start"]);
+    reader.drained(&id(3), child(4));
+    assert_eq!(said(&mut reader), ["ended 3 -> 4", "4 start"]);
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) async fn first_list(
     let share = share(client, start, options, seed).await?;
     let mut backoff = options.retry.backoff(seed);
     let mut known: BTreeMap<ShardId, Shard> = BTreeMap::new();
-    let mut gone = BTreeSet::new();
+    let (mut gone, mut removed) = (BTreeSet::new(), BTreeSet::new());
     loop {
         let listed = retry(options.retry.backoff(seed), || shard_list.requested_since(Instant::now())).await?;
         for shard in &*listed {
@@ -49,7 +49,13 @@ pub(super) async fn first_list(
             }
         }
         let unlisted = named(&share, options).filter(|id| !known.contains_key(*id) && !gone.contains(*id));
-        let problem = match existing(client, unlisted.cloned().collect(), &mut gone, options, seed).await? {
+        let mut unlisted = existing(client, unlisted.cloned().collect(), &mut gone, options, seed).await?;
+        if unlisted.is_none() {
+            let parents = parents_to_know(known.values(), start, options);
+            let parents = parents.filter(|id| !known.contains_key(*id) && !removed.contains(*id)).cloned().collect();
+            unlisted = existing(client, parents, &mut removed, options, seed).await?;
+        }
+        let problem = match unlisted {
             Some(shard) => unlisted_yet(client.name(), &format!("{shard}, which exists")),
             None if limits.key_routed && !covers_every_key(known.values()) => {
                 unlisted_yet(client.name(), "a shard for every hash key")
@@ -92,6 +98,20 @@ fn named<'a>(share: &'a Share, options: &'a ReaderOptions) -> impl Iterator<Item
     share.chosen().chain(begun)
 }
 
+/// The parents of shards of which the reader has to know whether they descend from one with a checkpoint: then they are read
+/// from their start, and not from where the caller says.
+fn parents_to_know<'a>(
+    known: impl Iterator<Item = &'a Shard>,
+    start: &Start,
+    options: &ReaderOptions,
+) -> impl Iterator<Item = &'a ShardId> {
+    let checkpoints = options.checkpoints.as_ref().map(|checkpoints| &checkpoints.shards);
+    let checkpoints = checkpoints.filter(|_| matches!(start, Start::Latest | Start::Time(_)));
+    let is_begun = move |shard: &ShardId| checkpoints.is_none_or(|checkpoints| checkpoints.contains_key(shard));
+    let fresh = known.filter(move |shard| !is_begun(&shard.id));
+    fresh.flat_map(Shard::parents).filter(move |parent| !is_begun(parent))
+}
+
 /// One of these shards that exists. If none does, all of them are gone.
 async fn existing(
     client: &dyn StreamClient,
@@ -121,12 +141,33 @@ pub(super) async fn exists(client: &dyn StreamClient, shard: &ShardId) -> Result
     }
 }
 
-fn covers_every_key<'a>(shards: impl Iterator<Item = &'a Shard>) -> bool {
-    let open = shards.filter(|shard| shard.is_open());
+/// Whether open shards hold every hash key. The shards are from lists of different ages: one that has children is closed.
+fn covers_every_key<'a>(shards: impl Iterator<Item = &'a Shard> + Clone) -> bool {
+    let parents: BTreeSet<&ShardId> = shards.clone().flat_map(Shard::parents).collect();
+    let open = shards.filter(|shard| shard.is_open() && !parents.contains(&shard.id));
     HashKeyRange::ALL.is_covered_by(open.map(|shard| shard.hash_key_range))
 }
 
 fn unlisted_yet(stream: &str, what: &str) -> Error {
     let problem = format!("the shard list of '{stream}' does not show {what}");
     Error::Unavailable { problem, may_have_written: false, source: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::shard_map::ShardMap;
+
+    #[test]
+    fn a_shard_that_an_older_list_shows_as_open_holds_no_hash_keys_if_it_has_children() {
+        let mut map = ShardMap::uniform("clicks", 1, 1).unwrap();
+        let old = map.shards()[0].clone();
+        let middle = old.hash_key_range.middle().unwrap();
+        map.split(&old.id, middle, &mut 10).unwrap();
+        let [closed, lower, upper] = map.shards() else { panic!("three shards") };
+        assert!(covers_every_key([&old].into_iter()));
+        assert!(!covers_every_key([&old, lower].into_iter()));
+        assert!(covers_every_key([&old, lower, upper].into_iter()) && covers_every_key([lower, upper].into_iter()));
+        assert!(!covers_every_key([closed, lower].into_iter()));
+    }
 }

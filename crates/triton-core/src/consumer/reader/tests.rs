@@ -2,6 +2,7 @@
 
 mod budget;
 mod delivery;
+mod lists;
 mod metric;
 mod pacing;
 mod silence;
