@@ -253,6 +253,19 @@ impl Lineage {
         self.unsettled.first().or_else(unlisted)
     }
 
+    /// A shard of another reader that may be split or merged into shards of this one. Its end is told to the other reader alone,
+    /// so that only a list shows them.
+    pub(super) fn watched(&self) -> Option<&ShardId> {
+        let Share::HashKeys(share) = &self.share else { return None };
+        let is_watched = |id: &ShardId, node: &Node| {
+            let range = node.info.as_ref().map(|info| info.range);
+            node.state == State::NotOwned
+                && range.is_some_and(|range| range.overlaps(*share))
+                && !self.knows_children(id, &[])
+        };
+        self.nodes.iter().find(|(id, node)| is_watched(id, node)).map(|(id, _)| id)
+    }
+
     /// No newer list will come: the shards for which one is needed have failed.
     pub(super) fn give_up_lists(&mut self) -> Vec<ShardId> {
         let unlisted = self.nodes.iter().filter(|(_, node)| matches!(node.state, State::Unlisted(_)));

@@ -41,6 +41,9 @@ pub struct ReaderOptions {
     pub shards: Option<Vec<ShardRef>>,
     /// The part of the stream to read: the shards whose first hash key lies in this range, whatever splits and merges come;
     /// `None` for all. Ranges that cover every hash key once divide a stream among readers for ever.
+    ///
+    /// Where a shard of another range is split or merged into one of this range, only the shard list tells of that: it is looked
+    /// at every 30 s or so, while the ranges of the readers and those of the shards differ.
     pub hash_keys: Option<HashKeyRange>,
     /// Where reading goes on, as [`Reader::checkpoints`] returned it. A shard with a checkpoint starts there, and its
     /// descendants at their first record; an ancestor of a shard with a checkpoint was read. The other shards start as the

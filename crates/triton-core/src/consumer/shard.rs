@@ -5,5 +5,5 @@ pub(super) mod fetch;
 pub(super) mod metrics;
 pub(super) mod pacing;
 pub(super) mod prefetch;
-mod silence;
+pub(super) mod silence;
 pub(super) mod start;

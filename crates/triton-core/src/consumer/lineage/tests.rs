@@ -351,6 +351,23 @@ fn a_merged_child_that_one_parent_names_first_is_owned_with_the_other() {
 }
 
 #[test]
+fn a_shard_of_another_reader_is_watched_until_the_children_in_this_range_are_listed() {
+    let mut map = map(1);
+    let upper = HashKeyRange { first: HashKey(1 << 127), last: HashKey::MAX };
+    let mut reader = of(map.shards(), Start::Latest, Share::HashKeys(upper));
+    assert_eq!((said(&mut reader), reader.watched()), (vec![], Some(&id(0))));
+    split(&mut map, 0);
+    reader.apply(&only(&map, &[0, 1]));
+    assert_eq!(reader.watched(), Some(&id(0)), "shard 2 is missing");
+    reader.apply(map.shards());
+    assert_eq!((said(&mut reader), reader.watched()), (vec!["2 start".into()], None));
+    merge(&mut map, 1, 2);
+    reader.drained(&id(2), vec![]);
+    reader.apply(map.shards());
+    assert_eq!((said(&mut reader), reader.watched()), (vec!["ended 2 -> 3".into()], Some(&id(3))));
+}
+
+#[test]
 fn a_merged_child_is_read_once_where_its_first_parent_is_gone() {
     let mut map = map(2);
     merge(&mut map, 0, 1);

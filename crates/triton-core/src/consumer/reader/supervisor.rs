@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::{self, JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ use crate::consumer::fan_in::FairSender;
 use crate::consumer::lineage::{Lineage, Lost, Outcome};
 use crate::consumer::shard::delivery::{Delivery, ReaderEvent};
 use crate::consumer::shard::fetch::{Ended, Opening, ShardTask, Shared};
+use crate::consumer::shard::silence::next_look;
 
 use super::first_list::exists;
 
@@ -36,6 +37,8 @@ pub(in crate::consumer) struct ShardSupervisor {
     list_backoff: Option<Backoff>,
     /// Whether the last list has left something unknown.
     is_list_late: bool,
+    /// Whether a task looks at the list for shards that come from those of other readers.
+    is_watching: bool,
 }
 
 /// What a task of the supervisor has done.
@@ -46,6 +49,8 @@ enum Done {
     Listed(Backoff, Result<Arc<[Shard]>>),
     /// The list stays as old as it is, for as long as the retries allow.
     StaysOld(Backoff),
+    /// The list was looked at for shards that come from those of other readers.
+    Watched(Result<Arc<[Shard]>>),
     Stopped,
 }
 
@@ -63,6 +68,7 @@ impl ShardSupervisor {
             reading: Vec::new(),
             list_backoff,
             is_list_late: false,
+            is_watching: false,
         }
     }
 
@@ -105,6 +111,9 @@ impl ShardSupervisor {
         for shard in self.lineage.give_up_lists() {
             self.fail(shard, error.clone());
         }
+        while let Some(shard) = self.lineage.watched().cloned() {
+            self.fail(shard, error.clone());
+        }
     }
 
     /// Notes what a task has done.
@@ -139,6 +148,22 @@ impl ShardSupervisor {
                 let error = self.late();
                 self.report_late(backoff, error);
             }
+            Done::Watched(watched) => {
+                self.is_watching = false;
+                match watched {
+                    Ok(shards) => self.lineage.apply(&shards),
+                    Err(error) => self.watch_failed(error),
+                }
+            }
+        }
+    }
+
+    /// The list cannot be looked at. That is reported for a shard of another reader, whose children are not read meanwhile.
+    fn watch_failed(&mut self, error: Error) {
+        if !error.is_retryable() {
+            self.fail_late(&error);
+        } else if let (Some(shard), true) = (self.lineage.watched().cloned(), self.sender.is_empty()) {
+            self.sender.send(ReaderEvent::Retrying { shard, error }.into());
         }
     }
 
@@ -185,6 +210,7 @@ impl ShardSupervisor {
             }
         }
         self.list_if_awaited();
+        self.watch_list();
     }
 
     fn fail(&mut self, shard: ShardId, error: Error) {
@@ -234,6 +260,28 @@ impl ShardSupervisor {
                 biased;
                 () = shared.stop.cancelled() => Done::Stopped,
                 done = listing => done,
+            }
+        });
+    }
+
+    /// Looks at the list now and then, while shards of other readers may be split or merged into shards of this one.
+    fn watch_list(&mut self) {
+        let is_watched = || !self.shared.options.until_caught_up && self.lineage.watched().is_some();
+        if self.is_watching || self.shared.stop.is_cancelled() || !is_watched() {
+            return;
+        }
+        self.is_watching = true;
+        let (shared, look_at) = (self.shared.clone(), next_look(&mut self.random));
+        let backoff = self.shared.options.retry.backoff(self.random.random());
+        self.tasks.spawn(async move {
+            let watching = async {
+                sleep_until(look_at).await;
+                retry(backoff, || shared.shard_list.requested_since(look_at)).await
+            };
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => Done::Stopped,
+                watched = watching => Done::Watched(watched),
             }
         });
     }

@@ -2,6 +2,7 @@
 
 mod budget;
 mod delivery;
+mod hash_keys;
 mod lists;
 mod metric;
 mod pacing;

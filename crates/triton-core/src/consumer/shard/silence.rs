@@ -38,6 +38,7 @@ impl Silence {
     }
 }
 
-fn next_look(random: &mut StdRng) -> Instant {
+/// When a shard list is looked at next, if nothing asks for it before.
+pub(in crate::consumer) fn next_look(random: &mut StdRng) -> Instant {
     Instant::now() + LOOK_AFTER.mul_f64(random.random_range(1.0 - JITTER..1.0 + JITTER))
 }
