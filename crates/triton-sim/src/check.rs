@@ -11,7 +11,7 @@ use std::fmt;
 use triton_core::{Budget, Record, Shard};
 
 pub(crate) use self::puts::{AttemptResult, Puts};
-pub(crate) use self::reads::{PassId, ReaderId, Reads, Root};
+pub(crate) use self::reads::{PassId, ReaderId, Reads, Share};
 
 use crate::trace::{Event, Trace};
 

@@ -1,10 +1,12 @@
-//! A model of Kinesis: shards that split and merge, quotas, latency, and injected faults.
+//! A model of Kinesis: shards that split and merge, a shard list that lags behind them, quotas, latency, and injected
+//! faults.
 //!
 //! It uses tokio's clock and a seeded random source, so that its behaviour depends only on the calls it receives.
 
 mod client;
 pub(crate) mod fault;
 pub(crate) mod limiter;
+pub(crate) mod shard_list;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +17,15 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 use triton_core::ShardMap;
-use triton_core::{Error, HashKey, Limits, PutEntry, PutReceipt, Record, Result, ShardId, Timestamp};
+use triton_core::{
+    ChildShard, Error, HashKey, Limits, PutEntry, PutReceipt, Record, Result, Shard, ShardId, Timestamp,
+};
 
 pub(crate) use self::client::Handle;
 
 use self::fault::{FaultCounts, Faults, InjectedFault, Latency};
 use self::limiter::{Granted, Limit, Limiter};
+use self::shard_list::{ListLag, ShardLists};
 use crate::check::{Checker, Log, Puts, StreamView};
 use crate::payload::each_inner;
 use crate::trace::Event;
@@ -37,6 +42,7 @@ pub(crate) struct ModelOptions {
     pub(crate) page_bytes: usize,
     pub(crate) faults: Faults,
     pub(crate) latency: Latency,
+    pub(crate) list_lag: ListLag,
     /// The period in which no put arrives, counted from the start of the run.
     pub(crate) outage: Range<Duration>,
     /// Whether records are stored. A benchmark of puts would run out of memory.
@@ -61,6 +67,7 @@ pub(crate) struct Kinesis {
 #[derive(Debug)]
 struct State {
     map: ShardMap,
+    lists: ShardLists,
     /// The records of each shard, by shard number.
     records: Vec<Vec<Record>>,
     quotas: Vec<Quotas>,
@@ -109,6 +116,7 @@ impl Kinesis {
         let map = ShardMap::uniform(NAME, options.shards, 1)?;
         let mut state = State {
             map,
+            lists: ShardLists::default(),
             records: Vec::new(),
             quotas: Vec::new(),
             routes: Vec::new(),
@@ -190,6 +198,12 @@ impl Kinesis {
         Ok(())
     }
 
+    /// How long it takes until every list is current and complete, unless the shards change again.
+    pub(crate) fn lists_settle_in(&self) -> Duration {
+        let settled_at = Duration::from_millis(self.state().lists.changed_at()) + self.options.list_lag.longest();
+        settled_at.saturating_sub(Duration::from_millis(self.millis()))
+    }
+
     /// The open shard that contains this hash key.
     pub(crate) fn shard_of(&self, hash_key: HashKey) -> usize {
         self.state().route(hash_key)
@@ -251,6 +265,7 @@ impl State {
         }
         self.routes = self.map.open().map(|shard| (shard.hash_key_range.first, number(&shard.id))).collect();
         self.routes.sort();
+        self.lists.push(now, self.map.shards());
     }
 
     fn event(&mut self, event: Event) {
@@ -271,20 +286,39 @@ impl State {
         let Ok(shard) = self.map.get(shard) else { return false };
         let mut belongs = true;
         each_inner(&entry.partition_key, &entry.data, |inner, place| {
-            let explicit = inner.explicit_hash_key.and_then(|key| key.parse().ok());
-            let hash_key = explicit.unwrap_or_else(|| HashKey::of(inner.key));
-            belongs &= place.is_none() || shard.hash_key_range.contains(hash_key);
+            belongs &= place.is_none() || shard.hash_key_range.contains(inner.hash_key());
         });
         belongs
     }
 
-    /// Whether to inject a fault. Draws nothing for a probability of zero.
+    /// Draws an event of this probability. Draws nothing for a probability of zero.
+    fn draw(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.random.random_bool(probability)
+    }
+
+    /// Whether to inject a fault.
     fn injects(&mut self, probability: f64, fault: InjectedFault) -> bool {
-        let is_injected = probability > 0.0 && self.random.random_bool(probability);
+        let is_injected = self.draw(probability);
         if is_injected {
             self.injected.add(fault);
         }
         is_injected
+    }
+
+    /// What a listing returns.
+    fn list(&mut self, options: &ModelOptions, now: u64) -> Vec<Shard> {
+        self.lists.draw(now, options.list_lag, &mut self.random, &mut self.injected)
+    }
+
+    /// Whether a shard is closed, and has no record of this index or a higher one.
+    fn is_drained(&self, shard: usize, next: usize) -> bool {
+        !self.map.shards()[shard].is_open() && next >= self.records[shard].len()
+    }
+
+    /// The shards that a shard was split or merged into.
+    fn children(&self, shard: usize) -> Vec<ChildShard> {
+        let is_child = |child: &&Shard| child.parents().any(|parent| number(parent) == shard);
+        self.map.shards().iter().filter(is_child).map(ChildShard::from).collect()
     }
 
     /// Draws the latency of one direction of a call.

@@ -3,7 +3,7 @@
 //! Aggregates are decoded independently of the code under test.
 
 use bytes::Bytes;
-use triton_core::PartitionKey;
+use triton_core::{HashKey, PartitionKey};
 
 /// The number of a put: its index in the plan.
 pub(crate) type PutId = u32;
@@ -32,6 +32,14 @@ pub(crate) struct Inner<'a> {
     /// In decimal, as aggregates store it.
     pub(crate) explicit_hash_key: Option<&'a str>,
     pub(crate) data: &'a [u8],
+}
+
+impl Inner<'_> {
+    /// The hash key that decides which shard it belongs to.
+    pub(crate) fn hash_key(&self) -> HashKey {
+        let explicit = self.explicit_hash_key.and_then(|key| key.parse().ok());
+        explicit.unwrap_or_else(|| HashKey::of(self.key))
+    }
 }
 
 /// Calls `each` with every record of an aggregate and its index, or with the record itself and `None` if it is not an

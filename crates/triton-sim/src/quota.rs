@@ -30,6 +30,7 @@ use triton_core::Limits;
 use crate::model::ModelOptions;
 use crate::model::fault::{Faults, Latency};
 use crate::model::limiter::{Limit, Neighbours, Shape};
+use crate::model::shard_list::ListLag;
 
 /// One form that a quota may have.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,7 @@ fn model(shards: usize, variant: Variant, write: Neighbours, read: Neighbours) -
         page_bytes: 10 << 20,
         faults: Faults::default(),
         latency: LATENCY,
+        list_lag: ListLag::default(),
         outage: Duration::ZERO..Duration::ZERO,
         keeps_records: false,
     }

@@ -10,6 +10,7 @@ use triton_core::{HashKey, Limits, PartitionKey, PutEntry, Quota, ShardMap};
 use crate::model::ModelOptions;
 use crate::model::fault::{Faults, Latency};
 use crate::model::limiter::{Limit, Neighbours, Shape};
+use crate::model::shard_list::ListLag;
 use crate::payload::{PutId, payload};
 
 /// A planned put.
@@ -43,6 +44,32 @@ pub(crate) struct Reshard {
     pub(crate) cut: f64,
 }
 
+/// How long the readers of a pass run, and how they are stopped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    pub(crate) lasts: Duration,
+    /// Whether they discard what they have fetched and not delivered.
+    pub(crate) discards: bool,
+}
+
+/// Where the next readers of a pass go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// Behind the last record of each shard, with a reader for each.
+    Records,
+    /// At the checkpoints of the readers before. Several readers divide the shards that are there at the start, or the hash
+    /// keys.
+    Checkpoints { by_hash_keys: bool },
+}
+
+/// What a reader hands out at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Record,
+    Batch,
+    Event,
+}
+
 /// One pass over the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct PassPlan {
@@ -54,9 +81,10 @@ pub(crate) struct PassPlan {
     pub(crate) max_records: usize,
     /// Bytes of the budget of each reader.
     pub(crate) budget: usize,
-    pub(crate) by_batch: bool,
-    /// How long each generation of readers runs before it is stopped and the next one takes over.
-    pub(crate) stops_after: Vec<Duration>,
+    pub(crate) item: Item,
+    /// The generations of readers that are stopped before the last one takes over.
+    pub(crate) lives: Vec<Life>,
+    pub(crate) resume: Resume,
     /// The probability that a consumer pauses after an item, and the longest pause.
     pub(crate) pauses: f64,
     pub(crate) pause: Duration,
@@ -85,14 +113,7 @@ impl Scenario {
         let plan = plan(random, span, keys, &producing);
         let mut model = model(random);
         // Some come after the last put, while the stream is only read.
-        let reshards = (0..few(random, 4))
-            .map(|_| Reshard {
-                at: span.mul_f64(random.random_range(0.0..1.5)),
-                is_split: random.random_bool(0.6),
-                which: random.random(),
-                cut: random.random(),
-            })
-            .collect();
+        let mut reshards: Vec<Reshard> = (0..few(random, 4)).map(|_| reshard(random, span)).collect();
         let passes = (0..1 + usize::from(random.random_bool(0.3))).map(|_| pass_plan(random, span)).collect();
         if random.random_bool(0.05) {
             model.faults.denied = random.random_range(0.0..0.05);
@@ -107,6 +128,13 @@ impl Scenario {
             model.faults.denied = random.random_range(0.05..0.3);
             model.faults.late = random.random_range(0.1..0.5);
         }
+        model.list_lag = list_lag(random);
+        if !model.list_lag.longest().is_zero() {
+            // Only one split or merge after another shows what a list that lags does.
+            let more = random.random_range(0..4);
+            reshards.extend((0..more).map(|_| reshard(random, span)));
+        }
+        (model.faults.untold_end, model.faults.unnamed_children) = (often(random), often(random));
         Self { model, plan: plan.into(), keys, producing, reshards, passes }
     }
 }
@@ -120,6 +148,15 @@ fn log_uniform(random: &mut StdRng, least: u64, most: u64) -> u64 {
 /// A number up to `most`; zero half of the time.
 fn few(random: &mut StdRng, most: usize) -> usize {
     random.random_range(0..=2 * most).saturating_sub(most)
+}
+
+fn reshard(random: &mut StdRng, span: Duration) -> Reshard {
+    Reshard {
+        at: span.mul_f64(random.random_range(0.0..1.5)),
+        is_split: random.random_bool(0.6),
+        which: random.random(),
+        cut: random.random(),
+    }
 }
 
 fn producing(random: &mut StdRng) -> Producing {
@@ -205,7 +242,31 @@ fn faults(random: &mut StdRng) -> Faults {
         throttled_fetch: rate(0.3),
         expired: rate(0.2),
         empty_page: rate(0.5),
+        untold_end: 0.0,
+        unnamed_children: 0.0,
     }
+}
+
+/// A probability that is 0 or 1 in most runs.
+fn often(random: &mut StdRng) -> f64 {
+    match random.random_range(0..4) {
+        0 | 1 => 0.0,
+        2 => 1.0,
+        _ => random.random(),
+    }
+}
+
+fn list_lag(random: &mut StdRng) -> ListLag {
+    let mut span = || Duration::from_millis(log_uniform(random, 100, 30_000));
+    let (age, partial_for) = (span(), span());
+    let ages = match random.random_range(0..4) {
+        0 | 1 => [Duration::ZERO; 2],
+        2 => [age; 2],
+        _ => [age.mul_f64(random.random_range(0.0..0.5)), age],
+    };
+    let is_partial = random.random_bool(0.3);
+    let partial_for = if is_partial { partial_for } else { Duration::ZERO };
+    ListLag { ages, partial_for, missing: random.random_range(0.05..0.5) }
 }
 
 fn model(random: &mut StdRng) -> ModelOptions {
@@ -241,6 +302,7 @@ fn model(random: &mut StdRng) -> ModelOptions {
         page_bytes: (10_485_760.0 * scale) as usize,
         faults: faults(random),
         latency: Latency { least, most: least + Duration::from_millis(random.random_range(0..40)), tail: 0.01 },
+        list_lag: ListLag::default(),
         outage: Duration::ZERO..Duration::ZERO,
         keeps_records: true,
     }
@@ -248,7 +310,9 @@ fn model(random: &mut StdRng) -> ModelOptions {
 
 fn pass_plan(random: &mut StdRng, span: Duration) -> PassPlan {
     let begins_at = if random.random_bool(0.7) { Duration::ZERO } else { span.mul_f64(random.random()) };
-    let stops_after = (0..few(random, 3)).map(|_| span.mul_f64(random.random_range(0.01..0.8))).collect();
+    let lives = (0..few(random, 3))
+        .map(|_| Life { lasts: span.mul_f64(random.random_range(0.01..0.8)), discards: random.random_bool(0.3) })
+        .collect();
     let (pauses, pause) = match random.random_range(0..20) {
         0 => (0.02, Duration::from_secs(400)),
         1..8 => (0.2, Duration::from_millis(log_uniform(random, 100, 5_000))),
@@ -260,8 +324,13 @@ fn pass_plan(random: &mut StdRng, span: Duration) -> PassPlan {
         from_latest: random.random_bool(0.2),
         readers: if random.random_bool(0.3) { random.random_range(2..=3) } else { 1 },
         max_records: if random.random_bool(0.5) { 10_000 } else { log_uniform(random, 1, 500) as usize },
-        by_batch: random.random(),
-        stops_after,
+        item: [Item::Record, Item::Batch, Item::Event][random.random_range(0..3)],
+        lives,
+        resume: match random.random_range(0..3) {
+            0 => Resume::Records,
+            1 => Resume::Checkpoints { by_hash_keys: false },
+            _ => Resume::Checkpoints { by_hash_keys: true },
+        },
         pauses,
         pause,
         until_caught_up: random.random_bool(0.3),

@@ -34,6 +34,7 @@ pub(crate) enum Event {
     Drained { reader: u32, shard: u64 },
     FetchFailed { reader: u32, shard: u64, why: InjectedFault },
     Delivered { reader: u32, shard: u64, sequence: u64, sub_sequence: u32 },
+    ShardEnded { reader: u32, shard: u64 },
     ReaderFailed { reader: u32 },
     ReaderStopped { reader: u32 },
     ReaderEnded { reader: u32 },

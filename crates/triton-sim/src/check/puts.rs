@@ -17,8 +17,6 @@ pub(crate) struct Puts {
     is_ordered: bool,
     /// How long a record is retried after its first failure, in milliseconds.
     deadline: u64,
-    /// A producer that cannot list the shards does not know the shard of a record.
-    has_failed_listings: bool,
     states: Vec<State>,
     /// The newest put of each key that is stored.
     newest: Vec<Option<PutId>>,
@@ -57,12 +55,7 @@ impl Puts {
         let states = vec![State::default(); plan.len()];
         let deadline = producing.deadline.as_millis() as u64;
         let is_ordered = producing.is_ordered;
-        Self { plan, is_ordered, deadline, has_failed_listings: false, states, newest: vec![None; keys] }
-    }
-
-    /// Notes that a listing of the shards failed.
-    pub(crate) fn listing_failed(&mut self) {
-        self.has_failed_listings = true;
+        Self { plan, is_ordered, deadline, states, newest: vec![None; keys] }
     }
 
     /// Calls `each` with the id of every record of an entry.
@@ -171,7 +164,7 @@ impl Puts {
         };
         log.add(Event::Ended { id, ending });
         if let Ending::Stored { shard, .. } = ending
-            && !self.is_there(id, result, shard as usize, view)
+            && !Self::is_there(id, result, shard as usize, view)
         {
             log.violated(2, || {
                 format!("record {id} is not stored where it was acknowledged, or belongs to another shard: {ending:?}")
@@ -184,22 +177,21 @@ impl Puts {
     }
 
     /// Whether a record is stored where its receipt says, and is delivered from there: consumers built on the Kinesis
-    /// Client Library drop a record of an aggregate if its hash key belongs to another shard.
-    fn is_there(&self, id: PutId, result: &Result<PutReceipt>, shard: usize, view: StreamView<'_>) -> bool {
+    /// Client Library drop an aggregate if the hash key of one of its records belongs to another shard.
+    fn is_there(id: PutId, result: &Result<PutReceipt>, shard: usize, view: StreamView<'_>) -> bool {
         let (Ok(receipt), Some(records), Some(shard)) = (result, view.records.get(shard), view.shards.get(shard))
         else {
             return false;
         };
-        let belongs = shard.hash_key_range.contains(self.plan[id as usize].entry.hash_key());
         let Ok(index) = records.binary_search_by(|record| record.sequence_number.cmp(&receipt.sequence_number)) else {
             return false;
         };
-        let mut is_there = false;
+        let (mut is_there, mut is_dropped) = (false, false);
         each_inner(&records[index].partition_key, &records[index].data, |inner, place| {
-            let is_taken = belongs || place.is_none() || self.has_failed_listings;
-            is_there |= is_taken && id_of(inner.data) == Some(id);
+            is_there |= id_of(inner.data) == Some(id);
+            is_dropped |= place.is_some() && !shard.hash_key_range.contains(inner.hash_key());
         });
-        is_there
+        is_there && !is_dropped
     }
 
     /// Checks, after all producers are closed, that every put has ended.

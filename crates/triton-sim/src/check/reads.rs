@@ -3,7 +3,9 @@
 //! A pass reads the stream once, from its start to its end. Several readers may share its shards, and later readers may
 //! continue where earlier ones have stopped: together they deliver every record exactly once.
 
-use triton_core::{Budget, Record, RecordId, Shard, Start};
+use std::collections::BTreeSet;
+
+use triton_core::{Budget, HashKeyRange, Record, RecordId, Shard, ShardId, Start};
 
 use crate::payload;
 use crate::trace::Event;
@@ -25,8 +27,12 @@ struct Pass {
     /// Whether it starts at the newest records, so that a shard starts where it is first opened.
     from_latest: bool,
     shards: Vec<Progress>,
-    /// Number of shards when it started.
-    listed: Option<usize>,
+    /// The shards that the lists of its start have shown.
+    listed: BTreeSet<usize>,
+    /// Whether it has opened a shard: later lists are not those of its start.
+    has_started: bool,
+    /// The hash keys of the readers that divide the stream by them.
+    ranges: Vec<(HashKeyRange, ReaderId)>,
 }
 
 /// The progress of a pass in one shard.
@@ -46,6 +52,20 @@ struct Reader {
     pass: PassId,
     budget: Budget,
     is_stopped: bool,
+    /// Whether it discards what it has fetched and not delivered.
+    discards: bool,
+    /// The shards of which it has told the end.
+    ended: BTreeSet<usize>,
+}
+
+/// The part of the stream that a reader reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    All,
+    /// These shards and their descendants.
+    Shards(Vec<usize>),
+    /// The shards whose first hash key is in this range.
+    HashKeys(HashKeyRange),
 }
 
 /// A shard that a reader starts with.
@@ -73,50 +93,52 @@ impl Reads {
             let is_followed = shard.parents().next().is_some_and(|parent| is_due[number_of(parent)]);
             let is_over = pass.is_over(number, view);
             is_due.push(is_followed || !is_over);
-            let start = match pass.shards.get(number).and_then(|progress| progress.next.checked_sub(1)) {
-                Some(last) => Start::After(RecordId::new(shard.id.clone(), view.records[number][last].sequence_number)),
-                None => Start::All,
+            let progress = pass.shards.get(number).copied().unwrap_or_default();
+            let id = |index: usize| RecordId::new(shard.id.clone(), view.records[number][index].sequence_number);
+            let start = match (progress.next, progress.next_part) {
+                (0, 0) => Start::All,
+                (next, 0) => Start::After(id(next - 1)),
+                (next, part) => Start::After(id(next).with_sub_sequence_number(part - 1)),
             };
             (!is_over && !is_followed).then_some(Root { shard: number, start })
         };
         view.shards.iter().enumerate().filter_map(root).collect()
     }
 
-    /// Adds a reader that starts with these shards, or with all. It also holds their descendants.
+    /// Adds a reader of this part of the stream.
     pub(crate) fn reader(
         &mut self,
         pass: PassId,
-        roots: Option<&[usize]>,
+        share: &Share,
         budget: &Budget,
         view: StreamView<'_>,
         log: &mut Log,
     ) -> ReaderId {
         let id = self.readers.len() as ReaderId;
-        self.readers.push(Reader { pass, budget: budget.clone(), is_stopped: false });
+        let budget = budget.clone();
+        self.readers.push(Reader { pass, budget, is_stopped: false, discards: false, ended: BTreeSet::new() });
         log.add(Event::ReaderStarted { reader: id });
         let pass = &mut self.passes[pass];
-        for shard in 0..view.shards.len() {
-            if roots.is_none_or(|roots| roots.contains(&shard)) {
-                pass.progress(shard).holder = Some(id);
-            }
+        match share {
+            Share::All => (0..view.shards.len()).for_each(|shard| pass.progress(shard).holder = Some(id)),
+            Share::Shards(roots) => roots.iter().for_each(|shard| pass.progress(*shard).holder = Some(id)),
+            Share::HashKeys(range) => pass.ranges.push((*range, id)),
         }
         id
     }
 
-    /// Notes that a reader has received a listing.
-    pub(crate) fn listed(&mut self, reader: ReaderId, view: StreamView<'_>) {
+    /// Notes that a reader has received a list.
+    pub(crate) fn listed(&mut self, reader: ReaderId, list: &[Shard], view: StreamView<'_>) {
         let pass = &mut self.passes[self.readers[reader as usize].pass];
-        if pass.listed.is_some() {
+        if !pass.from_latest || pass.has_started {
             return;
         }
-        pass.listed = Some(view.shards.len());
-        if !pass.from_latest {
-            return;
-        }
-        // A pass from the newest records skips shards that were closed before it started.
-        for (number, shard) in view.shards.iter().enumerate() {
+        // A pass from the newest records skips shards that were closed before it started, as far as it can know.
+        for shard in list {
+            pass.listed.insert(number_of(&shard.id));
+            pass.skip_ancestors(shard, view);
             if !shard.is_open() {
-                pass.skip_to(number, view.records[number].len());
+                pass.skip_to(number_of(&shard.id), view.records[number_of(&shard.id)].len());
             }
         }
     }
@@ -125,9 +147,10 @@ impl Reads {
     pub(crate) fn opened(&mut self, reader: ReaderId, shard: usize, next: usize, is_latest: bool, log: &mut Log) {
         log.add(Event::Opened { reader, shard: shard as u64, next: next as u64 });
         let pass = &mut self.passes[self.readers[reader as usize].pass];
-        // Only a shard that existed at the start may be opened at its end, repeatedly if the response of a fetch was
+        pass.has_started = true;
+        // Only a shard that was listed at the start may be opened at its end, repeatedly if the response of a fetch was
         // lost.
-        let was_there = pass.listed.is_some_and(|listed| shard < listed);
+        let was_there = pass.listed.contains(&shard);
         if is_latest && pass.from_latest && was_there && pass.progress(shard).fetched <= pass.progress(shard).next {
             pass.skip_to(shard, next);
         }
@@ -152,9 +175,38 @@ impl Reads {
         progress.holder.get_or_insert(reader);
     }
 
-    pub(crate) fn stopped(&mut self, reader: ReaderId, log: &mut Log) {
+    /// Notes that a reader is stopped, and whether it discards what it has not delivered.
+    pub(crate) fn stopped(&mut self, reader: ReaderId, discards: bool, log: &mut Log) {
         log.add(Event::ReaderStopped { reader });
-        self.readers[reader as usize].is_stopped = true;
+        let reader = &mut self.readers[reader as usize];
+        (reader.is_stopped, reader.discards) = (true, discards);
+    }
+
+    /// Checks the end of a shard that a reader tells: every record was delivered, and these are all children.
+    pub(crate) fn shard_ended(
+        &mut self,
+        reader: ReaderId,
+        shard: &ShardId,
+        children: &[ShardId],
+        view: StreamView<'_>,
+        log: &mut Log,
+    ) {
+        let (id, shard) = (shard, number_of(shard));
+        log.add(Event::ShardEnded { reader, shard: shard as u64 });
+        let Reader { pass, ended, .. } = &mut self.readers[reader as usize];
+        if !ended.insert(shard) {
+            log.violated(4, || format!("reader {reader} tells the end of shard {shard} twice"));
+        }
+        if !self.passes[*pass].is_over(shard, view) {
+            log.violated(4, || format!("reader {reader} tells the end of shard {shard} before its last record"));
+        }
+        let is_child = |listed: &&Shard| listed.parents().any(|parent| parent == id);
+        let expected: BTreeSet<&ShardId> = view.shards.iter().filter(is_child).map(|child| &child.id).collect();
+        if expected != children.iter().collect() {
+            log.violated(4, || {
+                format!("reader {reader} tells the end of shard {shard} with the children {children:?}")
+            });
+        }
     }
 
     /// Checks a delivered record.
@@ -203,11 +255,12 @@ impl Reads {
     /// Checks, at the end of a reader, that it has delivered every fetched record and released its memory.
     pub(crate) fn reader_ended(&mut self, reader: ReaderId, log: &mut Log) {
         log.add(Event::ReaderEnded { reader });
+        let discards = self.readers[reader as usize].discards;
         let pass = &mut self.passes[self.readers[reader as usize].pass];
         for (shard, progress) in pass.shards.iter_mut().enumerate() {
             if progress.holder == Some(reader) {
                 let missing = progress.fetched.saturating_sub(progress.next);
-                if missing > 0 {
+                if missing > 0 && !discards {
                     log.violated(6, || {
                         format!("reader {reader} fetched {missing} more records of shard {shard} than it delivered")
                     });
@@ -217,6 +270,7 @@ impl Reads {
                 progress.fetched = progress.next;
             }
         }
+        pass.ranges.retain(|(_, holder)| *holder != reader);
         let budget = &self.readers[reader as usize].budget;
         if budget.used() > 0 {
             log.violated(10, || format!("reader {reader} has ended, and its budget still counts: {budget:?}"));
@@ -269,10 +323,22 @@ impl Pass {
         !view.shards[shard].is_open() && next >= view.records[shard].len()
     }
 
-    /// The reader that delivers a shard: the one that started with it, or else the one that holds its first parent.
+    /// The shards that this one descends from are over.
+    fn skip_ancestors(&mut self, shard: &Shard, view: StreamView<'_>) {
+        for parent in shard.parents().map(number_of) {
+            self.skip_to(parent, view.records[parent].len());
+            self.skip_ancestors(&view.shards[parent], view);
+        }
+    }
+
+    /// The reader that delivers a shard: the one that started with it, the one of its hash keys, or else the one that
+    /// holds its first parent.
     fn holder(&self, shard: usize, view: StreamView<'_>) -> Option<ReaderId> {
-        let holder = self.shards.get(shard).and_then(|progress| progress.holder);
-        holder.or_else(|| self.holder(number_of(view.shards[shard].parents().next()?), view))
+        let begun = self.shards.get(shard).and_then(|progress| progress.holder);
+        let first_key = view.shards[shard].hash_key_range.first;
+        let of_key = || self.ranges.iter().find(|(range, _)| range.contains(first_key)).map(|(_, reader)| *reader);
+        let of_parent = || self.holder(number_of(view.shards[shard].parents().next()?), view);
+        begun.or_else(of_key).or_else(of_parent)
     }
 
     /// Checks, at the first record of a shard, that its parents were read to their end, unless another reader holds
@@ -303,7 +369,7 @@ fn is_part(record: &Record, whole: &Record, part: u32) -> bool {
 }
 
 /// The model numbers shards in the order of their creation, as Kinesis does.
-fn number_of(shard: &triton_core::ShardId) -> usize {
+fn number_of(shard: &ShardId) -> usize {
     shard.number().map_or(usize::MAX, |number| number as usize)
 }
 
@@ -336,7 +402,7 @@ mod tests {
                 Self { reads: Reads::default(), log: Log::default(), map, records, budget: Budget::new(1_000) };
             let pass = case.reads.begin(false);
             let view = StreamView { shards: case.map.shards(), records: &case.records };
-            case.reads.reader(pass, None, &case.budget, view, &mut case.log);
+            case.reads.reader(pass, &Share::All, &case.budget, view, &mut case.log);
             case
         }
 
@@ -355,7 +421,7 @@ mod tests {
     fn records_fetched_before_a_stop_may_be_delivered_after_it() {
         let mut case = Case::new();
         case.reads.fetched(0, 0, 2);
-        case.reads.stopped(0, &mut case.log);
+        case.reads.stopped(0, false, &mut case.log);
         case.deliver(0);
         case.deliver(1);
         assert_eq!(case.broken(), Vec::<u8>::new());
@@ -364,7 +430,7 @@ mod tests {
     #[test]
     fn a_fetch_after_the_stop() {
         let mut case = Case::new();
-        case.reads.stopped(0, &mut case.log);
+        case.reads.stopped(0, false, &mut case.log);
         case.reads.fetching(0, 0, &mut case.log);
         // This case reserves no memory, either.
         assert_eq!(case.broken(), [6, 10]);
@@ -374,9 +440,38 @@ mod tests {
     fn fetched_records_that_are_not_delivered() {
         let mut case = Case::new();
         case.reads.fetched(0, 0, 2);
-        case.reads.stopped(0, &mut case.log);
+        case.reads.stopped(0, false, &mut case.log);
         case.deliver(0);
         assert_eq!(case.broken(), [6]);
+    }
+
+    #[test]
+    fn a_stop_that_discards_loses_what_was_fetched() {
+        let mut case = Case::new();
+        case.reads.fetched(0, 0, 2);
+        case.reads.stopped(0, true, &mut case.log);
+        case.deliver(0);
+        assert_eq!(case.broken(), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn the_end_of_a_shard_is_told_once_after_its_last_record_with_its_children() {
+        let ended = |delivered: usize, children: &[u64], times: usize| {
+            let mut case = Case::new();
+            case.map.split(&ShardId::numbered(0), triton_core::HashKey(1 << 127), &mut 20).unwrap();
+            (0..delivered).for_each(|record| case.deliver(record));
+            let children: Vec<ShardId> = children.iter().map(|number| ShardId::numbered(*number)).collect();
+            case.records.resize(3, Vec::new());
+            let view = StreamView { shards: case.map.shards(), records: &case.records };
+            for _ in 0..times {
+                case.reads.shard_ended(0, &ShardId::numbered(0), &children, view, &mut case.log);
+            }
+            case.broken()
+        };
+        assert_eq!(ended(3, &[2, 1], 1), Vec::<u8>::new());
+        assert_eq!(ended(2, &[1, 2], 1), [4]);
+        assert_eq!(ended(3, &[1], 1), [4]);
+        assert_eq!(ended(3, &[1, 2], 2), [4]);
     }
 
     #[test]

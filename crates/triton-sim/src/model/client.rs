@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 use triton_core::{
-    Batch, Entries, Error, Limits, Position, PutEntry, PutReceipt, Result, SequenceNumber, Shard, ShardId, ShardReader,
-    StreamClient, Timestamp,
+    Batch, ChildShard, Entries, Error, Limits, Position, PutEntry, PutReceipt, Result, SequenceNumber, Shard, ShardId,
+    ShardReader, StreamClient, Timestamp,
 };
 
 use super::fault::InjectedFault;
@@ -47,7 +47,6 @@ impl Handle {
         let mut state = self.kinesis.state();
         if state.injects(self.kinesis.options.faults.listing, InjectedFault::Listing) {
             state.event(Event::ListingFailed);
-            state.with_checks(|puts, _| puts.listing_failed());
             return Err(unavailable("the connection was reset", false));
         }
         Ok(())
@@ -123,10 +122,11 @@ impl StreamClient for Handle {
 
     async fn shards(&self) -> Result<Vec<Shard>> {
         self.listing().await?;
+        let list = self.kinesis.state().list(&self.kinesis.options, self.kinesis.millis());
         if let Some(reader) = self.reader {
-            self.kinesis.check(|checker, view| checker.reads.listed(reader, view));
+            self.kinesis.check(|checker, view| checker.reads.listed(reader, &list, view));
         }
-        Ok(self.kinesis.state().map.shards().to_vec())
+        Ok(list)
     }
 
     async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
@@ -226,8 +226,10 @@ impl StreamClient for Handle {
         if let (Some(reader), Some(checker)) = (self.reader, &mut state.checker) {
             checker.reads.opened(reader, shard, next, position == Position::Latest, &mut checker.log);
         }
+        let tells_end = !state.draw(self.kinesis.options.faults.untold_end);
         drop(state);
-        let iterator = ShardIterator { client: self.clone(), shard, next, issued_at: now };
+        let client = self.clone();
+        let iterator = ShardIterator { client, shard, next, issued_at: now, tells_end, caught_up_at: None, end: None };
         Ok(Box::new(iterator))
     }
 
@@ -245,6 +247,12 @@ struct ShardIterator {
     /// Index of the next record.
     next: usize,
     issued_at: u64,
+    /// Whether a fetch tells the end of the shard; otherwise it returns empty pages for ever.
+    tells_end: bool,
+    /// Every record that arrived before this time was returned.
+    caught_up_at: Option<Timestamp>,
+    /// The named children, once the end is known.
+    end: Option<Vec<ChildShard>>,
 }
 
 impl ShardIterator {
@@ -301,14 +309,32 @@ impl ShardIterator {
             state.injected.add(InjectedFault::EmptyPage);
         }
         let next = self.next + page.len();
-        let is_open = state.map.shards()[self.shard].is_open();
-        if page.is_empty() && next >= state.records[self.shard].len() && !is_open {
-            return Ok(None);
+        if page.is_empty() && state.is_drained(self.shard, next) {
+            if self.tells_end {
+                return Ok(None);
+            }
+            state.injected.add(InjectedFault::UntoldEnd);
         }
-        let behind = state.records[self.shard].get(next).map(|oldest| oldest.arrival);
-        let behind =
-            behind.map_or(Duration::ZERO, |arrival| timestamp(now).since(arrival).max(Duration::from_millis(1)));
-        Ok(Some(Batch::new(page, Some(behind))))
+        Ok(Some(match state.records[self.shard].get(next) {
+            Some(oldest) => {
+                let behind = timestamp(now).since(oldest.arrival).max(Duration::from_millis(1));
+                Batch::new(page, Some(behind))
+            }
+            None => Batch::new(page, Some(Duration::ZERO)).with_caught_up_at(timestamp(now)),
+        }))
+    }
+
+    /// The end of the shard is known from now on, and perhaps the shard's children.
+    fn end(&mut self) {
+        let kinesis = &self.client.kinesis;
+        let mut state = kinesis.state();
+        let is_unnamed = state.draw(kinesis.options.faults.unnamed_children);
+        let named = if is_unnamed { Vec::new() } else { state.children(self.shard) };
+        let how = if is_unnamed { InjectedFault::UnnamedChildren } else { InjectedFault::NamedChildren };
+        state.injected.add(how);
+        state.event(Event::Drained { reader: self.client.reader.unwrap_or(ReaderId::MAX), shard: self.shard as u64 });
+        drop(state);
+        self.end = Some(named);
     }
 
     fn expired(&self, state: &mut super::State, why: InjectedFault) -> Result<Option<Batch>> {
@@ -325,6 +351,9 @@ impl ShardIterator {
 #[async_trait]
 impl ShardReader for ShardIterator {
     async fn next_batch(&mut self, max_records: usize) -> Result<Option<Batch>> {
+        if self.end.is_some() {
+            return Ok(None);
+        }
         let reader = self.client.reader;
         if let Some(reader) = reader {
             let shard = self.shard;
@@ -342,11 +371,15 @@ impl ShardReader for ShardIterator {
         }
         let (who, shard) = (reader.unwrap_or(ReaderId::MAX), self.shard as u64);
         match &batch {
-            None => state.event(Event::Drained { reader: who, shard }),
+            None => {
+                drop(state);
+                self.end();
+            }
             Some(batch) => {
                 let (records, behind) = (batch.records.len() as u32, batch.behind);
                 state.event(Event::Fetched { reader: who, shard, records, behind });
                 self.next += batch.records.len();
+                self.caught_up_at = batch.caught_up_at.or(self.caught_up_at);
                 self.issued_at = self.client.kinesis.millis();
                 if let (Some(reader), Some(checker)) = (reader, &mut state.checker)
                     && records > 0
@@ -359,10 +392,33 @@ impl ShardReader for ShardIterator {
     }
 
     fn position(&self) -> Position {
-        match self.next.checked_sub(1) {
-            Some(last) => Position::after(self.sequence_number(last)),
-            None => Position::TrimHorizon,
+        match (self.next.checked_sub(1), self.caught_up_at) {
+            (Some(last), caught_up_at) => Position::After { sequence_number: self.sequence_number(last), caught_up_at },
+            (None, Some(caught_up_at)) => Position::AtTime(caught_up_at),
+            (None, None) => Position::TrimHorizon,
         }
+    }
+
+    fn children(&self) -> Vec<ChildShard> {
+        self.end.clone().unwrap_or_default()
+    }
+
+    async fn is_drained(&mut self) -> Result<bool> {
+        self.client.delay().await;
+        {
+            let mut state = self.client.kinesis.state();
+            if state.injects(self.client.kinesis.options.faults.unread, InjectedFault::Unread) {
+                self.failed(&mut state, InjectedFault::Unread);
+                return Err(unavailable("no answer in time", false));
+            }
+            if !state.is_drained(self.shard, self.next) {
+                return Ok(false);
+            }
+        }
+        if self.end.is_none() {
+            self.end();
+        }
+        Ok(true)
     }
 }
 

@@ -35,6 +35,10 @@ pub(crate) struct Faults {
     pub(crate) expired: f64,
     /// A fetch returns an empty page although there are records.
     pub(crate) empty_page: f64,
+    /// An iterator never tells the end of its shard: it returns empty pages.
+    pub(crate) untold_end: f64,
+    /// The end of a shard names no children.
+    pub(crate) unnamed_children: f64,
 }
 
 /// The latency of calls.
@@ -80,6 +84,9 @@ injected_faults! {
     GivenUp: "records that failed",
     PredecessorFailed: "records failed with their predecessor",
     Listing: "failed listings",
+    OldList: "old shard lists",
+    FlappingList: "shard lists older than the one before",
+    PartialList: "shard lists that lack shards",
     Unread: "failed fetches",
     FetchThrottledByQuota: "fetches throttled by their shard's quota",
     ThrottledFetch: "fetches throttled within the quota",
@@ -87,9 +94,13 @@ injected_faults! {
     EmptyPage: "empty pages before the newest record",
     Expired: "iterators expired early",
     Aged: "iterators expired by age",
+    UntoldEnd: "empty pages after the end of a shard",
+    UnnamedChildren: "ends without children",
+    NamedChildren: "ends with children",
     Split: "splits",
     Merge: "merges",
     Stopped: "readers stopped before the end",
+    StoppedNow: "readers stopped before the end, fetched records discarded",
     Paused: "consumers that paused",
 }
 

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use triton_core::{
-    Batch, Entries, Error, Limits, Position, PutReceipt, Result, Shard, ShardId, ShardReader, StreamClient, Timestamp,
+    Batch, ChildShard, Entries, Error, HashKey, HashKeyRange, Limits, Position, PutReceipt, Result, Shard, ShardId,
+    ShardReader, StreamClient, Timestamp,
 };
 
 use super::run_with;
@@ -36,10 +38,22 @@ enum Lie {
     SwapsRecords,
     /// A shard is reported as drained too early, so that its children are read.
     EndsEarly,
+    /// The end of a shard names one child of two.
+    NamesOneChild,
+    /// Pages claim that later records were returned, too.
+    CaughtUpTooFar,
+    /// The list shows other hash keys than the shards hold.
+    ShiftsHashKeys,
 }
 
 /// One lie per this many opportunities.
 const EVERY: u32 = 5;
+
+/// By how much hash keys are shifted.
+const SHIFT: u128 = 1 << 124;
+
+/// Later than any run.
+const FAR: Duration = Duration::from_secs(1_000_000);
 
 #[derive(Debug)]
 struct Liar {
@@ -63,7 +77,15 @@ impl StreamClient for Liar {
     }
 
     async fn shards(&self) -> Result<Vec<Shard>> {
-        self.inner.shards().await
+        let mut shards = self.inner.shards().await?;
+        if self.lie == Lie::ShiftsHashKeys {
+            for shard in &mut shards {
+                let HashKeyRange { first, last } = &mut shard.hash_key_range;
+                *first = if *first == HashKey::MIN { *first } else { HashKey(first.0 - SHIFT) };
+                *last = if *last == HashKey::MAX { *last } else { HashKey(last.0 - SHIFT) };
+            }
+        }
+        Ok(shards)
     }
 
     async fn put_batch(&self, entries: Entries) -> Result<Vec<Result<PutReceipt>>> {
@@ -135,6 +157,9 @@ impl ShardReader for LyingReader {
             Lie::EndsEarly => self.is_closed && records > 0,
             _ => false,
         };
+        if self.lie == Lie::CaughtUpTooFar {
+            batch.caught_up_at = batch.caught_up_at.map(|time| time + FAR);
+        }
         if is_about_pages && is_due(&self.opportunities) {
             match self.lie {
                 Lie::DropsRecord => drop(batch.records.remove(records / 2)),
@@ -148,6 +173,18 @@ impl ShardReader for LyingReader {
 
     fn position(&self) -> Position {
         self.inner.position()
+    }
+
+    fn children(&self) -> Vec<ChildShard> {
+        let mut children = self.inner.children();
+        if self.lie == Lie::NamesOneChild {
+            children.truncate(1);
+        }
+        children
+    }
+
+    async fn is_drained(&mut self) -> Result<bool> {
+        self.inner.is_drained().await
     }
 }
 
@@ -183,6 +220,9 @@ fn every_lie_is_found_by_the_check_of_its_invariant() {
         (Lie::RepeatsPage, 4),
         (Lie::SwapsRecords, 4),
         (Lie::EndsEarly, 5),
+        (Lie::NamesOneChild, 4),
+        (Lie::CaughtUpTooFar, 4),
+        (Lie::ShiftsHashKeys, 2),
     ];
     for (lie, invariant) in lies {
         let broken = first_broken(lie, invariant);
