@@ -172,9 +172,13 @@ impl Lineage {
 
     /// Applies a list, sorted by id. It may be old, and may lack shards.
     pub(super) fn apply(&mut self, shards: &[Shard]) {
-        // Children first: an ancestor of a shard with a checkpoint was drained.
+        // Children first: an ancestor of a shard with a checkpoint was drained. Those beyond a shard of another reader need not
+        // be: this reader has not waited for them.
+        let is_foreign =
+            |shard: &Shard| matches!(&self.share, Share::HashKeys(keys) if !keys.contains(shard.hash_key_range.first));
         for shard in shards.iter().rev() {
-            if self.checkpoints.contains_key(&shard.id) || self.ancestors.contains(&shard.id) {
+            let descends = self.checkpoints.contains_key(&shard.id) || self.ancestors.contains(&shard.id);
+            if descends && !is_foreign(shard) {
                 self.ancestors.extend(shard.parents().cloned());
             }
             if self.was_there(&shard.id) {
@@ -196,15 +200,16 @@ impl Lineage {
     /// Every record of the shard was delivered; the backend named these children, or none.
     pub(super) fn drained(&mut self, shard: &ShardId, children: Vec<ChildShard>) {
         self.set_state(shard, State::Drained);
-        let is_told = !children.is_empty();
+        let mut changed: Vec<ShardId> = children.iter().map(|child| child.id.clone()).collect();
         children.into_iter().for_each(|child| self.learn(child, true));
-        self.decide();
+        let is_told = !changed.is_empty();
         if is_told || self.knows_children(shard, &[]) {
             self.tell_end(shard);
         } else {
             self.unsettled.insert(shard.clone());
         }
-        self.advance(self.children_of(shard).to_vec());
+        changed.push(shard.clone());
+        self.changed(changed);
     }
 
     /// The shard does not exist any more.
@@ -218,9 +223,16 @@ impl Lineage {
                 self.unsettled.insert(shard.clone());
             }
         }
-        self.decide();
         self.settle();
-        self.advance(self.children_of(shard).to_vec());
+        self.changed(vec![shard.clone()]);
+    }
+
+    /// These shards have another state: others may wait for that.
+    fn changed(&mut self, mut changed: Vec<ShardId>) {
+        changed.extend(self.decide());
+        let children = changed.iter().flat_map(|id| self.children_of(id)).cloned();
+        let waiting = children.chain(changed.iter().cloned()).collect();
+        self.advance(waiting);
     }
 
     /// A shard that was to be [confirmed](Outcome::Confirm) exists.
@@ -430,8 +442,9 @@ impl Lineage {
         self.outcomes.push(Outcome::Confirm(shard));
     }
 
-    /// Decides about shards whose owner was not known.
-    fn decide(&mut self) {
+    /// Decides about shards whose owner was not known. Returns those that have another state now.
+    fn decide(&mut self) -> Vec<ShardId> {
+        let mut decided = Vec::new();
         // Sorted by id, parents come before their children.
         let undecided: Vec<ShardId> =
             self.nodes.iter().filter(|(_, node)| node.state == State::Undecided).map(|(id, _)| id.clone()).collect();
@@ -440,6 +453,7 @@ impl Lineage {
             let (state, first) = (self.initial_state(&id, info, *is_resumed), info.parents.first().cloned());
             if state != State::Undecided {
                 self.set_state(&id, state);
+                decided.push(id);
                 continue;
             }
             let Some(first) = first else { continue };
@@ -452,6 +466,7 @@ impl Lineage {
                 _ => {}
             }
         }
+        decided
     }
 
     /// Tells the ends of drained shards whose children are known by now.

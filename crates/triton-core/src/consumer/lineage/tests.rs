@@ -342,12 +342,39 @@ fn a_merged_child_that_one_parent_names_first_is_owned_with_the_other() {
     merge(&mut map, 3, 2);
     let child = |number: u64| vec![ChildShard::from(map.get(&id(number)).unwrap())];
     reader.drained(&id(2), child(4));
-    assert_eq!(said(&mut reader), ["confirm 3", "ended 2 -> 4"]);
+    assert_eq!(said(&mut reader), ["ended 2 -> 4", "confirm 3"]);
     reader.drained(&id(0), child(3));
     reader.drained(&id(1), child(3));
     assert_eq!(said(&mut reader), ["ended 0 -> 3", "ended 1 -> 3", "3 start"]);
     reader.drained(&id(3), child(4));
     assert_eq!(said(&mut reader), ["ended 3 -> 4", "4 start"]);
+}
+
+#[test]
+fn a_merged_child_is_read_once_its_second_parent_is_known_to_be_another_readers() {
+    let mut map = map(3);
+    let mut reader = of(map.shards(), Start::All, chosen(&[0, 2]));
+    assert_eq!(said(&mut reader), ["0 start", "2 start"]);
+    merge(&mut map, 1, 2);
+    merge(&mut map, 0, 3);
+    let child = |number: u64| vec![ChildShard::from(map.get(&id(number)).unwrap())];
+    reader.drained(&id(0), child(4));
+    assert_eq!(said(&mut reader), ["ended 0 -> 4", "confirm 3"]);
+    reader.drained(&id(2), child(3));
+    assert_eq!(said(&mut reader), ["ended 2 -> 3", "4 start"]);
+}
+
+#[test]
+fn an_ancestor_beyond_a_shard_of_another_reader_is_not_taken_for_drained() {
+    let mut map = map(2);
+    merge(&mut map, 0, 1);
+    split(&mut map, 2);
+    // 1 and 4 are of this reader; 2, between them, is not.
+    let upper = HashKeyRange { first: HashKey(1 << 127), last: HashKey::MAX };
+    let checkpoints = BTreeMap::from([(id(4), after(5))]);
+    let share = Share::HashKeys(upper);
+    let mut reader = Lineage::new("clicks", map.shards(), &BTreeSet::new(), Start::All, share, checkpoints).unwrap();
+    assert_eq!(said(&mut reader), ["1 start", "4 after 5"]);
 }
 
 #[test]
