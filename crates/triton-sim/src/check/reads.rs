@@ -331,14 +331,14 @@ impl Pass {
         }
     }
 
-    /// The reader that delivers a shard: the one that started with it, the one of its hash keys, or else the one that
-    /// holds its first parent.
+    /// The reader that delivers a shard: the one that started with it; else the one of its hash keys, or the one that holds
+    /// its first parent.
     fn holder(&self, shard: usize, view: StreamView<'_>) -> Option<ReaderId> {
         let begun = self.shards.get(shard).and_then(|progress| progress.holder);
         let first_key = view.shards[shard].hash_key_range.first;
         let of_key = || self.ranges.iter().find(|(range, _)| range.contains(first_key)).map(|(_, reader)| *reader);
         let of_parent = || self.holder(number_of(view.shards[shard].parents().next()?), view);
-        begun.or_else(of_key).or_else(of_parent)
+        begun.or_else(|| if self.ranges.is_empty() { of_parent() } else { of_key() })
     }
 
     /// Checks, at the first record of a shard, that its parents were read to their end, unless another reader holds
