@@ -1,5 +1,6 @@
 //! Drives the readers of a run: they start, pause, are stopped, and others go on where they stood.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use triton_core::{
-    Budget, Checkpoints, Error, HashKey, HashKeyRange, Reader, ReaderEvent, ReaderOptions, Record, Result, ShardId,
-    Start,
+    Budget, Checkpoints, Error, HashKey, HashKeyRange, Reader, ReaderEvent, ReaderOptions, Record, Result, Shard,
+    ShardId, Start,
 };
 
 use crate::check::{PassId, ReaderId, Share};
@@ -177,7 +178,11 @@ impl Generation {
             Ok(mut reader) => {
                 self.deliver(id, &mut reader, seed, stopped).await;
                 if self.plan.resume != Resume::Records {
-                    part.checkpoints = serde_json::to_string(&reader.checkpoints()).ok();
+                    let mut checkpoints = reader.checkpoints();
+                    if seed % 2 == 0 {
+                        kinesis.check(|_, view| prune(&mut checkpoints, view.shards));
+                    }
+                    part.checkpoints = serde_json::to_string(&checkpoints).ok();
                 }
             }
             Err(error) => self.failed(id, &error),
@@ -256,6 +261,13 @@ impl Generation {
             }
         });
     }
+}
+
+/// Removes the checkpoints of ended shards of which a child has one, since nobody needs them any more.
+fn prune(checkpoints: &mut Checkpoints, shards: &[Shard]) {
+    let begun = shards.iter().filter(|shard| checkpoints.shards.contains_key(&shard.id));
+    let parents: BTreeSet<ShardId> = begun.flat_map(|shard| shard.parents().cloned()).collect();
+    checkpoints.shards.retain(|shard, checkpoint| !checkpoint.is_ended() || !parents.contains(shard));
 }
 
 /// Ranges that hold every hash key once.

@@ -6,6 +6,8 @@
 //! everything that was ever listed is remembered; a parent that no list has shown is confirmed to be gone before its child is
 //! read; and a drained shard awaits lists until its children are known.
 
+mod ancestry;
+mod children;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +21,7 @@ use crate::model::shard::{ChildShard, Shard, ShardId};
 use super::options::Start;
 use super::shard::start::ShardStart;
 
+use self::ancestry::Ancestry;
 pub(super) use self::share::Share;
 
 /// Every shard that a reader knows of, and how far it is.
@@ -28,15 +31,12 @@ pub(super) struct Lineage {
     start: Start,
     share: Share,
     checkpoints: BTreeMap<ShardId, Checkpoint>,
-    /// The ancestors of shards with a checkpoint.
-    ancestors: BTreeSet<ShardId>,
+    ancestry: Ancestry,
     nodes: BTreeMap<ShardId, Node>,
     /// The known children of each shard.
     children: BTreeMap<ShardId, Vec<ShardId>>,
     /// Drained shards whose children are not all known yet.
     unsettled: BTreeSet<ShardId>,
-    /// The ancestors of shards that were there at the start. A list may show them later.
-    elders: BTreeSet<ShardId>,
     /// Whether the first list was applied: other shards were created after the start.
     has_started: bool,
     outcomes: Vec<Outcome>,
@@ -88,6 +88,8 @@ enum State {
     Unlisted(Unlisted),
     /// It descends from a shard that no list has shown, so that its owner is not known yet.
     Undecided,
+    /// Closed, and its descendants are not all listed: it is not known yet whether it was read, or closed before the start.
+    Unclear,
     /// Left to another reader.
     NotOwned,
     /// Waits until its parents are drained.
@@ -134,11 +136,10 @@ impl Lineage {
             start,
             share,
             checkpoints,
-            ancestors: BTreeSet::new(),
+            ancestry: Ancestry::default(),
             nodes: BTreeMap::new(),
             children: BTreeMap::new(),
             unsettled: BTreeSet::new(),
-            elders: BTreeSet::new(),
             has_started: false,
             outcomes: Vec::new(),
         };
@@ -172,19 +173,7 @@ impl Lineage {
 
     /// Applies a list, sorted by id. It may be old, and may lack shards.
     pub(super) fn apply(&mut self, shards: &[Shard]) {
-        // Children first: an ancestor of a shard with a checkpoint was drained. Those beyond a shard of another reader need not
-        // be: this reader has not waited for them.
-        let is_foreign =
-            |shard: &Shard| matches!(&self.share, Share::HashKeys(keys) if !keys.contains(shard.hash_key_range.first));
-        for shard in shards.iter().rev() {
-            let descends = self.checkpoints.contains_key(&shard.id) || self.ancestors.contains(&shard.id);
-            if descends && !is_foreign(shard) {
-                self.ancestors.extend(shard.parents().cloned());
-            }
-            if self.was_there(&shard.id) {
-                self.elders.extend(shard.parents().cloned());
-            }
-        }
+        self.trace_ancestors(shards);
         // Sorted by id, parents come before their children.
         for shard in shards {
             self.learn(ChildShard::from(shard), shard.is_open());
@@ -260,7 +249,7 @@ impl Lineage {
 
     /// A shard for which a newer list is needed: its children are not known, or no list has shown it.
     pub(super) fn awaits_list(&self) -> Option<&ShardId> {
-        let is_awaited = |node: &Node| node.state == State::Unlisted(Unlisted::Exists);
+        let is_awaited = |node: &Node| matches!(node.state, State::Unlisted(Unlisted::Exists) | State::Unclear);
         let unlisted = || self.nodes.iter().find(|(_, node)| is_awaited(node)).map(|(id, _)| id);
         self.unsettled.first().or_else(unlisted)
     }
@@ -280,7 +269,7 @@ impl Lineage {
 
     /// No newer list will come: the shards for which one is needed have failed.
     pub(super) fn give_up_lists(&mut self) -> Vec<ShardId> {
-        let unlisted = self.nodes.iter().filter(|(_, node)| matches!(node.state, State::Unlisted(_)));
+        let unlisted = self.nodes.iter().filter(|(_, node)| matches!(node.state, State::Unlisted(_) | State::Unclear));
         let mut given_up: Vec<ShardId> = unlisted.map(|(id, _)| id.clone()).collect();
         given_up.extend(std::mem::take(&mut self.unsettled));
         given_up.iter().for_each(|shard| self.set_state(shard, State::Failed));
@@ -293,7 +282,8 @@ impl Lineage {
             self.nodes.iter().filter(move |(_, node)| is_wanted(node.state)).map(|(id, _)| id.clone())
         };
         let failed = of(|state| matches!(state, State::Failed | State::Gone { is_lost: true, .. }));
-        let waiting = of(|state| matches!(state, State::Waiting(_) | State::Undecided | State::Unlisted(_)));
+        let waiting =
+            of(|state| matches!(state, State::Waiting(_) | State::Undecided | State::Unclear | State::Unlisted(_)));
         failed.chain(waiting).collect()
     }
 
@@ -307,10 +297,6 @@ impl Lineage {
         self.nodes.get(shard).map(|node| node.state)
     }
 
-    fn children_of(&self, shard: &ShardId) -> &[ShardId] {
-        self.children.get(shard).map_or(&[], Vec::as_slice)
-    }
-
     /// Learns of a shard, from a list or from the end of its parent.
     fn learn(&mut self, shard: ChildShard, is_open: bool) {
         let ChildShard { id, parents, hash_key_range: range } = shard;
@@ -321,15 +307,15 @@ impl Lineage {
             self.children.entry(parent.clone()).or_default().push(id.clone());
         }
         let descends = |parent: &ShardId| {
-            self.ancestors.contains(parent) || self.nodes.get(parent).is_some_and(|node| node.is_resumed)
+            self.ancestry.begun.contains(parent) || self.nodes.get(parent).is_some_and(|node| node.is_resumed)
         };
         let has_checkpoint = self.checkpoints.contains_key(&id);
         let is_resumed = has_checkpoint || parents.iter().any(descends);
-        let is_open = is_open && !self.elders.contains(&id);
+        let is_open = is_open && !self.ancestry.elders.contains(&id);
         let info = Info { parents, range, is_open, was_there: self.was_there(&id) };
         let state = match self.state(&id) {
             Some(gone @ State::Gone { .. }) => gone,
-            _ => self.initial_state(&id, &info, is_resumed),
+            _ => self.initial_state(&id, &info, is_resumed, self.may_be_unclear(&info)),
         };
         if state == State::Drained && has_checkpoint {
             self.unsettled.insert(id.clone());
@@ -337,13 +323,7 @@ impl Lineage {
         self.nodes.insert(id, Node { info: Some(info), state, is_resumed });
     }
 
-    /// Whether a shard was there at the start: the first list has shown it, or a shard that descends from it.
-    fn was_there(&self, id: &ShardId) -> bool {
-        let known = self.nodes.get(id).and_then(|node| node.info.as_ref());
-        !self.has_started || self.elders.contains(id) || known.is_some_and(|info| info.was_there)
-    }
-
-    fn initial_state(&self, id: &ShardId, info: &Info, is_resumed: bool) -> State {
+    fn initial_state(&self, id: &ShardId, info: &Info, is_resumed: bool, is_unclear: bool) -> State {
         match self.is_owned(id, info) {
             None => return State::Undecided,
             Some(false) => return State::NotOwned,
@@ -352,8 +332,11 @@ impl Lineage {
         if let Some(checkpoint) = self.checkpoints.get(id) {
             return ShardStart::resume(*checkpoint).map_or(State::Drained, State::Waiting);
         }
-        if self.ancestors.contains(id) {
+        if self.ancestry.begun.contains(id) {
             return State::Drained;
+        }
+        if is_unclear {
+            return State::Unclear;
         }
         let position = match &self.start {
             _ if is_resumed => Position::TrimHorizon,
@@ -361,7 +344,7 @@ impl Lineage {
             Start::After(record) if record.shard == *id => {
                 return ShardStart::resume(Checkpoint::after(record)).map_or(State::Drained, State::Waiting);
             }
-            Start::Latest if !info.was_there => Position::TrimHorizon,
+            Start::Latest if !self.was_there(id) => Position::TrimHorizon,
             Start::Latest if info.is_open => Position::Latest,
             Start::Latest => return State::Drained,
             Start::Time(time) => Position::AtTime(*time),
@@ -424,8 +407,9 @@ impl Lineage {
             let start = *start;
             // The parents of a shard with a checkpoint were drained, and those of one that is read from now on do not matter.
             let matter = !self.checkpoints.contains_key(&id) && start.position != Position::Latest;
-            let is_unknown =
-                |parent: &&ShardId| matter && !self.ancestors.contains(*parent) && !self.nodes.contains_key(*parent);
+            let is_unknown = |parent: &&ShardId| {
+                matter && !self.ancestry.begun.contains(*parent) && !self.nodes.contains_key(*parent)
+            };
             let unknown: Vec<ShardId> = info.parents.iter().filter(is_unknown).cloned().collect();
             let is_ready = unknown.is_empty() && info.parents.iter().all(|parent| self.is_drained(parent));
             unknown.into_iter().for_each(|parent| self.confirm(parent));
@@ -442,15 +426,18 @@ impl Lineage {
         self.outcomes.push(Outcome::Confirm(shard));
     }
 
-    /// Decides about shards whose owner was not known. Returns those that have another state now.
+    /// Decides about shards whose owner, or whose start, was not known. Returns those that have another state now.
     fn decide(&mut self) -> Vec<ShardId> {
         let mut decided = Vec::new();
         // Sorted by id, parents come before their children.
+        let is_undecided = |node: &Node| matches!(node.state, State::Undecided | State::Unclear);
         let undecided: Vec<ShardId> =
-            self.nodes.iter().filter(|(_, node)| node.state == State::Undecided).map(|(id, _)| id.clone()).collect();
+            self.nodes.iter().filter(|(_, node)| is_undecided(node)).map(|(id, _)| id.clone()).collect();
+        let unclear = self.unclear();
         for id in undecided {
             let Some(Node { info: Some(info), is_resumed, .. }) = self.nodes.get(&id) else { continue };
-            let (state, first) = (self.initial_state(&id, info, *is_resumed), info.parents.first().cloned());
+            let state = self.initial_state(&id, info, *is_resumed, unclear.contains(&id));
+            let first = info.parents.first().cloned();
             if state != State::Undecided {
                 self.set_state(&id, state);
                 decided.push(id);
@@ -467,56 +454,6 @@ impl Lineage {
             }
         }
         decided
-    }
-
-    /// Tells the ends of drained shards whose children are known by now.
-    fn settle(&mut self) {
-        if self.unsettled.is_empty() {
-            return;
-        }
-        self.confirm_parents_beside_unsettled();
-        let is_gone = |parent: &ShardId| matches!(self.state(parent), Some(State::Gone { .. }));
-        let infos = self.nodes.values().filter_map(|node| node.info.as_ref());
-        let orphans: Vec<HashKeyRange> =
-            infos.filter(|info| info.parents.iter().any(is_gone)).map(|info| info.range).collect();
-        let settled: Vec<ShardId> =
-            self.unsettled.iter().filter(|id| self.knows_children(id, &orphans)).cloned().collect();
-        for id in settled {
-            self.unsettled.remove(&id);
-            // An end by checkpoint was told before.
-            if self.state(&id) == Some(State::Drained) && !self.checkpoints.get(&id).is_some_and(Checkpoint::is_ended) {
-                self.tell_end(&id);
-            }
-        }
-    }
-
-    /// A shard that no list has shown may be a child that is awaited, or one that retention has removed.
-    fn confirm_parents_beside_unsettled(&mut self) {
-        let range = |id: &ShardId| self.nodes.get(id)?.info.as_ref().map(|info| info.range);
-        let unsettled: Vec<HashKeyRange> = self.unsettled.iter().filter_map(range).collect();
-        let infos = self.nodes.values().filter_map(|node| node.info.as_ref());
-        let beside = infos.filter(|info| unsettled.iter().any(|range| range.overlaps(info.range)));
-        let unknown: BTreeSet<ShardId> = beside
-            .flat_map(|info| &info.parents)
-            .filter(|parent| !self.nodes.contains_key(*parent) && !self.ancestors.contains(*parent))
-            .cloned()
-            .collect();
-        unknown.into_iter().for_each(|parent| self.confirm(parent));
-    }
-
-    fn tell_end(&mut self, shard: &ShardId) {
-        self.outcomes.push(Outcome::Ended(shard.clone(), self.children_of(shard).to_vec()));
-    }
-
-    /// Whether all children of the shard are known: together they hold all its hash keys. Where retention has removed a child,
-    /// the orphans take its place: shards whose parents are gone.
-    fn knows_children(&self, shard: &ShardId, orphans: &[HashKeyRange]) -> bool {
-        let children = self.children_of(shard);
-        let Some(Node { info: Some(Info { range, .. }), .. }) = self.nodes.get(shard) else {
-            return !children.is_empty();
-        };
-        let range_of = |id: &ShardId| self.nodes.get(id)?.info.as_ref().map(|info| info.range);
-        range.is_covered_by(children.iter().filter_map(range_of).chain(orphans.iter().copied()))
     }
 
     fn is_drained(&self, parent: &ShardId) -> bool {

@@ -176,17 +176,22 @@ fn a_shard_that_retention_removes_before_it_is_read_is_lost_and_nobody_waits_for
     assert_eq!(reader.incomplete(), [id(1)]);
 }
 
-#[test]
-fn a_child_that_retention_removed_unseen_is_replaced_by_its_children() {
+/// A reader that has drained shard 0. The list shows its child 2 and the children 3 and 4 of its child 1, but not 1.
+fn beside_an_unlisted_child() -> (ShardMap, Lineage) {
     let (old, mut map) = (map(1), map(1));
     split(&mut map, 0);
     split(&mut map, 1);
     let mut reader = all(&old, Start::All);
     reader.outcomes();
     reader.drained(&id(0), vec![]);
-    // 1 was removed before a list showed it.
     reader.apply(&only(&map, &[0, 2, 3, 4]));
     assert_eq!(said(&mut reader), ["confirm 1", "2 start"]);
+    (map, reader)
+}
+
+#[test]
+fn a_child_that_retention_removed_unseen_is_replaced_by_its_children() {
+    let (_, mut reader) = beside_an_unlisted_child();
     reader.gone(&id(1));
     assert_eq!(said(&mut reader), ["ended 0 -> 2", "3 start", "4 start"]);
     assert_eq!(reader.awaits_list(), None);
@@ -194,14 +199,7 @@ fn a_child_that_retention_removed_unseen_is_replaced_by_its_children() {
 
 #[test]
 fn a_child_that_a_list_forgets_is_awaited_although_its_children_are_listed() {
-    let (old, mut map) = (map(1), map(1));
-    split(&mut map, 0);
-    split(&mut map, 1);
-    let mut reader = all(&old, Start::All);
-    reader.outcomes();
-    reader.drained(&id(0), vec![]);
-    reader.apply(&only(&map, &[0, 2, 3, 4]));
-    assert_eq!(said(&mut reader), ["confirm 1", "2 start"]);
+    let (map, mut reader) = beside_an_unlisted_child();
     reader.exists(&id(1));
     reader.apply(map.shards());
     assert_eq!(said(&mut reader), ["ended 0 -> 2 1", "1 start"]);
@@ -233,6 +231,57 @@ fn latest_skips_closed_shards_that_only_a_later_list_shows() {
     reader.drained(&id(2), vec![]);
     reader.apply(map.shards());
     assert_eq!(said(&mut reader), ["ended 2 -> 5 6", "5 start", "6 start"], "and neither 0 nor 1");
+}
+
+/// Shard 0 is split into 1 and 2, these are merged into 3, and 3 is split into 4 and 5.
+fn hourglass() -> ShardMap {
+    let mut map = map(1);
+    split(&mut map, 0);
+    merge(&mut map, 1, 2);
+    split(&mut map, 3);
+    map
+}
+
+#[test]
+fn latest_takes_no_closed_shard_for_a_new_one_before_its_descendants_are_listed() {
+    let map = hourglass();
+    let mut reader = of(&only(&map, &[4, 5]), Start::Latest, Share::All);
+    assert_eq!(said(&mut reader), ["4 latest", "5 latest"]);
+    for (list, awaited) in [(&[0, 1][..], Some(0)), (&[2], Some(0)), (&[3], None)] {
+        reader.apply(&only(&map, list));
+        assert_eq!(said(&mut reader), Vec::<String>::new(), "0 to 3 were closed before the start");
+        assert_eq!(reader.awaits_list(), awaited.map(id).as_ref(), "{list:?}");
+    }
+}
+
+#[test]
+fn a_shard_that_was_split_after_the_start_is_read_whole_once_its_descendants_are_listed() {
+    let mut map = map(1);
+    let mut reader = all(&map, Start::Latest);
+    assert_eq!(said(&mut reader), ["0 latest"]);
+    reader.drained(&id(0), vec![]);
+    split(&mut map, 0);
+    split(&mut map, 1);
+    reader.apply(&only(&map, &[1, 2]));
+    assert_eq!(said(&mut reader), ["ended 0 -> 1 2", "2 start"]);
+    assert_eq!(reader.awaits_list(), Some(&id(1)));
+    reader.apply(&only(&map, &[3, 4]));
+    assert_eq!(said(&mut reader), ["1 start"]);
+}
+
+#[test]
+fn an_ancestor_of_a_checkpointed_shard_is_not_read_again_before_those_between_are_listed() {
+    let map = hourglass();
+    for start in [Start::All, Start::Latest, Start::Time(Timestamp::from_millis(5))] {
+        let checkpoints = [(4, after(7)), (5, after(8))];
+        let mut reader = resumed(&only(&map, &[0, 1, 4, 5]), start, &checkpoints, &[]);
+        assert_eq!(said(&mut reader), ["4 after 7", "5 after 8"]);
+        assert_eq!(reader.awaits_list(), Some(&id(0)));
+        reader.apply(&only(&map, &[2]));
+        reader.apply(&only(&map, &[3]));
+        assert_eq!(said(&mut reader), Vec::<String>::new(), "0 to 3 were read");
+        assert_eq!(reader.awaits_list(), None);
+    }
 }
 
 #[test]

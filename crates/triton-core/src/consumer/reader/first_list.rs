@@ -51,9 +51,11 @@ pub(super) async fn first_list(
         let unlisted = named(&share, options).filter(|id| !known.contains_key(*id) && !gone.contains(*id));
         let mut unlisted = existing(client, unlisted.cloned().collect(), &mut gone, options, seed).await?;
         if unlisted.is_none() {
-            let parents = parents_to_know(known.values(), start, options);
-            let parents = parents.filter(|id| !known.contains_key(*id) && !removed.contains(*id)).cloned().collect();
-            unlisted = existing(client, parents, &mut removed, options, seed).await?;
+            let relatives =
+                parents_to_know(known.values(), start, options).chain(ended_to_know(known.values(), options));
+            let relatives =
+                relatives.filter(|id| !known.contains_key(*id) && !removed.contains(*id)).cloned().collect();
+            unlisted = existing(client, relatives, &mut removed, options, seed).await?;
         }
         let problem = match unlisted {
             Some(shard) => unlisted_yet(client.name(), &format!("{shard}, which exists")),
@@ -110,6 +112,22 @@ fn parents_to_know<'a>(
     let is_begun = move |shard: &ShardId| checkpoints.is_none_or(|checkpoints| checkpoints.contains_key(shard));
     let fresh = known.filter(move |shard| !is_begun(&shard.id));
     fresh.flat_map(Shard::parents).filter(move |parent| !is_begun(parent))
+}
+
+/// The shards that were read to their end, where a list shows an open shard that no checkpoint accounts for: it may be older
+/// than the checkpoints, so that the open shard is their parent. Otherwise they do not matter, and need not exist any more.
+fn ended_to_know<'a>(
+    mut known: impl Iterator<Item = &'a Shard>,
+    options: &'a ReaderOptions,
+) -> impl Iterator<Item = &'a ShardId> {
+    let checkpoints = options.checkpoints.as_ref().map(|checkpoints| &checkpoints.shards);
+    let is_unaccounted = |shard: &Shard| {
+        let is_begun = |id: &ShardId| checkpoints.is_none_or(|checkpoints| checkpoints.contains_key(id));
+        shard.is_open() && !is_begun(&shard.id) && !shard.parents().any(is_begun)
+    };
+    let checkpoints = checkpoints.filter(|_| known.any(is_unaccounted));
+    let ended = checkpoints.into_iter().flatten().filter(|(_, checkpoint)| checkpoint.is_ended());
+    ended.map(|(shard, _)| shard)
 }
 
 /// One of these shards that exists. If none does, all of them are gone.
