@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use triton_test_server::{Server, ServerOptions};
 
 use crate::home::{Home, eventually};
+use crate::keyed::number;
 
 const AT_THE_START: usize = 200;
 /// 20 records per second: no page of a reader is ever empty.
@@ -46,8 +47,7 @@ fn what_was_there_is_read_to_its_end_beside_a_busy_writer() {
             assert!(started.elapsed() < PROMPT, "{arguments:?}: {:?}", started.elapsed());
             let (status, stdout, stderr) = get.end();
             assert!(status.success() && stderr.is_empty(), "{arguments:?}: {stderr}");
-            let number = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["n"].as_u64().unwrap();
-            let numbers: Vec<usize> = stdout.lines().map(|line| number(line) as usize).collect();
+            let numbers: Vec<usize> = stdout.lines().map(number).collect();
             assert!(numbers.len() >= AT_THE_START, "{arguments:?}: {} records", numbers.len());
             assert!(numbers.iter().copied().eq(0..numbers.len()), "{arguments:?}: in order, none missing");
             ends.push(numbers.len());

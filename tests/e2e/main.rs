@@ -11,6 +11,7 @@ mod first_run;
 mod follow;
 mod home;
 mod input;
+mod keyed;
 mod kinesis;
 mod lagging_lists;
 mod lagging_puts;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::home::{Home, Running, eventually};
+use crate::keyed::{assert_in_order_per_key, lines, number};
 
-const KEYS: usize = 40;
 /// Number of records before, and after, the programs are stopped.
 const PART: usize = 150;
 const SHARES: [[&str; 2]; 2] =
@@ -13,8 +13,7 @@ const SHARES: [[&str; 2]; 2] =
 /// Puts records. Returns how many each shard has received, and the command, which goes on.
 fn put(home: &Home, part: usize) -> (BTreeMap<String, usize>, Running) {
     let mut put = home.start(&["put", "-q", "-s", "a", "--json", "--ack"]);
-    let numbers = part * PART..(part + 1) * PART;
-    put.write(&numbers.map(|n| format!("{{\"user\": \"user-{}\", \"n\": {n}}}\n", n % KEYS)).collect::<String>());
+    put.write(&lines(part * PART..(part + 1) * PART));
     let mut counts = BTreeMap::new();
     for _ in 0..PART {
         *counts.entry(put.line().split_once(':').unwrap().0.to_owned()).or_default() += 1;
@@ -25,10 +24,6 @@ fn put(home: &Home, part: usize) -> (BTreeMap<String, usize>, Running) {
 fn start(home: &Home, share: [&str; 2], further: &[&str]) -> Running {
     let arguments = ["get", "-q", "-s", "a", "-d", share[0], share[1], "--from", "all", "-o", r"%s\n"];
     home.start(&[&arguments[..], further].concat())
-}
-
-fn number(line: &str) -> usize {
-    serde_json::from_str::<serde_json::Value>(line).unwrap()["n"].as_u64().unwrap() as usize
 }
 
 /// Makes the records that are there, and the shards that are closed, older than their retention.
@@ -66,7 +61,7 @@ fn two_programs_read_everything_after_a_split_and_retention() {
 
     home.run(&["streams", "split", "-q", "-s", "a", "-d", SHARES[0][0]]).ok();
     age(&home);
-    // It also removes what is past retention, soon after its first put.
+    // The writer of the stream removes what is past retention, soon after its first put.
     let (counts, putting) = put(&home, 1);
     assert!(counts.contains_key("shardId-000000000004") && counts.contains_key("shardId-000000000005"), "{counts:?}");
     eventually("the split shard leaves the list", || {
@@ -82,11 +77,5 @@ fn two_programs_read_everything_after_a_split_and_retention() {
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
         numbers.extend(read.lines().map(number));
     }
-    let mut numbers_of_key: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for number in numbers {
-        numbers_of_key.entry(number % KEYS).or_default().push(number);
-    }
-    for (key, numbers) in numbers_of_key {
-        assert_eq!(numbers, (key..2 * PART).step_by(KEYS).collect::<Vec<_>>(), "each once, in order");
-    }
+    assert_in_order_per_key(numbers, 2 * PART, "read by both programs together");
 }
