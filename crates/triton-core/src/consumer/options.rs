@@ -44,6 +44,9 @@ pub struct ReaderOptions {
     ///
     /// Where a shard of another range is split or merged into one of this range, only the shard list tells of that: it is looked
     /// at every 30 s or so, while the ranges of the readers and those of the shards differ.
+    ///
+    /// If that happens while no reader runs, the new shard has no checkpointed relative in this range: it starts as the [`Start`]
+    /// says. A reader that goes on from checkpoints therefore starts at [`Start::All`] or at a time, not at [`Start::Latest`].
     pub hash_keys: Option<HashKeyRange>,
     /// Where reading goes on, as [`Reader::checkpoints`] returned it. A shard with a checkpoint starts there, and its
     /// descendants at their first record; an ancestor of a shard with a checkpoint was read. The other shards start as the
