@@ -130,7 +130,7 @@ fn within(time: Duration, mut has_happened: impl FnMut() -> bool) -> bool {
 }
 
 fn put(home: &Home, part: usize) {
-    home.feed(&["put", "-q", "-s", "w", "--json"], &lines(part * PART..(part + 1) * PART)).ok();
+    home.feed(&["put", "-q", "-s", "w", "--json"], lines(part * PART..(part + 1) * PART)).ok();
 }
 
 #[test]
