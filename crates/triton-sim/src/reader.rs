@@ -179,7 +179,7 @@ impl Generation {
                 self.deliver(id, &mut reader, seed, stopped).await;
                 if self.plan.resume != Resume::Records {
                     let mut checkpoints = reader.checkpoints();
-                    if seed % 2 == 0 {
+                    if seed.is_multiple_of(2) {
                         kinesis.check(|_, view| prune(&mut checkpoints, view.shards));
                     }
                     part.checkpoints = serde_json::to_string(&checkpoints).ok();
