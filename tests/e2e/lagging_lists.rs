@@ -17,6 +17,9 @@ const PART: usize = 120;
 
 const TRIES: usize = 10;
 
+/// Of a reader of Kinesis by polling.
+const IDLE_POLL: Duration = Duration::from_secs(1);
+
 /// Longer than a reader takes to find the end of a shard.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -58,9 +61,14 @@ impl Lag {
         });
     }
 
-    /// Whether the reader has to ask for a list that lags: at its start, or where nothing else tells the children.
+    /// Whether the reader asks for a list that lags: at its start, or where nothing else tells the children. One that polls an
+    /// idle shard finds its end when a list that is no older than its poll interval may be current again.
     fn asks_for_list(self, reading: Reading) -> bool {
-        self.list != ListMode::Current && (reading.to_its_end || self.end == EndMode::WithoutChildren)
+        if reading.to_its_end {
+            return self.list != ListMode::Current;
+        }
+        let is_over_by_then = !reading.fan_out && matches!(self.list, ListMode::Old(age) if age <= IDLE_POLL);
+        self.list != ListMode::Current && self.end == EndMode::WithoutChildren && !is_over_by_then
     }
 
     /// Checks that no record is missing. Returns whether the reader was shown a list that was not the current one, if it was to be.
@@ -82,7 +90,7 @@ impl Lag {
                 set_modes();
                 let before = server.faults().changed_lists();
                 change(&direct);
-                if !reading.to_its_end && self.asks_for_list(reading) {
+                if !reading.to_its_end && self.list != ListMode::Current {
                     // The first listing after the change is the reader's.
                     was_shown |= within(POLL, || server.faults().changed_lists() > before);
                 }
